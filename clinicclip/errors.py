@@ -1,5 +1,18 @@
-"""The one exception a user is meant to read."""
+"""The exceptions a user is meant to read: one line that names what was wrong and what to do about it."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A fault the user can mend; its single-line message names what was wrong and what to do about it."""
+    """A fault the user can mend (exit code 1)."""
+
+
+class UsageError(UserError):
+    """A command line that cannot be understood (exit code 2)."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``; did you mean X?`` for the known name closest to a mistyped one, or an empty string."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]}?" if found else ""

@@ -1,0 +1,91 @@
+"""The one wrapper all programs go through: how arguments are read and how a program ends.
+
+Exit codes: 0 the work is complete; 1 a fault of data, files or settings, told in one line; 2 a command line that
+cannot be understood; 75 stopped early on request, everything saved: start the same command again.
+"""
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from clinicclip.errors import UsageError, UserError, nearest
+
+PREEMPTED = 75
+CONFIG_OVERRIDE = "--config."
+STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser without abbreviations, whose faults are one line with the nearest known name.
+
+    With ``overrides=True`` the flags ``--config.KEY=VALUE`` are collected, in order, as ``args.overrides``.
+    """
+
+    def __init__(self, *, program: str, description: str, example: str, overrides: bool = False) -> None:
+        super().__init__(
+            prog=f"python -m clinicclip.{program}",
+            description=description,
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self._collects_overrides = overrides
+
+    def read(self, argv: list[str]) -> argparse.Namespace:
+        """The parsed arguments. Raises UsageError for anything unknown."""
+        overrides = [a for a in argv if a.startswith(CONFIG_OVERRIDE)] if self._collects_overrides else []
+        args, unknown = self.parse_known_args([a for a in argv if a not in overrides])
+        if unknown:
+            self.error(self._complaint(unknown[0]))
+        if self._collects_overrides:
+            args.overrides = [_key_value(a) for a in overrides]
+        return args
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+    def _complaint(self, word: str) -> str:
+        if not word.startswith("-"):
+            return f"unexpected argument {word!r}: flags are written --name=value"
+        flag = word.split("=")[0]
+        return f"unknown flag {flag}{nearest(flag, self._option_string_actions)}"
+
+
+def _key_value(flag: str) -> tuple[str, str]:
+    key, equals, value = flag.removeprefix(CONFIG_OVERRIDE).partition("=")
+    if not equals or not key:
+        raise UsageError(f"{flag}: an override is written --config.KEY=VALUE")
+    return key, value
+
+
+def run(main: Callable[[argparse.Namespace], int | None], parser: Parser) -> NoReturn:
+    """Runs a program's ``main`` on the command line and exits with the code its ending stands for."""
+    sys.exit(call(main, parser, sys.argv[1:]))
+
+
+def call(main: Callable[[argparse.Namespace], int | None], parser: Parser, argv: list[str]) -> int:
+    """Runs a program's ``main`` on ``argv`` and returns its exit code; faults of the user's print one line."""
+    try:
+        return main(parser.read(argv)) or 0
+    except UsageError as fault:
+        return _fail(fault, 2)
+    except UserError as fault:
+        return _fail(fault, 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output went away; there is nobody left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as fault:
+        if fault.errno not in STORAGE_FAULTS:
+            raise
+        where = f" at {fault.filename}" if fault.filename else ""
+        return _fail(f"storage: {fault.strerror}{where}; free space or choose another folder, then run again", 1)
+
+
+def _fail(message: object, code: int) -> int:
+    print(f"error: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+    return code
