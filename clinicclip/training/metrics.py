@@ -1,0 +1,51 @@
+"""What a run writes down as it goes: ``metrics.jsonl`` and TensorBoard events, without TensorFlow."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+from clinicclip.errors import UserError
+
+
+class MetricWriter:
+    """Appends one JSON record a step: deterministic ``metrics`` and, apart from them, ``timing``.
+
+    A run that resumes at ``start_step`` first drops the records of later steps, which it is about to make again.
+    """
+
+    def __init__(self, workdir: Path, start_step: int) -> None:
+        path = workdir / "metrics.jsonl"
+        kept = [r for r in read(path) if r["step"] <= start_step] if path.exists() else []
+        rewritten = path.with_suffix(".part")
+        rewritten.write_text("".join(json.dumps(r) + "\n" for r in kept))
+        rewritten.replace(path)
+        self._file = path.open("a")
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1, write_to_disk=True)
+
+    def write(self, step: int, metrics: Mapping[str, float], timing: Mapping[str, float]) -> None:
+        """Records one step; ``timing`` holds what no two runs share."""
+        record = {"step": step, "metrics": dict(metrics), "timing": {k: round(v, 4) for k, v in timing.items()}}
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        for name, value in (*metrics.items(), *timing.items()):
+            self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flushes and closes both files."""
+        self._file.close()
+        self._board.close()
+
+
+def read(path: Path) -> list[dict]:
+    """The records of a ``metrics.jsonl``; a last line cut off by a crash is left out. Raises UserError."""
+    lines = path.read_text().splitlines(keepends=True)
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            if number < len(lines) or line.endswith("\n"):
+                raise UserError(f"{path} line {number} is not JSON; move the file away to go on without it") from None
+    return records

