@@ -1,0 +1,137 @@
+"""A trained model in use: grey images and texts in, unit embeddings out, whatever it was loaded from."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from clinicclip import config as config_files
+from clinicclip.data import packing
+from clinicclip.data.tokenizer import Tokenizer
+from clinicclip.errors import UserError
+from clinicclip.models import clip
+from clinicclip.models.hf_config import model_spec
+from clinicclip.training import checkpoint as checkpoints
+
+IMAGE_BATCH = 64
+TEXT_BATCH = 64
+ROW_STEP = 8
+
+
+class ClinicCLIP:
+    """Image and text towers with parameters and tokenizer.
+
+    Attributes:
+        spec: the architecture.
+        params: numpy or jax parameters by path.
+        tokenizer, text_length: how texts become at most ``text_length`` tokens.
+        config: the run's resolved configuration as a plain dict.
+        source: what it was loaded from, for reports.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: clip.ClipSpec,
+        params: Mapping[str, Any],
+        tokenizer: Tokenizer,
+        text_length: int,
+        config: Mapping[str, Any],
+        source: str,
+    ) -> None:
+        self.spec = spec
+        self.params = params
+        self.tokenizer = tokenizer
+        self.text_length = text_length
+        self.config = dict(config)
+        self.source = source
+        self._model = clip.ClinicCLIP(spec)
+        self._image_fn = jax.jit(self._images)
+        self._text_fn = jax.jit(self._texts)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square input images, in pixels."""
+        return self.spec.image.image_size
+
+    def embed_images(self, images: UInt8[np.ndarray, "n s s"]) -> Float[np.ndarray, "n d"]:
+        """Unit embeddings of grey images already resized to ``image_size`` (see ``data.images.resize``)."""
+        if images.shape[1:] != (self.image_size, self.image_size):
+            raise UserError(f"images are {images.shape[1:]}, this model takes {self.image_size} x {self.image_size}")
+        return self._in_batches(len(images), IMAGE_BATCH, lambda rows: self._image_fn(self.params, images[rows]))
+
+    def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
+        """Unit embeddings of texts; those longer than ``text_length`` tokens are cut."""
+        ids, _ = self.tokenizer.encode(list(texts), self.text_length)
+
+        def embed(rows: np.ndarray) -> jax.Array:
+            packed = packing.pack([ids[i] for i in rows], length=self.text_length, groups=1, row_step=ROW_STEP)
+            return self._text_fn(self.params, packed.ids, packed.owner, packed.position, packed.start)
+
+        return self._in_batches(len(ids), TEXT_BATCH, embed)
+
+    def describe(self) -> dict[str, str]:
+        """Where the model came from and hashes of its parameters and tokenizer."""
+        digest = hashlib.sha256()
+        flat = flax.traverse_util.flatten_dict(dict(self.params), sep="/")
+        for name in sorted(flat):
+            digest.update(name.encode())
+            digest.update(np.asarray(flat[name]).tobytes())
+        return {"checkpoint": self.source, "parameters_sha256": digest.hexdigest()}
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "ClinicCLIP":
+        """Loads an exported folder."""
+        from clinicclip.exporting import load_export
+
+        return load_export(Path(folder))
+
+    @classmethod
+    def from_run(cls, workdir: str | Path, step: int | None = None) -> "ClinicCLIP":
+        """Loads a run's newest checkpoint, or the one of ``step``."""
+        workdir = Path(workdir)
+        config = config_files.restore(workdir / "config.json")
+        step, params = checkpoints.read_params(workdir / "checkpoints", step)
+        return cls(
+            spec=model_spec(config.model.to_dict()),
+            params=params,
+            tokenizer=Tokenizer.load(str(workdir / "tokenizer")),
+            text_length=config.data.text_length,
+            config=config.to_dict(),
+            source=f"{workdir.name}@{step}",
+        )
+
+    def _in_batches(
+        self, count: int, size: int, embed: Callable[[np.ndarray], jax.Array]
+    ) -> Float[np.ndarray, "n d"]:
+        """Runs ``embed`` on rows of one fixed size, the last batch filled up by repeating its last row."""
+        parts = []
+        for first in range(0, count, size):
+            rows = np.minimum(np.arange(first, first + size), count - 1)
+            parts.append(np.asarray(embed(rows))[: count - first])
+        return np.concatenate(parts) if parts else np.zeros((0, self.spec.dim), np.float32)
+
+    def _images(self, params: Any, images: jax.Array) -> jax.Array:
+        return self._model.apply({"params": params}, clip.normalize_images(images), method="embed_image")
+
+    def _texts(self, params: Any, *packed: jax.Array) -> jax.Array:
+        return self._model.apply({"params": params}, *map(jnp.asarray, packed), method="embed_text")
+
+
+def load(checkpoint: str) -> ClinicCLIP:
+    """A model from ``WORKDIR``, ``WORKDIR@STEP`` or an exported folder. Raises UserError when it is neither."""
+    path, _, step = checkpoint.partition("@")
+    folder = Path(path)
+    if step and not step.isdecimal():
+        raise UserError(f"{checkpoint}: the part after @ is a step number")
+    if (folder / "checkpoints").is_dir():
+        return ClinicCLIP.from_run(folder, int(step) if step else None)
+    if (folder / "clinicclip.json").is_file():
+        return ClinicCLIP.from_pretrained(folder)
+    raise UserError(f"{checkpoint}: neither a run's folder (with checkpoints/) nor an export (with clinicclip.json)")
