@@ -1,0 +1,113 @@
+"""ClinicCLIP: image, text and graph towers with one linear projection each into a common unit sphere."""
+
+import math
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
+
+from clinicclip.models.bert import Bert, BertSpec
+from clinicclip.models.gcn import ENTITY_TYPES, Gcn, GcnSpec
+from clinicclip.models.swin import Swin, SwinSpec
+
+# ImageNet statistics, what Swin weights were trained with.
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+INITIAL_LOGIT_SCALE = math.log(10.0)
+INITIAL_LOGIT_BIAS = -10.0
+TINY = 1e-24  # squared length below which a row counts as zero
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """The whole model: one spec a tower (no graph tower when None), embedding width and compute settings."""
+
+    image: SwinSpec
+    text: BertSpec
+    graph: GcnSpec | None = None
+    dim: int = 512
+    dtype: str = "float32"
+    remat: bool = False
+    text_frozen: bool = False
+
+
+def normalize_images(images: UInt8[Array, "b s s"]) -> Float[Array, "b s s 3"]:
+    """Return grey images 0..255 as three equal channels, standardised with IMAGE_MEAN and IMAGE_STD."""
+    mean, std = (jnp.asarray(c, jnp.float32)[None, None, None] for c in (IMAGE_MEAN, IMAGE_STD))
+    return (images[..., None].astype(jnp.float32) / 255.0 - mean) / std
+
+
+def unit(x: Float[Array, "b d"]) -> Float[Array, "b d"]:
+    """Return rows scaled to length 1 in float32; a zero row is left as it is, so its gradient is finite."""
+    x = x.astype(jnp.float32)
+    square = jnp.sum(x * x, axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.where(square > TINY, square, 1.0))
+
+
+class ClinicCLIP(nn.Module):
+    """The towers with their projections; every method returns unit float32 rows [b, dim]."""
+
+    spec: ClipSpec
+
+    def setup(self) -> None:
+        """Name the parts as the converter knows them."""
+        spec = self.spec
+        self.image = Swin(spec.image, spec.dtype, spec.remat)
+        self.text = Bert(spec.text, spec.dtype, spec.remat)
+        self.image_projection = _projection(spec.dim, spec.image.out_width)
+        self.text_projection = _projection(spec.dim, spec.text.width)
+        if spec.graph is not None:
+            self.graph = Gcn(spec.graph)
+            self.graph_projection = _projection(spec.dim, spec.graph.width)
+        self.logit_scale = self.param("logit_scale", nn.initializers.constant(INITIAL_LOGIT_SCALE), ())
+        self.logit_bias = self.param("logit_bias", nn.initializers.constant(INITIAL_LOGIT_BIAS), ())
+
+    def embed_image(self, images: Float[Array, "b s s 3"], train: bool = False) -> Float[Array, "b d"]:
+        """Return embeddings of normalised images."""
+        pooled, _ = self.image(images, train)
+        return unit(self.image_projection(pooled))
+
+    def embed_text(
+        self,
+        ids: Int[Array, "r l"],
+        owner: Int[Array, "r l"],
+        position: Int[Array, "r l"],
+        start: Int[Array, " b"],
+        groups: int = 1,
+        train: bool = False,
+    ) -> Float[Array, "b d"]:
+        """Return embeddings of packed texts; a frozen tower runs without dropout and gets no gradient."""
+        frozen = self.spec.text_frozen
+        hidden = self.text(ids, owner, position, train and not frozen)
+        pooled = self.text.pool(hidden, owner, start, groups)
+        return unit(self.text_projection(jax.lax.stop_gradient(pooled) if frozen else pooled))
+
+    def embed_graph(
+        self,
+        nodes: Float[Array, "b v f"],
+        senders: Int[Array, "b e"],
+        receivers: Int[Array, "b e"],
+        mask: Bool[Array, "b v"],
+    ) -> Float[Array, "b d"]:
+        """Return embeddings of padded report graphs."""
+        return unit(self.graph_projection(self.graph(nodes, senders, receivers, mask)))
+
+    def __call__(self) -> None:
+        """Touch every parameter on the smallest inputs, for initialisation."""
+        size, one = self.spec.image.image_size, jnp.ones((1, 1), jnp.int32)
+        self.embed_image(jnp.zeros((1, size, size, 3), jnp.float32))
+        self.embed_text(one, one, one * 0, one[0] * 0)
+        if self.spec.graph is not None:
+            nodes = jnp.zeros((1, 1, self.spec.graph.feature_width + ENTITY_TYPES), jnp.float32)
+            self.embed_graph(nodes, one * 0, one * 0, one > 0)
+
+
+def init_params(spec: ClipSpec, key: Array) -> PyTree:
+    """Return fresh float32 parameters of the model."""
+    return jax.jit(ClinicCLIP(spec).init)(key)["params"]
+
+
+def _projection(dim: int, width: int) -> nn.Dense:
+    return nn.Dense(dim, use_bias=False, kernel_init=nn.initializers.normal(width**-0.5))

@@ -1,0 +1,69 @@
+"""The few layers both towers share: normalisation, dense maps, exact GELU and dropout."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+INIT_STD = 0.02
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation over the last axis with float32 statistics; the result has the compute dtype."""
+
+    epsilon: float
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*rest c"]) -> Float[Array, "*rest c"]:
+        """Return x normalised, scaled and shifted."""
+        norm = nn.LayerNorm(epsilon=self.epsilon, dtype=jnp.float32, use_fast_variance=False)
+        nn.share_scope(self, norm)
+        return norm(x).astype(self.dtype)
+
+
+def dense(features: int, dtype: str, name: str, *, use_bias: bool = True) -> nn.Dense:
+    """Return a linear layer with BERT's and Swin's common initialisation."""
+    init = nn.initializers.truncated_normal(INIT_STD)
+    return nn.Dense(features, use_bias=use_bias, dtype=jnp.dtype(dtype), kernel_init=init, name=name)
+
+
+class Mlp(nn.Module):
+    """Two dense layers with a GELU between them."""
+
+    hidden: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*rest c"]) -> Float[Array, "*rest c"]:
+        """Return the transformed tokens."""
+        h = gelu(dense(self.hidden, self.dtype, "fc1")(x))
+        return dense(x.shape[-1], self.dtype, "fc2")(h)
+
+
+def gelu(x: Float[Array, "*rest"]) -> Float[Array, "*rest"]:
+    """Return the exact (erf) GELU, the one Swin and BERT weights expect."""
+    return 0.5 * x * (1.0 + jax.lax.erf(x * 0.7071067811865476))
+
+
+def dropout(module: nn.Module, x: Float[Array, "*rest"], rate: float, train: bool) -> Float[Array, "*rest"]:
+    """Return x with a fraction `rate` of its entries zeroed and the rest rescaled when training."""
+    if not train or rate == 0.0:
+        return x
+    kept = jax.random.bernoulli(module.make_rng("dropout"), 1.0 - rate, x.shape)
+    return jnp.where(kept, x / (1.0 - rate), 0.0).astype(x.dtype)
+
+
+def drop_path(
+    module: nn.Module, x: Float[Array, "b *rest"], rate: float, train: bool
+) -> Float[Array, "b *rest"]:
+    """Return x with whole examples zeroed at `rate` and the rest rescaled when training (stochastic depth)."""
+    if not train or rate == 0.0:
+        return x
+    kept = jax.random.bernoulli(module.make_rng("dropout"), 1.0 - rate, (x.shape[0], *(1,) * (x.ndim - 1)))
+    return jnp.where(kept, x / (1.0 - rate), 0.0).astype(x.dtype)
+
+
+def softmax(scores: Shaped[Array, "*rest k"], dtype: str) -> Shaped[Array, "*rest k"]:
+    """Return the softmax over the last axis, computed in float32 and cast to the compute dtype."""
+    return jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(dtype)
