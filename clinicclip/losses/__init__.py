@@ -1,0 +1,25 @@
+"""Losses: pure functions on arrays; several forms behind one interface, equal in value and gradient."""
+
+from collections.abc import Callable
+from functools import partial
+
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from clinicclip.losses import dense, sharded
+from clinicclip.losses.dense import Metrics
+from clinicclip.losses.inputs import Inputs, LossSpec
+
+__all__ = ["Inputs", "LossFn", "LossSpec", "Metrics", "bind"]
+
+LossFn = Callable[[Inputs, Float[Array, ""] | float | None], tuple[Float[Array, ""], Metrics]]
+
+
+def bind(spec: LossSpec, mesh: Mesh) -> LossFn:
+    """The function (inputs, alpha or None) -> (loss, metrics) in the form that ``spec.form`` names."""
+    forms = {
+        "dense": partial(dense.loss, spec=spec),
+        "sharded": partial(sharded.loss, spec=spec, mesh=mesh),
+    }
+    form = forms[spec.form]
+    return lambda inputs, alpha=None: form(inputs, alpha=alpha)

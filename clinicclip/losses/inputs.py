@@ -1,0 +1,172 @@
+"""What every form of the loss takes: the hyper-parameters, the arrays, the blocks of studies made of them."""
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from clinicclip.errors import UserError
+from clinicclip.losses import soft_labels
+from clinicclip.losses.soft_labels import Stream
+
+FORMS = ("dense", "sharded")
+NEG_SCOPES = ("own", "all")
+OFF_REDUCTIONS = ("rows", "pairs")
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """The loss as numbers: weights instead of switches, 0 removes a term. The default is plain InfoNCE.
+
+    total = clip L(image, text) + graph L_G + off L_off + abnormal L_abnormal
+
+    Raises:
+        UserError: a weight is negative, a fraction outside [0, 1], or a choice unknown.
+    """
+
+    clip: float = 1.0  # weight of the (soft) image-text InfoNCE
+    alpha: float = 0.0  # share of the target given to alike studies
+    theta: float = 0.0  # likeness below this is dropped
+    soft_text: float = 0.0  # weight of the text stream of the soft labels
+    soft_clinical: float = 0.0  # ... of the clinical stream
+    soft_graph: float = 0.0  # ... of the graph stream
+    combine: str = "mean"  # "mean" | "product" | "max" over the streams
+    live_text: bool = False  # the text stream is the text embedding of this step, not a frozen feature
+    graph: float = 0.0  # weight of the graph alignment
+    negation: float = 0.0  # weight of the negated reports in the image-to-text softmax; 1 = NegCLIP
+    neg_scope: str = "own"  # "own" | "all": whose negated reports an image is told apart from
+    off: float = 0.0  # weight of the off-diagonal loss
+    off_reduction: str = "rows"  # "rows": summed over columns, mean over rows; "pairs": mean over both
+    abnormal: float = 0.0  # weight of InfoNCE among abnormal studies
+    form: str = "sharded"  # "dense" | "sharded": how it is computed, never what
+
+    def __post_init__(self) -> None:
+        """Refuse what no run can mean."""
+        choices = {
+            "combine": soft_labels.COMBINATIONS,
+            "neg_scope": NEG_SCOPES,
+            "off_reduction": OFF_REDUCTIONS,
+            "form": FORMS,
+        }
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in choices and value not in choices[field.name]:
+                known = ", ".join(choices[field.name])
+                raise UserError(f"loss.{field.name}={value!r}: expected one of {known}")
+            if field.type is float and not 0.0 <= value < float("inf"):
+                raise UserError(f"loss.{field.name}={value}: expected a finite number >= 0")
+        for name in ("alpha", "theta"):
+            if getattr(self, name) > 1.0:
+                raise UserError(f"loss.{name}={getattr(self, name)}: expected a number from 0 to 1")
+        if not (self.clip or self.graph or self.off or self.abnormal):
+            raise UserError("loss: every weight is 0; set one of clip, graph, off, abnormal above 0")
+
+    @property
+    def streams(self) -> dict[str, float]:
+        """Weights of the soft-label streams in use."""
+        weights = {"text": self.soft_text, "clinical": self.soft_clinical, "graph": self.soft_graph}
+        return {name: weight for name, weight in weights.items() if weight}
+
+
+class Inputs(NamedTuple):
+    """The arrays of one step; what a spec does not use may be None, and a missing mask means all valid.
+
+    Embeddings are L2-normalised. No gradient flows to ``text_feature``, ``labels`` and ``graph_feature``.
+    """
+
+    image: Float[Array, "b d"]
+    text: Float[Array, "b d"]
+    logit_scale: Float[Array, ""]  # log of 1 / tau
+    logit_bias: Float[Array, ""]
+    valid: Bool[Array, " b"] | None = None  # False for a row that only fills up the batch
+    text_feature: Float[Array, "b f"] | None = None
+    text_valid: Bool[Array, " b"] | None = None
+    labels: Float[Array, "b c"] | None = None
+    labels_valid: Bool[Array, " b"] | None = None
+    graph: Float[Array, "b d"] | None = None
+    graph_feature: Float[Array, "b g"] | None = None
+    graph_valid: Bool[Array, " b"] | None = None
+    negated: Float[Array, "b d"] | None = None
+    negated_valid: Bool[Array, " b"] | None = None
+    normal: Bool[Array, " b"] | None = None
+    normal_valid: Bool[Array, " b"] | None = None
+
+
+SCALARS = ("logit_scale", "logit_bias")  # every other field has the studies as its first axis
+
+
+class Studies(NamedTuple):
+    """A block of studies, fit to be the rows or columns of a loss; each leaf's first axis is the studies."""
+
+    index: Int[Array, " b"]  # place in the global batch: a row meets itself where the indices agree
+    valid: Bool[Array, " b"]
+    image: Float[Array, "b d"]
+    text: Float[Array, "b d"]
+    streams: dict[str, Stream]
+    graph: Stream | None  # embedding with its gradient, and whether there is a graph
+    negated: Stream | None
+    normal: Bool[Array, " b"] | None
+    abnormal: Bool[Array, " b"] | None
+
+
+def check(inputs: Inputs, spec: LossSpec) -> None:
+    """Refuse inputs that lack what the spec needs, before anything is compiled.
+
+    Raises:
+        UserError: an array that a weight above 0 needs is None, or the batch is empty.
+    """
+    needs = {
+        "soft_text": "text_feature",
+        "soft_clinical": "labels",
+        "soft_graph": "graph_feature",
+        "graph": "graph",
+        "negation": "negated",
+        "off": "normal",
+        "abnormal": "normal",
+    }
+    for weight, array in needs.items():
+        if getattr(spec, weight) and getattr(inputs, array) is None:
+            raise UserError(f"loss.{weight} is above 0 but the batch has no {array}: supply it or set 0.0")
+    if inputs.image.shape[0] == 0:
+        raise UserError("the loss was given a batch of 0 studies: set batch_size to 1 or more")
+
+
+def studies(inputs: Inputs, spec: LossSpec, first: Int[Array, ""] | int = 0) -> Studies:
+    """The block of studies whose first row is row ``first`` of the global batch, in float32.
+
+    Masked rows become zero vectors, so nothing they hold (not even NaN) reaches a value or a gradient.
+    """
+    rows = inputs.image.shape[0]
+    everyone = jnp.ones(rows, bool)
+    valid = everyone if inputs.valid is None else inputs.valid
+
+    def where(mask: Array | None) -> Array:
+        return valid if mask is None else valid & mask
+
+    def embedding(values: Array, mask: Array) -> Array:
+        return jnp.where(mask[:, None], values.astype(jnp.float32), 0.0)
+
+    def optional(values: Array | None, mask: Array | None, weight: float) -> Stream | None:
+        return Stream(embedding(values, where(mask)), where(mask)) if weight else None
+
+    sources = {
+        "text": (inputs.text_feature, inputs.text_valid),
+        "clinical": (inputs.labels, inputs.labels_valid),
+        "graph": (inputs.graph_feature, inputs.graph_valid),
+    }
+    known = where(inputs.normal_valid)
+    off = bool(spec.off or spec.abnormal)
+    return Studies(
+        index=first + jnp.arange(rows),
+        valid=valid,
+        image=embedding(inputs.image, valid),
+        text=embedding(inputs.text, valid),
+        streams={
+            name: soft_labels.stream(sources[name][0], where(sources[name][1])) for name in spec.streams
+        },
+        graph=optional(inputs.graph, inputs.graph_valid, spec.graph),
+        negated=optional(inputs.negated, inputs.negated_valid, spec.negation),
+        normal=known & inputs.normal if off else None,
+        abnormal=known & ~inputs.normal if off else None,
+    )

@@ -1,0 +1,51 @@
+"""The dense loss with each device's own studies as rows and everyone's as columns.
+
+No device holds a matrix with two batch-sized axes: logits, likenesses and targets are [B / devices, B].
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float
+
+from clinicclip.errors import UserError
+from clinicclip.losses import dense
+from clinicclip.losses.dense import Metrics
+from clinicclip.losses.inputs import SCALARS, Inputs, LossSpec, check, studies
+
+
+def loss(
+    inputs: Inputs,
+    spec: LossSpec,
+    alpha: Float[Array, ""] | float | None = None,
+    *,
+    mesh: Mesh,
+    axis: str = "data",
+) -> tuple[Float[Array, ""], Metrics]:
+    """Total loss in nats and its metrics, as ``dense.loss``, the studies split over ``axis`` of the mesh.
+
+    Raises:
+        UserError: the mesh has no such axis, the batch does not divide by it, or an input is missing.
+    """
+    check(inputs, spec)
+    if axis not in mesh.shape:
+        raise UserError(f"the mesh has the axes {mesh.axis_names}, not {axis!r}: make it with make_mesh")
+    rows, devices = inputs.image.shape[0], mesh.shape[axis]
+    if rows % devices:
+        raise UserError(f"batch of {rows} studies does not divide by {devices} devices: change batch_size")
+    alpha = jnp.asarray(spec.alpha if alpha is None else alpha, jnp.float32)
+    local, replicated = PartitionSpec(axis), PartitionSpec()
+    specs = Inputs(**{name: replicated if name in SCALARS else local for name in Inputs._fields})
+    body = partial(_local, spec=spec, axis=axis)
+    return jax.shard_map(body, mesh=mesh, in_specs=(specs, replicated), out_specs=replicated)(inputs, alpha)
+
+
+def _local(inputs: Inputs, alpha: Array, *, spec: LossSpec, axis: str) -> tuple[Array, Metrics]:
+    """One device's part: gather the columns, take the own rows against them, add up over devices."""
+    rows = studies(inputs, spec, jax.lax.axis_index(axis) * inputs.image.shape[0])
+    offsets = dense.centres(jax.lax.psum(dense.moments(rows), axis))
+    columns = jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, axis, tiled=True), rows)
+    means = jax.lax.psum(dense.parts(rows, columns, offsets, inputs, spec, alpha), axis)
+    return dense.total(means, offsets, spec)
