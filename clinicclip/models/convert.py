@@ -145,7 +145,7 @@ def _flat(params: Mapping[str, Any], spec: ClipSpec) -> Tensors:
 
 def _inward(leaves: tuple[Leaf, ...], tensors: Mapping[str, np.ndarray], source: str) -> Tensors:
     present = {key: value for key, value in tensors.items() if not key.endswith(BUFFERS)}
-    _check(source, present, {key: _their_shape(leaf) for leaf in leaves for key in leaf.keys})
+    _check(source, present, {key: torch_shape(leaf) for leaf in leaves for key in leaf.keys})
     flat = {}
     for leaf in leaves:
         pieces = [present[key] for key in leaf.keys]
@@ -155,7 +155,7 @@ def _inward(leaves: tuple[Leaf, ...], tensors: Mapping[str, np.ndarray], source:
     return flat
 
 
-def _their_shape(leaf: Leaf) -> tuple[int, ...]:
+def torch_shape(leaf: Leaf) -> tuple[int, ...]:
     """Shape of each of the leaf's PyTorch arrays; several of them share the first axis evenly."""
     if leaf.kind == "conv":
         height, width, inputs, outputs = leaf.shape

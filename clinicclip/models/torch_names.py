@@ -1,7 +1,7 @@
 """What every array of our towers is called, and how it is laid out, in PyTorch's two dialects.
 
-``open_clip`` is a timm Swin trunk beside a Hugging Face BERT; ``transformers`` is a VisionTextDualEncoderModel
-under the names that `save_pretrained` writes (its so-called legacy names). A table is total: it lists every
+``open_clip`` is a timm Swin beside a Hugging Face BERT; ``transformers`` is a VisionTextDualEncoderModel
+under the names that `save_pretrained` writes (its legacy names). A table is total: it lists every
 leaf of a tower once, so what it does not list is a fault. Merge order, window order and bias tables agree in
 all three frameworks; only names, kernel orientation and the fusing of query, key and value differ.
 """
