@@ -1,0 +1,62 @@
+"""Training views of a radiograph: slight crop, rotation, brightness and contrast; never a flip (left is left).
+
+What happens to an image is drawn first (`draw`, a function of the generator alone) and done second (`render`).
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class AugmentSpec:
+    """Amounts of change; `STILL` has none of it."""
+
+    crop_area: float  # smallest share of the image's area a random crop keeps
+    rotation: float  # degrees, to either side
+    brightness: float  # share of full scale, up or down
+    contrast: float  # relative change of the spread around mid-gray, up or down
+
+
+STILL = AugmentSpec(crop_area=1.0, rotation=0.0, brightness=0.0, contrast=0.0)  # what evaluation sees
+
+
+class View(NamedTuple):
+    """One drawn view; `box` is left, upper, right, lower as fractions of the image."""
+
+    box: tuple[float, float, float, float]
+    rotation: float
+    brightness: float
+    contrast: float
+
+
+def draw(spec: AugmentSpec, rng: np.random.Generator) -> View:
+    """A view; takes the same seven numbers from `rng` whatever the amounts, so one amount moves no other draw."""
+    area, shape, x, y, rotation, brightness, contrast = rng.uniform(size=7).tolist()
+    area = 1.0 - (1.0 - spec.crop_area) * area
+    width = area ** (0.25 + 0.5 * shape)  # from wide to tall, neither side ever longer than the image's
+    height = area / width
+    left, upper = x * (1.0 - width), y * (1.0 - height)
+    return View(
+        (left, upper, left + width, upper + height),
+        spec.rotation * (2.0 * rotation - 1.0),
+        spec.brightness * (2.0 * brightness - 1.0),
+        spec.contrast * (2.0 * contrast - 1.0),
+    )
+
+
+def render(gray: UInt8[np.ndarray, "h w"], view: View, size: int) -> UInt8[np.ndarray, "{size} {size}"]:
+    """The drawn view at `size` x `size` pixels: rotate, crop and shrink in one bicubic step, then gray levels."""
+    image = Image.fromarray(gray)
+    if view.rotation:
+        image = image.rotate(view.rotation, Image.Resampling.BILINEAR)
+    left, upper, right, lower = view.box
+    box = (left * image.width, upper * image.height, right * image.width, lower * image.height)
+    pixels = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+    if not view.brightness and not view.contrast:
+        return pixels
+    levels = (np.arange(256) - 127.5) * (1.0 + view.contrast) + 127.5 + 255.0 * view.brightness
+    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)[pixels]

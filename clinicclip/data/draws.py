@@ -1,0 +1,184 @@
+"""What one training step shows of one study: a view of its image, a text drawn from its report, their labels.
+
+`DrawStudy` is a function of (record, random generator) alone; which studies meet in a batch is `pipeline`'s part.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grain
+import numpy as np
+from jaxtyping import Float32, Int8
+
+from clinicclip.data import augment, graphs, images, negation
+from clinicclip.data.features import FeatureTable
+from clinicclip.data.schema import (
+    CHEXPERT,
+    FINDINGS,
+    INDEX,
+    PARENTS,
+    PRESENT,
+    UNCERTAIN,
+    UNKNOWN,
+    Graph,
+    Record,
+    Sentence,
+)
+from clinicclip.data.tokenizer import Tokenizer
+from clinicclip.errors import UserError
+
+TEXT_MODES = ("report", "sentences")
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """What a training batch holds; streams switched off are absent from it."""
+
+    image_size: int
+    text_length: int  # tokens, [CLS] and [SEP] included
+    augment: augment.AugmentSpec
+    text_mode: str = "report"  # or "sentences": a random non-empty subset of the report's, in order
+    max_sentences: int = 0  # largest subset of "sentences"; 0 = no bound
+    uncertain: int = 1  # an uncertain label counts as this
+    text_features: bool = False
+    negation: bool = False
+    negation_generator: str = "train"
+    graph: bool = False
+    graph_nodes: int = 64  # budgets a study, the spare padding node included
+    graph_edges: int = 256
+    packed: bool = True  # False: one text a row
+    row_step: int = 1  # packed rows a group are rounded up to it; every row count met is one more compilation
+    text_rows: int = 0  # > 0: this many rows a group whatever the texts; also for the negated reports
+
+    def __post_init__(self) -> None:
+        if self.text_mode not in TEXT_MODES:
+            raise UserError(f"text_mode={self.text_mode!r}: one of {', '.join(TEXT_MODES)}")
+        if self.uncertain not in (0, 1):
+            raise UserError(f"uncertain={self.uncertain}: 0 or 1")
+
+
+@dataclass(frozen=True)
+class DrawStudy(grain.transforms.RandomMap):
+    """Record -> one study of a batch: arrays by batch key, plus `text_tokens` and `negated_tokens` lists."""
+
+    spec: TrainSpec
+    tokenizer: Tokenizer
+    features: FeatureTable | None
+
+    def random_map(self, element: Record, rng: np.random.Generator) -> dict[str, Any]:
+        """Draws in a fixed order, image before text, so that no switch moves another part's draws."""
+        view = augment.draw(self.spec.augment, rng)
+        said = sentences(element)
+        drawn = self._subset(said, rng) if self.spec.text_mode == "sentences" else said
+        report = " ".join(sentence.text for sentence in drawn)
+        (tokens,), truncated = self.tokenizer.encode([report], self.spec.text_length)
+        labels = element["labels"]
+        study = {
+            "image": augment.render(images.decode(element["image"]), view, self.spec.image_size),
+            "text_tokens": tokens,
+            "labels": target_labels(
+                labels if drawn is said else restrict(labels, drawn), self.spec.uncertain
+            ),
+            "labels_valid": bool((labels != UNKNOWN).any()),
+            "normal": element["normal"] == PRESENT,
+            "normal_valid": element["normal"] != UNKNOWN,
+            "id": element["image_id"],
+            "truncated": truncated,
+        }
+        if self.spec.text_features:
+            study |= self._text_feature(report, drawn)
+        if self.spec.negation:
+            study |= self._negated(element, drawn, tokens, rng)
+        if self.spec.graph:
+            study |= self._graph(element)
+        return study
+
+    def _subset(self, said: Sequence[Sentence], rng: np.random.Generator) -> Sequence[Sentence]:
+        most = min(len(said), self.spec.max_sentences or len(said))
+        if not most:
+            return said
+        chosen = rng.choice(len(said), size=rng.integers(1, most + 1), replace=False)
+        return said if len(chosen) == len(said) else [said[i] for i in sorted(chosen)]
+
+    def _text_feature(self, report: str, drawn: Sequence[Sentence]) -> dict[str, Any]:
+        assert self.features is not None
+        whole = self.spec.text_mode == "report"
+        texts = [report] if whole else [sentence.text for sentence in drawn]
+        vector = self.features.lookup(texts).sum(0) if drawn else np.zeros(self.features.width, np.float32)
+        norm = float(np.linalg.norm(vector))
+        return {"text_feature": vector / norm if norm else vector, "text_valid": norm > 0}
+
+    def _negated(
+        self, record: Record, drawn: Sequence[Sentence], tokens: list[int], rng: np.random.Generator
+    ) -> dict[str, Any]:
+        generator, key = self.spec.negation_generator, record["image_id"]
+        if self.spec.text_mode == "sentences":
+            text = negation.alter(drawn, seed=int(rng.integers(2**31)), key=key, generator=generator).negated
+        elif record["negated"] and record["negated_by"] != generator:
+            made = record["negated_by"]
+            raise UserError(
+                f"negation_generator={generator!r}: the data were prepared with {made!r}; prepare again"
+            )
+        else:
+            text = record["negated"]
+        if text:
+            tokens = self.tokenizer.encode([text], self.spec.text_length)[0][0]
+        return {"negated_tokens": tokens, "negated_valid": bool(text)}
+
+    def _graph(self, record: Record) -> dict[str, Any]:
+        assert self.features is not None
+        graph = stored_graph(record)
+        vectors = self.features.lookup(graphs.span_text(graph))
+        padded = graphs.pad(graph, vectors, nodes=self.spec.graph_nodes, edges=self.spec.graph_edges)
+        return {
+            "graph_nodes": padded.nodes,
+            "graph_senders": padded.senders,
+            "graph_receivers": padded.receivers,
+            "graph_mask": padded.mask,
+            "graph_valid": padded.valid,
+            "graphs_cut": int(padded.cut),
+        }
+
+
+def sentences(record: Record) -> list[Sentence]:
+    """The record's single-finding sentences."""
+    columns = (record[f"sentence_{name}"] for name in ("finding", "polarity", "laterality"))
+    facts = zip(*columns, strict=True)
+    return [Sentence(text, *map(int, fact)) for text, fact in zip(record["sentences"], facts, strict=True)]
+
+
+def report_text(record: Record) -> str:
+    """The report as every part of the project reads it: its sentences in order."""
+    return " ".join(record["sentences"])
+
+
+def stored_graph(record: Record) -> Graph:
+    """The record's report graph; without spans when it has none."""
+    return Graph(
+        tuple(record["graph_tokens"]),
+        tuple((int(first), int(last)) for first, last in record["graph_spans"]),
+        tuple(map(int, record["graph_types"])),
+        tuple((int(source), int(target)) for source, target in record["graph_edges"]),
+    )
+
+
+def target_labels(labels: Int8[np.ndarray, "14"], uncertain: int) -> Float32[np.ndarray, "14"]:
+    """Stored codes as S^c compares them: 1 present, uncertain as told, everything else 0."""
+    return ((labels == PRESENT) | ((labels == UNCERTAIN) & (uncertain == 1))).astype(np.float32)
+
+
+def restrict(labels: Int8[np.ndarray, "14"], drawn: Sequence[Sentence]) -> Int8[np.ndarray, "14"]:
+    """Labels of a text that is part of the report: a finding the drawn sentences do not affirm is unknown.
+
+    A sentence affirms the finding it states as present or uncertain, and that finding's parents. "No finding"
+    stays: parts of a normal report are normal.
+    """
+    affirmed = {CHEXPERT[0]}
+    for sentence in drawn:
+        if sentence.finding >= 0 and sentence.polarity in (PRESENT, UNCERTAIN):
+            name = FINDINGS[sentence.finding]
+            affirmed.update((name, *PARENTS.get(name, ())))
+    kept = labels.copy()
+    kept[[INDEX[name] for name in CHEXPERT if name not in affirmed]] = UNKNOWN
+    return kept

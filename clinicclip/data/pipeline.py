@@ -1,0 +1,183 @@
+"""Grain: from a source of records to host batches of numpy arrays.
+
+Order and draws are functions of (seed, step, study) alone. The stream of studies is shuffled anew each epoch, every
+study of it is drawn with a generator made from the seed and its place in the stream, and only then is the stream
+cut into batches and dealt to processes: of each global batch, process p gets the p-th of P equal consecutive
+blocks, so the processes' batches laid end to end are the batch one process would have made. A run resumes by
+starting at its step; no iterator state is stored.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import grain
+import numpy as np
+from absl import flags
+from jaxtyping import UInt8
+
+from clinicclip.data import images, packing
+from clinicclip.data.draws import DrawStudy, TrainSpec
+from clinicclip.data.features import FeatureTable
+from clinicclip.data.schema import Record
+from clinicclip.data.tokenizer import Tokenizer
+from clinicclip.errors import UserError
+
+Batch = dict[str, Any]
+HOST_ONLY = ("id", "truncated", "graphs_cut")  # never placed on a device
+COUNTS = ("truncated", "graphs_cut")
+
+
+class Source(Protocol):
+    """Random access to records; picklable when worker processes are used."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Record: ...
+
+
+class Batches:
+    """An iterator over batches that lets go of its threads and processes on `close` (or at the end of `with`)."""
+
+    def __init__(self, dataset: grain.IterDataset, *, shared: bool = False) -> None:
+        self._iterator = iter(dataset)
+        self._shared = shared
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        batch = next(self._iterator)
+        if self._shared:  # worker processes lend their memory; a copy outlives them
+            return {
+                key: np.array(value) if isinstance(value, np.ndarray) else value
+                for key, value in batch.items()
+            }
+        return batch
+
+    def close(self) -> None:
+        """Stop reading ahead; idempotent."""
+        self._iterator.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Drawn studies -> one batch, texts packed into `groups` equal groups of rows."""
+
+    spec: TrainSpec
+    groups: int
+    packed: bool
+    pad_id: int
+
+    def __call__(self, studies: Sequence[dict[str, Any]]) -> Batch:
+        """Stacks every array, packs the token lists, sums the counts."""
+        batch: Batch = {}
+        for key in studies[0]:
+            column = [study[key] for study in studies]
+            if key.endswith("_tokens"):
+                name = key.removesuffix("_tokens")
+                packed = self._pack(column)
+                batch |= {
+                    f"{name}_{part}": getattr(packed, part) for part in ("ids", "owner", "position", "start")
+                }
+                batch["truncated"] = batch.get("truncated", 0) + packed.shortened
+            elif key in COUNTS:
+                batch[key] = batch.get(key, 0) + sum(column)
+            else:
+                batch[key] = np.stack([np.asarray(value) for value in column])
+        return batch
+
+    def _pack(self, ids: Sequence[list[int]]) -> packing.PackedText:
+        length, groups, pad_id = self.spec.text_length, self.groups, self.pad_id
+        if not self.packed:
+            return packing.plain(ids, length, groups=groups, pad_id=pad_id)
+        step, rows = self.spec.row_step, self.spec.text_rows
+        return packing.pack(ids, length=length, groups=groups, row_step=step, rows=rows, pad_id=pad_id)
+
+
+def train_batches(
+    source: Source,
+    *,
+    tokenizer: Tokenizer,
+    features: FeatureTable | None,
+    spec: TrainSpec,
+    seed: int,
+    batch_size: int,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    groups: int = 1,
+    workers: int = 0,
+    threads: int = 2,
+) -> Batches:
+    """This process's batches of steps `start_step`, `start_step` + 1, ... without end.
+
+    Args:
+      source: the training records.
+      tokenizer: of the text tower.
+      features: vectors of the reports, sentences and graph spans; needed by the text-feature and graph streams.
+      spec: what a batch holds.
+      seed: of order and draws; with equal seeds and specs every (workers, threads) gives equal batches.
+      batch_size: studies of a global batch, b = batch_size / process_count of them here.
+      start_step: the step of the first batch.
+      process_index: which consecutive block of each global batch is this process's.
+      process_count: number of processes. With several, packed rows need `spec.text_rows` (all processes must have
+        equal shapes and none sees the others' texts); without it there is one text a row.
+      groups: packing groups of this process: its devices times its microbatches.
+      workers: processes that draw and pack; 0 = threads of this process.
+      threads: threads that draw and pack, of each worker if there are any.
+
+    Raises:
+      UserError: a batch that cannot be split evenly or exceeds the data, or features missing from the call.
+    """
+    _check(len(source), batch_size, process_count, groups)
+    if features is None and (spec.text_features or spec.graph):
+        raise UserError("frozen features: the text-feature and graph streams need a feature table")
+    packed = spec.packed and (process_count == 1 or spec.text_rows > 0)
+    stream = grain.MapDataset.source(source).shuffle(seed=seed).repeat()
+    studies = stream.random_map(DrawStudy(spec, tokenizer, features), seed=seed)
+    blocks = studies.batch(
+        batch_size // process_count, batch_fn=Collate(spec, groups, packed, tokenizer.pad_id)
+    )
+    mine = blocks[start_step * process_count + process_index :: process_count]
+    batches = mine.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
+    if workers:
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # grain's workers read absl flags, which our programs do not use
+        batches = batches.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+        )
+    return Batches(batches, shared=workers > 0)
+
+
+def examples(
+    source: Source, image_size: int, *, chunk: int = 64, threads: int = 2
+) -> Iterator[tuple[UInt8[np.ndarray, "k s s"], list[Record]]]:
+    """Every record once, in order, in chunks (the last may be short): images as evaluation sees them, records."""
+
+    def read(record: Record) -> tuple[np.ndarray, Record]:
+        return images.resize(images.decode(record["image"]), image_size), record
+
+    def collect(pairs: Sequence[tuple[np.ndarray, Record]]) -> tuple[np.ndarray, list[Record]]:
+        return np.stack([image for image, _ in pairs]), [record for _, record in pairs]
+
+    chunks = grain.MapDataset.source(source).map(read).batch(chunk, batch_fn=collect)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    with Batches(chunks.to_iter_dataset(options)) as batches:
+        yield from batches
+
+
+def _check(size: int, batch_size: int, process_count: int, groups: int) -> None:
+    if batch_size % (process_count * groups):
+        raise UserError(
+            f"batch_size={batch_size}: not divisible by {process_count * groups} "
+            "(processes times devices times microbatches of each)"
+        )
+    if batch_size > size:
+        raise UserError(f"batch_size={batch_size}: the training split holds only {size} studies")
