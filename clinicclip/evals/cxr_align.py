@@ -1,0 +1,133 @@
+"""CXR-Align: does the image prefer its report to the same report with a finding denied, or left out?
+
+Task A: cos(v, r) > cos(v, r^n); Task B: cos(v, r) > cos(v, r^o). Every rate has a wrong-image control: the same
+texts against images of other patients without the finding. A habit of the text tower lifts both alike; only
+seeing lifts `image_driven`, the rate minus its control.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from clinicclip.data import negation, schema
+from clinicclip.evals import matching
+from clinicclip.evals.base import Embedded, EvalSet, Result
+from clinicclip.evals.stats import PatientBootstrap, mean, wins
+
+GENERATOR = "eval"  # disjoint templates from the training generator
+TASKS = ("task_a", "task_b", "omitted_vs_negated", "first_of_three")
+NEEDS_OMITTED = TASKS[1:]
+PER_FINDING = TASKS[:2]
+
+
+class Item(NamedTuple):
+    """One study's report with finding X stated, denied (r^n) and left out (r^o; empty if nothing remains)."""
+
+    row: int
+    finding: int
+    report: str
+    negated: str
+    omitted: str
+
+
+def build_items(evalset: EvalSet, *, seed: int) -> list[Item]:
+    """An item for each study whose report states a finding; deterministic by (seed, image id)."""
+    items = []
+    for row, (image_id, sentences) in enumerate(zip(evalset.ids, evalset.sentences, strict=True)):
+        altered = negation.alter(list(sentences), seed=seed, key=image_id, generator=GENERATOR)
+        if altered.finding >= 0 and altered.negated:
+            items.append(Item(row, altered.finding, evalset.reports[row], altered.negated, altered.omitted))
+    return items
+
+
+@dataclass(frozen=True)
+class CxrAlign:
+    """Items are built from the set itself by the evaluation generator."""
+
+    control_images: int = matching.CONTROL_IMAGES
+    seed: int = 0
+
+    def run(self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap) -> Iterator[Result]:
+        """Yield `cxr_align/TASK`, its `/wrong_image` and `/image_driven`, and per finding for Tasks A and B."""
+        items = build_items(evalset, seed=self.seed)
+        whole = [item for item in items if item.omitted]
+        for tasks, members in ((TASKS[:1], items), (NEEDS_OMITTED, whole)):
+            if members:
+                yield from self._rates(evalset, embedded, bootstrap, members, tasks)
+
+    def _rates(
+        self,
+        evalset: EvalSet,
+        embedded: Embedded,
+        bootstrap: PatientBootstrap,
+        items: Sequence[Item],
+        tasks: Sequence[str],
+    ) -> Iterator[Result]:
+        rows = np.array([item.row for item in items])
+        findings = np.array([item.finding for item in items])
+        controls = self._controls(evalset, rows, findings)
+        scores = _scores(evalset, embedded, items, np.column_stack([rows, controls]))
+        controlled = controls[:, 0] >= 0
+        for task in tasks:
+            won = _won(task, scores)
+            right = won[:, 0]
+            wrong = np.full(len(items), np.nan)
+            wrong[controlled] = np.nanmean(np.where(controls >= 0, won[:, 1:], np.nan)[controlled], axis=1)
+            values = {"": right, "/wrong_image": wrong, "/image_driven": right - wrong}
+            groups = {"": np.full(len(items), True)}
+            if task in PER_FINDING:
+                groups |= {f"/{schema.FINDINGS[f]}": findings == f for f in np.unique(findings)}
+            for suffix, group in groups.items():
+                for kind, value in values.items():
+                    keep = group & np.isfinite(value)
+                    if keep.any():
+                        yield _result(f"cxr_align/{task}{kind}{suffix}", evalset, bootstrap, value[keep], rows[keep])
+
+    def _controls(
+        self, evalset: EvalSet, rows: Int[np.ndarray, "m"], findings: Int[np.ndarray, "m"]
+    ) -> Int[np.ndarray, "m k"]:
+        controls = np.full((len(rows), self.control_images), -1)
+        for finding in np.unique(findings):
+            members = np.flatnonzero(findings == finding)
+            controls[members] = matching.without_finding(
+                evalset, int(finding), rows[members], count=self.control_images, seed=self.seed
+            )
+        return controls
+
+
+def _scores(
+    evalset: EvalSet, embedded: Embedded, items: Sequence[Item], images: Int[np.ndarray, "m k"]
+) -> Float[np.ndarray, "m k 3"]:
+    """Cosines of each item's three texts with its own image (first column) and its control images."""
+    vectors = embedded.images(evalset)
+    texts = [
+        embedded.texts([getattr(item, kind) or item.report for item in items])
+        for kind in ("report", "negated", "omitted")
+    ]
+    columns = [
+        np.stack([np.einsum("md,md->m", vectors[column], text) for text in texts], axis=1) for column in images.T
+    ]
+    return np.stack(columns, axis=1).astype(np.float64)
+
+
+def _won(task: str, scores: Float[np.ndarray, "m k 3"]) -> Float[np.ndarray, "m k"]:
+    """1 where the task is solved, 0 where not; a tie is shared among the texts that tie."""
+    report, negated, omitted = scores[..., 0], scores[..., 1], scores[..., 2]
+    if task == "task_a":
+        return wins(report, negated)
+    if task == "task_b":
+        return wins(report, omitted)
+    if task == "omitted_vs_negated":
+        return wins(omitted, negated)
+    best = scores.max(axis=-1, keepdims=True)
+    return (report == best[..., 0]) / (scores == best).sum(axis=-1)
+
+
+def _result(
+    metric: str, evalset: EvalSet, bootstrap: PatientBootstrap, values: Float[np.ndarray, "m"], rows: np.ndarray
+) -> Result:
+    draws = bootstrap.draws(mean(values), rows)
+    return Result.of(metric, evalset, draws, bootstrap, rows, truth=evalset.source, generator=GENERATOR)

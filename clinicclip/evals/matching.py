@@ -1,0 +1,42 @@
+"""Choosing images of other patients without a finding, alike in everything else."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from clinicclip.evals.base import NORMAL, EvalSet
+
+CONTROL_IMAGES = 8  # METHOD section 6
+# Weight of the random tie-break between equally good matches; below any real mismatch.
+JITTER = 0.25
+
+
+def without_finding(
+    evalset: EvalSet, finding: int, rows: Int[np.ndarray, "m"], *, count: int = CONTROL_IMAGES, seed: int = 0
+) -> Int[np.ndarray, "m k"]:
+    """For each row, `count` images of other patients whose labels say `finding` is absent.
+
+    Images that agree on the other findings come first, ties fall by seed. A row for which fewer than `count`
+    exist gets -1 in the places left over. Deterministic by (set, finding, seed).
+    """
+    candidates = np.flatnonzero(evalset.absent(finding))
+    chosen = np.full((len(rows), count), -1)
+    if not len(candidates) or not len(rows):
+        return chosen
+    others = np.delete(evalset.truth, [finding, NORMAL], axis=1)
+    distance = mismatches(others[rows], others[candidates])
+    distance += JITTER * np.random.default_rng((seed, finding)).random(distance.shape)
+    patients = np.asarray(evalset.patients)
+    distance[patients[rows][:, None] == patients[candidates][None, :]] = np.inf
+    nearest = np.argsort(distance, axis=1, kind="stable")[:, :count]
+    usable = np.isfinite(np.take_along_axis(distance, nearest, axis=1))
+    chosen[:, : nearest.shape[1]] = np.where(usable, candidates[nearest], -1)
+    return chosen
+
+
+def mismatches(first: Float[np.ndarray, "m f"], second: Float[np.ndarray, "c f"]) -> Float[np.ndarray, "m c"]:
+    """Number of findings on which two label rows differ; one known and one unknown is half a mismatch."""
+    present, absent = (first == 1).astype(float), (first == 0).astype(float)
+    other_present, other_absent = (second == 1).astype(float), (second == 0).astype(float)
+    known, other_known = present + absent, other_present + other_absent
+    differ = present @ other_absent.T + absent @ other_present.T
+    return differ + 0.5 * (known @ (1 - other_known).T + (1 - known) @ other_known.T)

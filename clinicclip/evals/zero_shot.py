@@ -1,0 +1,114 @@
+"""Zero-shot classification by prompts: AUROC and AUPRC per finding, their macro mean, and the normal class."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+from clinicclip.data import schema
+from clinicclip.evals import prompts
+from clinicclip.evals.base import NORMAL, Curve, Embedded, EvalSet, Result
+from clinicclip.evals.stats import Draws, PatientBootstrap, Ranking, macro
+
+RULES = ("pair", "positive")  # positive minus negative ensemble, and positive ensemble alone: always both
+MEASURES = ("auroc", "auprc")
+
+
+@dataclass(frozen=True)
+class ZeroShot:
+    """Scores every coded finding; the macro mean runs over `findings`, or over all evaluable ones if empty."""
+
+    findings: Sequence[str] = ()
+
+    def run(self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap) -> Iterator[Result | Curve]:
+        """Yield `zero_shot/SET/MEASURE/RULE/FINDING` for each finding, `macro` and `normal`."""
+        evaluable = []
+        for finding in _coded(evalset, self.findings):
+            outcomes = np.unique(evalset.truth[:, finding][np.isfinite(evalset.truth[:, finding])])
+            if len(outcomes) == 2:
+                evaluable.append(finding)
+            else:
+                yield from _one_outcome(evalset, finding, bootstrap)
+        parts: dict[tuple[str, str, int], Draws] = {}
+        normal_known = len(np.unique(evalset.normal[np.isfinite(evalset.normal)])) == 2
+        for finding in [*evaluable, NORMAL] if normal_known else evaluable:
+            truth = evalset.normal if finding == NORMAL else evalset.truth[:, finding]
+            yield from self._score(evalset, embedded, bootstrap, finding, truth, parts)
+        members = [f for f in evaluable if not self.findings or schema.FINDINGS[f] in self.findings]
+        if members:
+            yield from _macro(evalset, bootstrap, members, parts)
+
+    def _score(
+        self,
+        evalset: EvalSet,
+        embedded: Embedded,
+        bootstrap: PatientBootstrap,
+        finding: int,
+        truth: Float32[np.ndarray, "n"],
+        parts: dict[tuple[str, str, int], Draws],
+    ) -> Iterator[Result | Curve]:
+        rows = np.flatnonzero(np.isfinite(truth))
+        present = truth[rows] == 1
+        label = "normal" if finding == NORMAL else schema.FINDINGS[finding]
+        vectors = embedded.images(evalset)[rows]
+        sides = prompts.embed(schema.FINDINGS[finding], embedded.texts)
+        positive = vectors @ sides.positive
+        for rule, scores in zip(RULES, (positive - vectors @ sides.negative, positive), strict=True):
+            ranking = Ranking(present, scores)
+            yield Curve(evalset.name, label, rule, present, scores)
+            for measure in MEASURES:
+                draws = bootstrap.draws(getattr(ranking, measure), rows)
+                parts[measure, rule, finding] = draws
+                yield Result.of(
+                    f"zero_shot/{evalset.name}/{measure}/{rule}/{label}",
+                    evalset,
+                    draws,
+                    bootstrap,
+                    rows,
+                    positives=int(present.sum()),
+                    truth=evalset.source,
+                )
+
+
+def _coded(evalset: EvalSet, wanted: Sequence[str]) -> list[int]:
+    """Findings with any known label, and those asked for; the normal class stands on its own."""
+    known = np.isfinite(evalset.truth).any(axis=0)
+    return [i for i, name in enumerate(schema.FINDINGS) if i != NORMAL and (known[i] or name in wanted)]
+
+
+def _one_outcome(evalset: EvalSet, finding: int, bootstrap: PatientBootstrap) -> Iterator[Result]:
+    """A class without both outcomes is reported as such, never left out or scored."""
+    column = evalset.truth[:, finding]
+    rows = np.flatnonzero(np.isfinite(column))
+    positives = int((column == 1).sum())
+    nothing = Draws(float("nan"), np.full(1, np.nan), 0)
+    for measure in MEASURES:
+        for rule in RULES:
+            yield Result.of(
+                f"zero_shot/{evalset.name}/{measure}/{rule}/{schema.FINDINGS[finding]}",
+                evalset,
+                nothing,
+                bootstrap,
+                rows,
+                positives=positives,
+                truth=evalset.source,
+                note="one outcome only" if len(rows) else "not coded in this set",
+            )
+
+
+def _macro(
+    evalset: EvalSet, bootstrap: PatientBootstrap, members: list[int], parts: dict[tuple[str, str, int], Draws]
+) -> Iterator[Result]:
+    rows = np.flatnonzero(np.isfinite(evalset.truth[:, members]).any(axis=1))
+    for measure in MEASURES:
+        for rule in RULES:
+            yield Result.of(
+                f"zero_shot/{evalset.name}/{measure}/{rule}/macro",
+                evalset,
+                macro([parts[measure, rule, finding] for finding in members]),
+                bootstrap,
+                rows,
+                truth=evalset.source,
+                note="mean over " + ", ".join(schema.FINDINGS[finding] for finding in members),
+            )
