@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from clinicclip.errors import UserError
-from clinicclip.models.layers import INIT_STD, LayerNorm, Mlp, dense, dropout, softmax
+from clinicclip.models.layers import LayerNorm, Mlp, dense, dropout, softmax
 
 POOLINGS = ("pooler", "cls", "mean")
 # Finite, so that a row of padding only gets uniform weights instead of NaN.
@@ -54,10 +54,10 @@ class Embeddings(nn.Module):
         self, ids: Int[Array, "r l"], position: Int[Array, "r l"], train: bool
     ) -> Float[Array, "r l w"]:
         """Return the input of the first layer."""
-        spec, init = self.spec, nn.initializers.truncated_normal(INIT_STD)
-        word = nn.Embed(spec.vocab_size, spec.width, embedding_init=init, name="word_embeddings")(ids)
-        place = nn.Embed(spec.max_positions, spec.width, embedding_init=init, name="position_embeddings")
-        kind = nn.Embed(spec.type_vocab_size, spec.width, embedding_init=init, name="token_type_embeddings")
+        spec = self.spec
+        word = nn.Embed(spec.vocab_size, spec.width, name="word_embeddings")(ids)
+        place = nn.Embed(spec.max_positions, spec.width, name="position_embeddings")
+        kind = nn.Embed(spec.type_vocab_size, spec.width, name="token_type_embeddings")
         x = word + place(position) + kind.embedding[0][None, None]
         x = LayerNorm(spec.layer_norm_eps, self.dtype, name="norm")(x)
         return dropout(self, x, spec.dropout, train)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
 from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 
 from clinicclip.models.bert import Bert, BertSpec
@@ -15,8 +17,8 @@ from clinicclip.models.swin import Swin, SwinSpec
 # ImageNet statistics, what Swin weights were trained with.
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
-INITIAL_LOGIT_SCALE = math.log(10.0)
-INITIAL_LOGIT_BIAS = -10.0
+INITIAL = {"scale": 1.0, "bias": 0.0, "logit_scale": math.log(10.0), "logit_bias": -10.0}
+INITIAL_STD = 0.02
 TINY = 1e-24  # squared length below which a row counts as zero
 
 
@@ -56,13 +58,13 @@ class ClinicCLIP(nn.Module):
         spec = self.spec
         self.image = Swin(spec.image, spec.dtype, spec.remat)
         self.text = Bert(spec.text, spec.dtype, spec.remat)
-        self.image_projection = _projection(spec.dim, spec.image.out_width)
-        self.text_projection = _projection(spec.dim, spec.text.width)
+        self.image_projection = nn.Dense(spec.dim, use_bias=False)
+        self.text_projection = nn.Dense(spec.dim, use_bias=False)
         if spec.graph is not None:
             self.graph = Gcn(spec.graph)
-            self.graph_projection = _projection(spec.dim, spec.graph.width)
-        self.logit_scale = self.param("logit_scale", nn.initializers.constant(INITIAL_LOGIT_SCALE), ())
-        self.logit_bias = self.param("logit_bias", nn.initializers.constant(INITIAL_LOGIT_BIAS), ())
+            self.graph_projection = nn.Dense(spec.dim, use_bias=False)
+        self.logit_scale = self.param("logit_scale", nn.initializers.constant(INITIAL["logit_scale"]), ())
+        self.logit_bias = self.param("logit_bias", nn.initializers.constant(INITIAL["logit_bias"]), ())
 
     def embed_image(self, images: Float[Array, "b s s 3"], train: bool = False) -> Float[Array, "b d"]:
         """Return embeddings of normalised images."""
@@ -104,10 +106,21 @@ class ClinicCLIP(nn.Module):
             self.embed_graph(nodes, one * 0, one * 0, one > 0)
 
 
-def init_params(spec: ClipSpec, key: Array) -> PyTree:
-    """Return fresh float32 parameters of the model."""
-    return jax.jit(ClinicCLIP(spec).init)(key)["params"]
+def init_params(spec: ClipSpec, seed: int) -> PyTree:
+    """Return fresh float32 parameters: N(0, 0.02) weights as BERT and Swin start from, zero biases.
+
+    They are drawn on the host: compiling a generator for every array takes longer than drawing them all.
+    """
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(ClinicCLIP(spec).init, jax.random.key(0))["params"]
+    return traverse_util.path_aware_map(lambda path, leaf: jnp.array(_initial(path, leaf.shape, rng)), shapes)
 
 
-def _projection(dim: int, width: int) -> nn.Dense:
-    return nn.Dense(dim, use_bias=False, kernel_init=nn.initializers.normal(width**-0.5))
+def _initial(
+    path: tuple[str, ...], shape: tuple[int, ...], rng: np.random.Generator
+) -> Float[np.ndarray, "..."]:
+    """Return the first value of one parameter."""
+    if path[-1] in INITIAL:
+        return np.full(shape, INITIAL[path[-1]], np.float32)
+    std = shape[0] ** -0.5 if path[0].endswith("_projection") else INITIAL_STD
+    return rng.standard_normal(shape, np.float32) * np.float32(std)

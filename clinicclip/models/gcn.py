@@ -20,16 +20,24 @@ class GcnSpec:
     width: int = 512
 
 
-def convolve(
-    nodes: Float[Array, "b v f"], senders: Int[Array, "b e"], receivers: Int[Array, "b e"]
-) -> Float[Array, "b v f"]:
-    """Return D^-1/2 (A + I) D^-1/2 X for each study; edges must be stored in both directions."""
-    mean = jraph.GraphConvolution(lambda x: x, add_self_edges=True, symmetric_normalization=True)
+class Convolution(nn.Module):
+    """One graph convolution with bias, before its activation."""
 
-    def one(nodes: Array, senders: Array, receivers: Array) -> Array:
-        return mean(jraph.GraphsTuple(nodes, None, receivers, senders, None, None, None)).nodes
+    width: int
 
-    return jax.vmap(one)(nodes, senders, receivers)
+    @nn.compact
+    def __call__(
+        self, nodes: Float[Array, "b v f"], senders: Int[Array, "b e"], receivers: Int[Array, "b e"]
+    ) -> Float[Array, "b v w"]:
+        """Return D^-1/2 (A + I) D^-1/2 X W + bias for each study; edges must be stored in both directions."""
+        bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        weighted = nn.Dense(self.width, use_bias=False, name="linear")(nodes)
+        layer = jraph.GraphConvolution(lambda x: x, add_self_edges=True, symmetric_normalization=True)
+
+        def one(nodes: Array, senders: Array, receivers: Array) -> Array:
+            return layer(jraph.GraphsTuple(nodes, None, receivers, senders, None, None, None)).nodes
+
+        return jax.vmap(one)(weighted, senders, receivers) + bias[None, None]
 
 
 class Gcn(nn.Module):
@@ -52,7 +60,6 @@ class Gcn(nn.Module):
         x = nodes
         for index, width in enumerate((self.spec.hidden, self.spec.width)):
             x = jax.nn.relu(x) if index else x
-            x = convolve(nn.Dense(width, use_bias=False, name=f"conv_{index}")(x), senders, receivers)
-            x = x + self.param(f"bias_{index}", nn.initializers.zeros, (width,), jnp.float32)[None, None]
+            x = Convolution(width, name=f"conv_{index}")(x, senders, receivers)
         real = mask[:, :, None]
         return jnp.where(real, x, 0.0).sum(axis=1) / jnp.maximum(real.sum(axis=1), 1)

@@ -5,8 +5,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-INIT_STD = 0.02
-
 
 class LayerNorm(nn.Module):
     """Layer normalisation over the last axis with float32 statistics; the result has the compute dtype."""
@@ -23,9 +21,8 @@ class LayerNorm(nn.Module):
 
 
 def dense(features: int, dtype: str, name: str, *, use_bias: bool = True) -> nn.Dense:
-    """Return a linear layer with BERT's and Swin's common initialisation."""
-    init = nn.initializers.truncated_normal(INIT_STD)
-    return nn.Dense(features, use_bias=use_bias, dtype=jnp.dtype(dtype), kernel_init=init, name=name)
+    """Return a linear layer that computes in `dtype`."""
+    return nn.Dense(features, use_bias=use_bias, dtype=jnp.dtype(dtype), name=name)
 
 
 class Mlp(nn.Module):
@@ -57,7 +54,7 @@ def dropout(module: nn.Module, x: Float[Array, "*rest"], rate: float, train: boo
 def drop_path(
     module: nn.Module, x: Float[Array, "b *rest"], rate: float, train: bool
 ) -> Float[Array, "b *rest"]:
-    """Return x with whole examples zeroed at `rate` and the rest rescaled when training (stochastic depth)."""
+    """Return x with whole examples zeroed at `rate` and the rest rescaled when training."""
     if not train or rate == 0.0:
         return x
     kept = jax.random.bernoulli(module.make_rng("dropout"), 1.0 - rate, (x.shape[0], *(1,) * (x.ndim - 1)))

@@ -1,4 +1,4 @@
-"""Swin transformer image tower (Liu et al., arXiv:2103.14030), numerically the Swin of timm and transformers."""
+"""Swin image tower (Liu et al., arXiv:2103.14030), numerically the Swin of timm and of transformers."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from clinicclip.errors import UserError
-from clinicclip.models.layers import INIT_STD, LayerNorm, Mlp, dense, drop_path, softmax
+from clinicclip.models.layers import LayerNorm, Mlp, dense, drop_path, softmax
 
 EPSILON = 1e-5
 MASKED = -100.0
@@ -57,6 +57,10 @@ class SwinSpec:
             side = -(-side // 2)
         return side
 
+    def padded_side(self, stage: int) -> int:
+        """Return a stage's side rounded up to whole windows."""
+        return -(-self.side(stage) // self.window_size) * self.window_size
+
     def shift(self, stage: int, block: int) -> int:
         """Return the window shift of a block: half a window on odd blocks if there are several windows."""
         return self.window_size // 2 if block % 2 and self.side(stage) > self.window_size else 0
@@ -79,7 +83,7 @@ def relative_position_index(window: int) -> Int[np.ndarray, "n n"]:
 
 
 def shift_mask(side: int, window: int, shift: int) -> Float[np.ndarray, "windows n n"]:
-    """Return the score offsets of a shifted map: MASKED where only the cyclic shift made tokens neighbours."""
+    """Return the score offsets of a shifted map: MASKED where only the shift made tokens neighbours."""
     axis = np.arange(side)
     band = (axis >= side - window).astype(np.int32) + (axis >= side - shift)
     regions = (band[:, None] * 3 + band[None, :]).reshape(side // window, window, side // window, window)
@@ -114,14 +118,12 @@ class PatchEmbed(nn.Module):
     def __call__(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b side side c"]:
         """Return patch tokens as a map."""
         patch = (self.spec.patch_size, self.spec.patch_size)
-        init = nn.initializers.truncated_normal(INIT_STD)
         proj = nn.Conv(
             self.spec.embed_dim,
             patch,
             patch,
             padding="VALID",
             dtype=self.dtype,
-            kernel_init=init,
             name="proj",
         )
         return LayerNorm(EPSILON, self.dtype, name="norm")(proj(images))
@@ -138,7 +140,7 @@ class Downsample(nn.Module):
         odd = x.shape[1] % 2
         x = jnp.pad(x, ((0, 0), (0, odd), (0, odd), (0, 0))) if odd else x
         b, side, _, c = x.shape
-        # Column-in-pair outside row-in-pair: the order in which published weights were trained.
+        # Column-in-pair outside row-in-pair: published weights were trained in this order.
         x = x.reshape(b, side // 2, 2, side // 2, 2, c).transpose(0, 1, 3, 4, 2, 5)
         x = x.reshape(b, side // 2, side // 2, 4 * c)
         x = LayerNorm(EPSILON, self.dtype, name="norm")(x)
@@ -158,9 +160,8 @@ class WindowAttention(nn.Module):
     ) -> Float[Array, "b windows n c"]:
         """Return attended tokens; `offset` is added to the scores of every head."""
         b, windows, n, c = x.shape
-        init = nn.initializers.truncated_normal(INIT_STD)
         size = ((2 * self.window - 1) ** 2, self.heads)
-        table = self.param("relative_position_bias_table", init, size, jnp.float32)
+        table = self.param("relative_position_bias_table", nn.initializers.zeros, size, jnp.float32)
         bias = table[relative_position_index(self.window)].transpose(2, 0, 1)[None]
         if offset is not None:
             bias = bias + offset[:, None]
@@ -182,12 +183,12 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b windows n c"], real: Float[np.ndarray, "1 windows n 1"] | None, train: bool
+        self, x: Float[Array, "b windows n c"], real: Float[Array, "1 windows n 1"] | None, train: bool
     ) -> Float[Array, "b windows n c"]:
         """Return the block's output; `real` is 0 at padding tokens, which attention must see as zeros."""
         spec, window = self.spec, self.spec.window_size
         shift, rate = spec.shift(self.stage, self.index), spec.drop_path_rate(self.stage, self.index)
-        offset = shift_mask(padded_side(spec, self.stage), window, shift) if shift else None
+        offset = shift_mask(spec.padded_side(self.stage), window, shift) if shift else None
         y = LayerNorm(EPSILON, self.dtype, name="norm1")(x)
         y = y if real is None else y * real.astype(self.dtype)
         y = WindowAttention(spec.heads[self.stage], window, self.dtype, name="attn")(y, offset)
@@ -197,13 +198,8 @@ class Block(nn.Module):
         return x + drop_path(self, y, rate, train)
 
 
-def padded_side(spec: SwinSpec, stage: int) -> int:
-    """Return a stage's side rounded up to whole windows."""
-    return -(-spec.side(stage) // spec.window_size) * spec.window_size
-
-
 class Stage(nn.Module):
-    """Optional patch merging, then blocks that keep their tokens in window order from one to the next."""
+    """Optional patch merging, then blocks; tokens stay grouped by window until the shift changes."""
 
     spec: SwinSpec
     stage: int
@@ -213,23 +209,21 @@ class Stage(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b i i c"], train: bool) -> Float[Array, "b o o d"]:
         """Return the stage's output map."""
-        spec, stage = self.spec, self.stage
+        spec, stage, window = self.spec, self.stage, self.spec.window_size
         if stage:
             x = Downsample(self.dtype, name="downsample")(x)
-        side, padded = spec.side(stage), padded_side(spec, stage)
-        real = np.zeros((1, padded, padded, 1), np.float32)
-        real[:, :side, :side] = 1.0
-        block_type = nn.remat(Block, static_argnums=(3,)) if self.remat else Block
-        x = jnp.pad(x, ((0, 0), (0, padded - side), (0, padded - side), (0, 0))) if padded > side else x
+        side, padded = spec.side(stage), spec.padded_side(stage)
+        end = ((0, 0), (0, padded - side), (0, padded - side), (0, 0))
+        real = jnp.pad(jnp.ones((1, side, side, 1)), end)
+        block = nn.remat(Block, static_argnums=(3,)) if self.remat else Block
+        x, held = to_windows(jnp.pad(x, end), window, 0), 0
         for index in range(spec.depths[stage]):
             shift = spec.shift(stage, index)
-            windowed = to_windows(x, spec.window_size, shift)
-            cover = np.asarray(to_windows(real, spec.window_size, shift)) if padded > side else None
-            windowed = block_type(spec, stage, index, self.dtype, name=f"block_{index}")(
-                windowed, cover, train
-            )
-            x = from_windows(windowed, padded, shift)
-        return x[:, :side, :side]
+            if shift != held:
+                x, held = to_windows(from_windows(x, padded, held), window, shift), shift
+            cover = to_windows(real, window, shift) if padded > side else None
+            x = block(spec, stage, index, self.dtype, name=f"block_{index}")(x, cover, train)
+        return from_windows(x, padded, held)[:, :side, :side]
 
 
 class Swin(nn.Module):
