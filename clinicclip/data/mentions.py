@@ -1,0 +1,207 @@
+"""Which findings a sentence names, whether it affirms, denies or doubts them, and on which side.
+
+Own rules instead of a library: the kept NegEx ports need spaCy and a model, miss "has resolved", and know nothing
+of normal-anatomy statements.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from clinicclip.data import phrases
+from clinicclip.data.schema import (
+    ABSENT,
+    BOTH,
+    FINDINGS,
+    INDEX,
+    LEFT,
+    NO_SIDE,
+    PARENTS,
+    PRESENT,
+    RIGHT,
+    UNCERTAIN,
+    UNKNOWN,
+    Sentence,
+)
+
+
+class Mention(NamedTuple):
+    """One finding in one sentence; `explicit` is False where normal anatomy merely covers the finding."""
+
+    finding: int
+    polarity: int
+    start: int
+    end: int
+    explicit: bool
+
+
+class Cue(NamedTuple):
+    """A word that turns the mentions before or after it, or ends the reach of such words."""
+
+    kind: str
+    start: int
+    end: int
+
+
+def union(patterns: tuple[str, ...]) -> str:
+    """One non-capturing alternation of `patterns` that matches whole words only."""
+    return r"(?<!\w)(?:" + "|".join(patterns) + r")(?!\w)"
+
+
+def _named(table: Mapping[str, tuple[str, ...]]) -> re.Pattern[str]:
+    return re.compile("|".join(f"(?P<{name}>{union(patterns)})" for name, patterns in table.items()))
+
+
+_FINDING = _named(phrases.MENTIONS)
+_CUE = _named(
+    {
+        "neutral": phrases.NEUTRAL,
+        "deny_around": phrases.DENY_AROUND,
+        "deny_after": phrases.DENY_AFTER,
+        "doubt_around": phrases.DOUBT_AROUND,
+        "doubt_after": phrases.DOUBT_AFTER,
+        "doubt_before": phrases.DOUBT_BEFORE,
+        "deny_before": phrases.DENY_BEFORE,
+        "history": phrases.HISTORY,
+        "end": phrases.SCOPE_END,
+    }
+)
+_ANATOMY = _named({name.replace(" ", "_"): subjects for name, (subjects, _) in phrases.ANATOMY.items()})
+_COVERED = {
+    name.replace(" ", "_"): tuple(INDEX[f] for f in covered) for name, (_, covered) in phrases.ANATOMY.items()
+}
+_STATE = _named({"borderline": phrases.BORDERLINE, "normal": phrases.NORMAL})
+_VERB = re.compile(phrases.VERBS)
+_ABNORMAL = re.compile(phrases.ABNORMAL)
+_CLAUSE_END = re.compile(r";|\.(?= |$)|\b(?:but|however|although|though|with(?!in)|except|other than)\b")
+_LEFT, _RIGHT = re.compile(r"\bleft\b"), re.compile(r"\bright\b")
+_BOTH = re.compile(r"\b(?:both|bilateral(?:ly)?|bi(?:basilar|basal|apical)|lungs are)\b")
+NO_FINDING = INDEX["no_finding"]
+
+
+def _explicit_polarity(start: int, end: int, cues: list[Cue]) -> int | None:
+    """Polarity of a mention at [start, end) under the cues that reach it; None if it belongs to the history."""
+    polarity = PRESENT
+    for cue in reversed([c for c in cues if c.start < end]):
+        if cue.kind == "end" and cue.end <= start:
+            break
+        if cue.kind == "history" and cue.end <= start:
+            return None
+        if cue.kind in ("deny_before", "deny_around"):
+            return ABSENT
+        if cue.kind in ("doubt_before", "doubt_around"):
+            polarity = UNCERTAIN
+    for cue in (c for c in cues if c.start >= end):
+        if cue.kind in ("end", "deny_before", "doubt_before"):
+            break
+        if cue.kind in ("deny_after", "deny_around"):
+            return ABSENT
+        if cue.kind in ("doubt_after", "doubt_around"):
+            polarity = UNCERTAIN
+    return polarity
+
+
+def _named_findings(low: str) -> list[Mention]:
+    found = list(_FINDING.finditer(low))
+    if not found:
+        return []
+    cues = [Cue(str(m.lastgroup), m.start(), m.end()) for m in _CUE.finditer(low)]
+    mentions = []
+    for match in found:
+        index = INDEX[str(match.lastgroup)]
+        polarity = PRESENT if index == NO_FINDING else _explicit_polarity(match.start(), match.end(), cues)
+        if polarity is not None:
+            mentions.append(Mention(index, polarity, match.start(), match.end(), True))
+    return mentions
+
+
+def _clauses(low: str) -> list[tuple[int, int]]:
+    cuts = [0, *(m.start() for m in _CLAUSE_END.finditer(low)), len(low)]
+    return [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+
+
+def _subjects_of(
+    state: re.Match[str], subjects: list[re.Match[str]], low: str, floor: int
+) -> list[re.Match[str]]:
+    """Anatomy that a state word ("normal", "clear") speaks about: what stands before it, else what follows."""
+    before = []
+    for subject in subjects:
+        between = low[subject.end() : state.start()]
+        if floor <= subject.start() and subject.end() <= state.start() and not _ABNORMAL.search(between):
+            if len(_VERB.findall(between)) <= 1:
+                before.append(subject)
+    if before:
+        return before
+    after = []
+    for subject in subjects:
+        between = low[state.end() : subject.start()]
+        if subject.start() >= state.end() and not _VERB.search(between) and not _ABNORMAL.search(between):
+            after.append(subject)
+    return after
+
+
+def _normal_anatomy(low: str) -> list[Mention]:
+    """Findings denied by statements such as "the lungs are clear" or "normal heart size"."""
+    mentions: list[Mention] = []
+    for start, end in _clauses(low):
+        subjects = list(_ANATOMY.finditer(low, start, end))
+        floor = start
+        for state in _STATE.finditer(low, start, end) if subjects else ():
+            polarity = UNCERTAIN if state.lastgroup == "borderline" else ABSENT
+            for subject in _subjects_of(state, subjects, low, floor):
+                for finding in _COVERED[str(subject.lastgroup)]:
+                    mentions.append(Mention(finding, polarity, subject.start(), state.end(), False))
+            floor = state.end()
+    return mentions
+
+
+@lru_cache(maxsize=65536)
+def mentions(text: str) -> tuple[Mention, ...]:
+    """All findings that one sentence names or, by calling anatomy normal, covers; in order of rank then position."""
+    low = text.lower()
+    return tuple(_named_findings(low) + _normal_anatomy(low))
+
+
+def laterality(text: str) -> int:
+    """The side a sentence speaks of: `schema.NO_SIDE`, `LEFT`, `RIGHT` or `BOTH`."""
+    low = text.lower()
+    left, right = _LEFT.search(low), _RIGHT.search(low)
+    if _BOTH.search(low) or (left and right):
+        return BOTH
+    return LEFT if left else RIGHT if right else NO_SIDE
+
+
+_RANK = {PRESENT: 0, UNCERTAIN: 1, ABSENT: 2}
+
+
+def _specific_first(found: tuple[Mention, ...]) -> list[Mention]:
+    implied = {INDEX[p] for m in found if m.explicit for p in PARENTS.get(FINDINGS[m.finding], ())}
+    return sorted(
+        found,
+        key=lambda m: (not m.explicit, _RANK[m.polarity], m.finding in implied, m.finding == NO_FINDING),
+    )
+
+
+def describe(text: str) -> Sentence:
+    """The sentence with its main finding: named before covered, present before doubted before denied."""
+    found = _specific_first(mentions(text))
+    if not found:
+        return Sentence(text, -1, UNKNOWN, NO_SIDE)
+    return Sentence(text, found[0].finding, found[0].polarity, laterality(text))
+
+
+def states(texts: tuple[str, ...] | list[str], *, explicit: bool = False) -> dict[int, int]:
+    """Polarity of every finding the sentences speak of: present beats uncertain beats absent.
+
+    `explicit` leaves out what normal anatomy merely covers. No hierarchy is applied.
+    """
+    result: dict[int, int] = {}
+    for text in texts:
+        for mention in mentions(text):
+            if explicit and not mention.explicit:
+                continue
+            known = result.get(mention.finding)
+            if known is None or _RANK[mention.polarity] < _RANK[known]:
+                result[mention.finding] = mention.polarity
+    return result

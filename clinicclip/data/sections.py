@@ -1,0 +1,89 @@
+"""From raw report text to its FINDINGS and IMPRESSION sections, and from a section to sentences."""
+
+import re
+
+_HEADERS = {
+    "findings": r"findings?(?: ?(?:and|/|&) ?impressions?)?|report",
+    "impression": r"impressions?|conclusions?|opinion|interpretation|summary|addendum",
+    "other": r"exam(?:ination)?s?|indications?|(?:clinical )?(?:history|information|indication)|reason for (?:the )?exam(?:ination)?|"
+    r"techniques?|procedures?|views?|comparisons?|recommendations?(?: ?\(s\))?|notifications?|final report|wet read|"
+    r"preliminary report|type of exam(?:ination)?|study|clinical data|medical history|signs and symptoms",
+}
+# At a line start in any case, or inside a line in capitals; the colon may lack only behind the joint header.
+_HEADER = re.compile(
+    r"(?:(?<=\n)|^)[ \t]*(?:"
+    + "|".join(f"(?P<{name}>{p})" for name, p in _HEADERS.items())
+    + r")[ \t]*(?::|(?<=impression)[ \t]*\n|(?<=IMPRESSION)[ \t]*\n|(?<=REPORT)[ \t]*\n)",
+    re.IGNORECASE,
+)
+_INLINE = re.compile(
+    r"(?<=[.\s])(FINDINGS?(?: AND IMPRESSIONS?)?|IMPRESSIONS?|CONCLUSIONS?|COMPARISONS?|INDICATIONS?|TECHNIQUE|HISTORY|RECOMMENDATIONS?):"
+)
+
+_ABBREVIATIONS = frozenset("dr mr mrs ms st vs e.g i.e approx cf fig no. p.o a.m p.m etc lat".split()) - {
+    "no."
+}
+_BOUNDARY = re.compile(
+    r"(?<![.\d\s])[.!?]+(?=[A-Z][a-z])"  # a space was forgotten: "clear.Heart"
+    r"|[.!?]+(?=\s|$)"
+    r"|;\s*"
+    r"|\n\s*\n"
+)
+_NUMBER = re.compile(r"(?:(?<=^)|(?<=[.;:\n] )|(?<=[.;:\n])|(?<=\s\s))\(?\d{1,2}[.)](?!\d)\s*")
+_NUMBERED_TAIL = re.compile(r"(?<=[a-z]) (?=\d\. [A-Z])")
+_SPACE = re.compile(r"\s+")
+_WORD = re.compile(r"[^\W\d_]{2}")
+
+
+def report_sections(text: str) -> tuple[str, str]:
+    """FINDINGS and IMPRESSION of a whole report ('' where missing).
+
+    Headers count at a line start in any case, or inside a line in capitals. A joint "FINDINGS AND IMPRESSION" is
+    findings; an addendum belongs to the impression; a report with neither header is all findings, save for what
+    stands under other headers, whose last paragraph is taken when nothing else is left.
+    """
+    text = _INLINE.sub(r"\n\1:", text.replace("\r\n", "\n").replace("\r", "\n"))
+    parts: dict[str, list[str]] = {"findings": [], "impression": [], "other": []}
+    headers = list(_HEADER.finditer(text))
+    preamble = text[: headers[0].start()] if headers else text
+    ends = [h.start() for h in headers[1:]] + [len(text)]
+    for header, end in zip(headers, ends, strict=True):
+        parts[str(header.lastgroup)].append(text[header.end() : end].strip())
+    findings, impression = (" ".join(p for p in parts[k] if p) for k in ("findings", "impression"))
+    if not findings and not impression:
+        paragraphs = [p for p in re.split(r"\n\s*\n", parts["other"][-1]) if p.strip()] if headers else []
+        findings = paragraphs[-1].strip() if len(paragraphs) > 1 else preamble.strip()
+    return findings, impression
+
+
+def _ends_abbreviation(text: str, stop: int) -> bool:
+    word = text[:stop].rsplit(None, 1)[-1:] or [""]
+    return word[0].lower().lstrip("(") in _ABBREVIATIONS
+
+
+def split_sentences(section: str) -> list[str]:
+    """Sentences of a section without their numbers in a list; decimals and abbreviations stay whole.
+
+    Single line breaks are wrapping, blank lines and semicolons end a sentence. Every sentence ends in a period.
+    """
+    section = re.sub(r"\n(?=\s*(?:\(?\d{1,2}[.)]|[-*•])\s)", "\n\n", section)
+    section = _NUMBERED_TAIL.sub(". ", re.sub(r"(?m)^\s*[-*•]+\s+", "", section))
+    section = _NUMBER.sub("", section)
+    pieces, start = [], 0
+    for match in _BOUNDARY.finditer(section):
+        if match.group().startswith(".") and _ends_abbreviation(section, match.start()):
+            continue
+        keep_mark = "?" if "?" in match.group() else ""
+        pieces.append(section[start : match.start()] + keep_mark)
+        start = match.end()
+    pieces.append(section[start:])
+    cleaned = (_SPACE.sub(" ", _NUMBER.sub("", p.strip())).strip(" ,-:") for p in pieces)
+    return [finish(p) for p in cleaned if _WORD.search(p)]
+
+
+def finish(sentence: str) -> str:
+    """The sentence with a capital letter in front and one mark at its end ('' stays '')."""
+    sentence = _SPACE.sub(" ", sentence).strip(" ,.-")
+    if not sentence:
+        return ""
+    return sentence[0].upper() + sentence[1:] + ("" if sentence[-1] in "?!" else ".")

@@ -1,0 +1,83 @@
+"""Report language: raw report to single-finding sentences, and sentences to labels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int8
+
+from clinicclip.data.comparison import remove_comparison
+from clinicclip.data.mentions import describe, states
+from clinicclip.data.schema import (
+    ABSENT,
+    CHEXPERT,
+    FINDINGS,
+    INDEX,
+    NOT_ABNORMAL,
+    PARENTS,
+    PRESENT,
+    UNCERTAIN,
+    UNKNOWN,
+    Sentence,
+)
+from clinicclip.data.sections import report_sections, split_sentences
+from clinicclip.data.splitting import split_findings
+
+__all__ = ["finding_states", "is_normal", "report_labels", "report_sections", "sentences"]
+
+_ORDER = {UNKNOWN: 0, ABSENT: 1, UNCERTAIN: 2, PRESENT: 3}
+_ABNORMAL = tuple(INDEX[name] for name in FINDINGS if name not in NOT_ABNORMAL)
+
+
+def sentences(findings: str, impression: str) -> list[Sentence]:
+    """Both sections as sentences about one finding each, in order, without comparisons and without repetitions.
+
+    Source: METHOD section 5, steps 2-4.
+    """
+    result: dict[str, Sentence] = {}
+    for section in (findings, impression):
+        for raw in split_sentences(section):
+            present = remove_comparison(raw)
+            for text in split_findings(present) if present else ():
+                result.setdefault(text.casefold(), describe(text))
+    return list(result.values())
+
+
+def finding_states(report: Sequence[Sentence]) -> Int8[np.ndarray, "27"]:
+    """State of every finding of `schema.FINDINGS` (present / absent / uncertain / unknown = not spoken of).
+
+    Present beats uncertain beats absent, over sentences and from child to parent (`schema.PARENTS`).
+    """
+    values = np.full(len(FINDINGS), UNKNOWN, np.int8)
+    for finding, polarity in states([s.text for s in report]).items():
+        values[finding] = polarity
+    for child, parents in PARENTS.items():
+        state = int(values[INDEX[child]])
+        for parent in parents if state in (PRESENT, UNCERTAIN) else ():
+            if _ORDER[state] > _ORDER[int(values[INDEX[parent]])]:
+                values[INDEX[parent]] = state
+    return values
+
+
+def report_labels(report: Sequence[Sentence]) -> Int8[np.ndarray, "14"]:
+    """The fourteen training labels of a report: 1 present, -1 uncertain, 0 absent or not mentioned.
+
+    "No finding" is 1 when none of the other findings but support devices is present or uncertain, else 0. A report
+    without any text is all -128 (unknown). Source: METHOD section 2 (absent and unmentioned are both 0 for training).
+    """
+    if not report:
+        return np.full(len(CHEXPERT), UNKNOWN, np.int8)
+    values = finding_states(report)[: len(CHEXPERT)]
+    values[values == UNKNOWN] = ABSENT
+    others = [INDEX[name] for name in CHEXPERT if name not in NOT_ABNORMAL]
+    values[INDEX["no_finding"]] = ABSENT if np.any(values[others] != ABSENT) else PRESENT
+    return values
+
+
+def is_normal(report: Sequence[Sentence]) -> int:
+    """1 when no abnormal finding, the finer names included, is present or uncertain; else 0; -128 without text.
+
+    Source: METHOD section 6 (support devices do not count).
+    """
+    if not report:
+        return UNKNOWN
+    return int(not np.any(np.isin(finding_states(report)[list(_ABNORMAL)], (PRESENT, UNCERTAIN))))
