@@ -1,6 +1,7 @@
-"""Training views of a radiograph: slight crop, rotation, brightness and contrast; never a flip (left is left).
+"""Training views of a radiograph: crop, rotation, brightness and contrast; never a flip (left is left).
 
-What happens to an image is drawn first (`draw`, a function of the generator alone) and done second (`render`).
+What happens to an image is drawn first (`draw`, a function of the generator alone) and done second
+(`render`).
 """
 
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class View(NamedTuple):
 
 
 def draw(spec: AugmentSpec, rng: np.random.Generator) -> View:
-    """A view; takes the same seven numbers from `rng` whatever the amounts, so one amount moves no other draw."""
+    """A view; takes seven numbers from `rng` whatever the amounts, so that one amount moves no other draw."""
     area, shape, x, y, rotation, brightness, contrast = rng.uniform(size=7).tolist()
     area = 1.0 - (1.0 - spec.crop_area) * area
     width = area ** (0.25 + 0.5 * shape)  # from wide to tall, neither side ever longer than the image's
@@ -49,7 +50,7 @@ def draw(spec: AugmentSpec, rng: np.random.Generator) -> View:
 
 
 def render(gray: UInt8[np.ndarray, "h w"], view: View, size: int) -> UInt8[np.ndarray, "{size} {size}"]:
-    """The drawn view at `size` x `size` pixels: rotate, crop and shrink in one bicubic step, then gray levels."""
+    """The drawn view at `size` x `size` pixels: rotated, cropped and shrunk in one step, then levels."""
     image = Image.fromarray(gray)
     if view.rotation:
         image = image.rotate(view.rotation, Image.Resampling.BILINEAR)

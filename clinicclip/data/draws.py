@@ -1,6 +1,7 @@
-"""What one training step shows of one study: a view of its image, a text drawn from its report, their labels.
+"""What one training step shows of one study: a view of its image, a text drawn from its report, labels.
 
-`DrawStudy` is a function of (record, random generator) alone; which studies meet in a batch is `pipeline`'s part.
+`DrawStudy` is a function of (record, random generator) alone; which studies meet in a batch is the part of
+`pipeline`.
 """
 
 from collections.abc import Sequence
@@ -73,14 +74,12 @@ class DrawStudy(grain.transforms.RandomMap):
         drawn = self._subset(said, rng) if self.spec.text_mode == "sentences" else said
         report = " ".join(sentence.text for sentence in drawn)
         (tokens,), truncated = self.tokenizer.encode([report], self.spec.text_length)
-        labels = element["labels"]
+        labels = element["labels"] if drawn is said else restrict(element["labels"], drawn)
         study = {
             "image": augment.render(images.decode(element["image"]), view, self.spec.image_size),
             "text_tokens": tokens,
-            "labels": target_labels(
-                labels if drawn is said else restrict(labels, drawn), self.spec.uncertain
-            ),
-            "labels_valid": bool((labels != UNKNOWN).any()),
+            "labels": target_labels(labels, self.spec.uncertain),
+            "labels_valid": bool((element["labels"] != UNKNOWN).any()),
             "normal": element["normal"] == PRESENT,
             "normal_valid": element["normal"] != UNKNOWN,
             "id": element["image_id"],

@@ -1,7 +1,7 @@
 """Frozen text features: vectors that describe report text and are never trained.
 
-`FeatureTable` answers for the strings it was built with, whoever computed the vectors; `TfidfSvd` is the way to
-compute them that needs no pretrained model. Neither stores text: the table keeps 64-bit digests.
+`FeatureTable` answers for the strings it was built with, whoever computed the vectors, and keeps no text but
+64-bit digests. `TfidfSvd` is the way to compute vectors that needs no pretrained model.
 """
 
 import hashlib

@@ -1,8 +1,9 @@
 """Several texts a row, so that short reports pay for no padding.
 
-A batch's texts are dealt to G groups of b/G consecutive texts (a group = what one device sees in one microbatch).
-Every group gets R rows of L tokens, so that the arrays split evenly over the groups; a token names the text that
-owns it, and attention is kept inside one owner. `plain`, one text a row, is the slow twin of the same structure.
+A batch's texts are dealt to G groups of b/G consecutive texts (a group = what one device sees in one
+microbatch). Every group gets R rows of L tokens, so that the arrays split evenly over the groups; a token
+names the text that owns it, and attention is kept inside one owner. `plain`, one text a row, is the slow twin
+of the same structure.
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,8 @@ def pack(
     equal shapes): where they do not fit, the longest are cut, all to the largest common length that does.
 
     Raises:
-      ValueError: texts not divisible into groups, a text longer than `length`, or more texts than `rows` can hold.
+      ValueError: texts not divisible into groups, a text longer than `length`, or more texts than `rows`
+        can hold.
     """
     dealt = _deal(ids, length, groups)
     cap = length

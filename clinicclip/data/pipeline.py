@@ -1,10 +1,10 @@
 """Grain: from a source of records to host batches of numpy arrays.
 
-Order and draws are functions of (seed, step, study) alone. The stream of studies is shuffled anew each epoch, every
-study of it is drawn with a generator made from the seed and its place in the stream, and only then is the stream
-cut into batches and dealt to processes: of each global batch, process p gets the p-th of P equal consecutive
-blocks, so the processes' batches laid end to end are the batch one process would have made. A run resumes by
-starting at its step; no iterator state is stored.
+Order and draws are functions of (seed, step, study) alone. The stream of studies is shuffled anew each epoch,
+every study of it is drawn with a generator made from the seed and its place in the stream, and only then is
+the stream cut into batches and dealt to processes: of each global batch, process p gets the p-th of P equal
+consecutive blocks, so the processes' batches laid end to end are the batch one process would have made. A run
+resumes by starting at its step; no iterator state is stored.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ class Source(Protocol):
 
 
 class Batches:
-    """An iterator over batches that lets go of its threads and processes on `close` (or at the end of `with`)."""
+    """An iterator over batches that lets go of its threads and processes on `close` or when `with` ends."""
 
     def __init__(self, dataset: grain.IterDataset, *, shared: bool = False) -> None:
         self._iterator = iter(dataset)
@@ -121,14 +121,14 @@ def train_batches(
     Args:
       source: the training records.
       tokenizer: of the text tower.
-      features: vectors of the reports, sentences and graph spans; needed by the text-feature and graph streams.
+      features: vectors of reports (or sentences) and graph spans; needed by these two streams.
       spec: what a batch holds.
       seed: of order and draws; with equal seeds and specs every (workers, threads) gives equal batches.
       batch_size: studies of a global batch, b = batch_size / process_count of them here.
       start_step: the step of the first batch.
       process_index: which consecutive block of each global batch is this process's.
-      process_count: number of processes. With several, packed rows need `spec.text_rows` (all processes must have
-        equal shapes and none sees the others' texts); without it there is one text a row.
+      process_count: number of processes. With several, packing needs `spec.text_rows` (all must have
+        equal shapes, none sees the others' texts); without it there is one text a row.
       groups: packing groups of this process: its devices times its microbatches.
       workers: processes that draw and pack; 0 = threads of this process.
       threads: threads that draw and pack, of each worker if there are any.
@@ -159,7 +159,7 @@ def train_batches(
 def examples(
     source: Source, image_size: int, *, chunk: int = 64, threads: int = 2
 ) -> Iterator[tuple[UInt8[np.ndarray, "k s s"], list[Record]]]:
-    """Every record once, in order, in chunks (the last may be short): images as evaluation sees them, records."""
+    """Every record once, in order, in chunks (the last may be short): images for evaluation, and records."""
 
     def read(record: Record) -> tuple[np.ndarray, Record]:
         return images.resize(images.decode(record["image"]), image_size), record

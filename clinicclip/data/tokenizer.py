@@ -1,4 +1,4 @@
-"""BERT WordPiece: loaded from a Hugging Face folder or hub id, or trained on the reports; one form for all runs.
+"""BERT WordPiece, loaded from a Hugging Face folder or hub id or trained on the reports; one form for both.
 
 A tokenizer is its vocabulary plus three normalizer switches, so what is saved, sent to worker processes and
 read back by transformers is the same thing by construction. Text is cleaned here and nowhere else.
@@ -27,7 +27,7 @@ PROBE = "the heart and lungs are normal"
 
 
 def clean(text: str) -> str:
-    """Plain text that open_clip's own cleaning leaves alone: entities resolved, quotes and dashes plain, one line.
+    """Text that open_clip's own cleaning leaves alone: entities resolved, quotes and dashes plain, one line.
 
     open_clip mends and unescapes text before its tokenizer and transformers does not; on text cleaned here
     both see the same characters. Idempotent.
@@ -93,7 +93,7 @@ class Tokenizer:
         return self._ids[UNK]
 
     def encode(self, texts: Sequence[str], length: int) -> tuple[list[list[int]], int]:
-        """Token ids [CLS] ... [SEP] of each text, at most `length` each, and how many texts were cut to fit."""
+        """Token ids [CLS] ... [SEP] of each text, at most `length` each, and how many were cut to fit."""
         cls, sep = self._ids[CLS], self._ids[SEP]
         encoded = self._backend.encode_batch([clean(text) for text in texts], add_special_tokens=False)
         bodies = [item.ids for item in encoded]
@@ -101,7 +101,7 @@ class Tokenizer:
         return [[cls, *body[: length - 2], sep] for body in bodies], truncated
 
     def save(self, folder: Path, length: int) -> None:
-        """Write the four files transformers and open_clip read (4.x and 5.x); `length` = longest text in tokens."""
+        """Write the four files transformers and open_clip read; `length` = tokens of the longest text."""
         folder.mkdir(parents=True, exist_ok=True)
         names = dict(
             zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True)
@@ -123,7 +123,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, source: str | Path) -> "Tokenizer":
-        """The tokenizer of a local folder (tokenizer.json, or vocab.txt) or, if no such folder exists, a hub id.
+        """The tokenizer of a local folder (tokenizer.json, or vocab.txt) or, lacking it, of a hub id.
 
         Raises:
           UserError: nothing there, not a BERT WordPiece tokenizer, or every common word comes out as [UNK].
@@ -147,11 +147,11 @@ class Tokenizer:
 def train_wordpiece(
     texts: Iterable[str], vocab_size: int, patients: Iterable[str] | None = None, min_patients: int = 1
 ) -> Tokenizer:
-    """A lowercase WordPiece vocabulary of at most `vocab_size` pieces, a function of the texts' word counts alone.
+    """A lowercase WordPiece vocabulary of at most `vocab_size` pieces, a function of the texts' words alone.
 
-    With `patients` (one name a text) only words seen for at least `min_patients` of them, and without a digit,
-    shape the pieces: the form in which a vocabulary of restricted reports may leave the machine. Single letters
-    and punctuation are always pieces, so that a rare word is spelled and not lost; then single digits are not.
+    With `patients` (one name a text) only words seen for at least `min_patients` of them, and without digits,
+    shape the pieces: the form in which a vocabulary of restricted reports may leave the machine. Letters and
+    punctuation are always pieces, so that a rare word is spelled and not lost; digits are, except then.
 
     Raises:
       UserError: `vocab_size` cannot hold the single characters.
@@ -178,7 +178,7 @@ def _from_vocabulary(folder: Path) -> Tokenizer:
 
 
 def _from_json(text: str, name: str) -> Tokenizer:
-    """Reads the `tokenizers` file form; its own truncation and padding settings are left behind on purpose."""
+    """Reads the `tokenizers` file form; its truncation and padding settings are left behind on purpose."""
     spec = json.loads(text)
     normalizer = spec["normalizer"] or {}
     if spec["model"].get("type", "WordPiece") != "WordPiece" or normalizer.get("type") != "BertNormalizer":

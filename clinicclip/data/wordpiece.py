@@ -1,6 +1,7 @@
 """Training of a WordPiece vocabulary, reproducible to the last id (the stock trainer orders ties by hash)."""
 
 import heapq
+import itertools
 import string
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +30,7 @@ def train(counts: Mapping[str, int], size: int, *, digits: bool) -> list[str]:
     """At most `size` pieces: single characters in order, then the pairs merged most often first.
 
     The most frequent pair of neighbouring pieces is merged, ties by spelling, until the vocabulary is full or
-    no pair occurs twice (byte-pair merging, as in the usual WordPiece trainers). `digits`: with 0-9 as pieces.
+    no pair occurs twice (byte-pair merging, as the usual trainers do). `digits`: with 0-9 as pieces.
 
     Raises:
       UserError: `size` is smaller than the number of single characters.
@@ -73,7 +74,7 @@ def _alphabet(counts: Mapping[str, int], digits: bool) -> list[str]:
 def _tally(
     parts: list[str], word: str, weight: int, weights: Counter[Pair], where: defaultdict[Pair, set[str]]
 ) -> set[Pair]:
-    pairs = list(zip(parts, parts[1:], strict=False))
+    pairs = list(itertools.pairwise(parts))
     for pair in pairs:
         weights[pair] += weight
         where[pair].add(word)
