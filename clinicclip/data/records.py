@@ -1,0 +1,151 @@
+"""A stored record: its fields, how a Study becomes one, and how it reads back."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int8
+
+from clinicclip.data import images, negation, schema, text
+from clinicclip.data.schema import Drop, Record, Study
+
+FORMAT = "1.0.0"  # of the stored fields; the version TFDS shows
+
+TEXT = ("patient", "study", "image_id", "view", "findings", "impression", "negated", "omitted", "negated_by")
+TEXT += ("gold_source", "sex", "age_band")
+TEXTS = ("sentences", "gold_names", "box_names", "graph_tokens")
+NUMBER = {"height": np.int32, "width": np.int32, "altered": np.int32, "normal": np.int8}
+NUMBERS = {
+    "sentence_finding": np.int32,
+    "sentence_polarity": np.int32,
+    "sentence_laterality": np.int32,
+    "gold_values": np.int8,
+    "graph_types": np.int32,
+}
+TENSORS = {
+    "labels": ((len(schema.CHEXPERT),), np.int8),
+    "boxes": ((None, 4), np.float32),
+    "graph_spans": ((None, 2), np.int32),
+    "graph_edges": ((None, 2), np.int32),
+}
+
+
+class Recipe(NamedTuple):
+    """The settings a record depends on besides its study."""
+
+    shorter_side: int = images.SHORTER_SIDE
+    seed: int = 0  # of the altered reports
+    negated_by: str = "train"  # generator of the altered reports
+
+
+def features() -> Any:
+    """The ``tfds.features.FeaturesDict`` of a record."""
+    import tensorflow_datasets as tfds
+
+    fields: dict[str, Any] = {"image": tfds.features.Image(shape=(None, None, 1), encoding_format="jpeg")}
+    fields |= {name: tfds.features.Text() for name in TEXT}
+    fields |= {name: tfds.features.Sequence(tfds.features.Text()) for name in TEXTS}
+    fields |= {name: tfds.features.Scalar(dtype) for name, dtype in NUMBER.items()}
+    fields |= {name: tfds.features.Sequence(tfds.features.Scalar(dtype)) for name, dtype in NUMBERS.items()}
+    fields |= {name: tfds.features.Tensor(shape=shape, dtype=dtype) for name, (shape, dtype) in TENSORS.items()}
+    return tfds.features.FeaturesDict(fields)
+
+
+def restore(example: Mapping[str, Any]) -> Record:
+    """A record as read by TFDS with the image left encoded -> str, int, list[str] and numpy arrays."""
+    record: Record = {"image": bytes(example["image"])}
+    record |= {name: example[name].decode() for name in TEXT}
+    record |= {name: [piece.decode() for piece in example[name]] for name in TEXTS}
+    record |= {name: int(example[name]) for name in NUMBER}
+    record |= {name: np.asarray(example[name], dtype) for name, dtype in NUMBERS.items()}
+    record |= {
+        name: np.asarray(example[name], dtype).reshape(tuple(-1 if n is None else n for n in shape))
+        for name, (shape, dtype) in TENSORS.items()
+    }
+    return record
+
+
+def make(study: Study, recipe: Recipe) -> Record | Drop:
+    """The record of a study, or the Drop that says why there is none."""
+    if not (study.findings.strip() or study.impression.strip()):
+        return Drop("image", study.image_id, "report_without_sections")
+    sentences = text.sentences(study.findings, study.impression)
+    if not sentences:
+        return Drop("image", study.image_id, "report_without_sentences")
+    try:
+        gray = _gray(study)
+    except images.ImageFault as fault:
+        return Drop("image", study.image_id, fault.reason)
+    altered = negation.alter(sentences, seed=recipe.seed, key=study.image_id, generator=recipe.negated_by)
+    labels = _labels(study, sentences)
+    return {
+        "image": images.encode(gray, recipe.shorter_side),
+        "height": gray.shape[0],
+        "width": gray.shape[1],
+        "negated": altered.negated,
+        "omitted": altered.omitted,
+        "altered": altered.finding,
+        "negated_by": recipe.negated_by if altered.finding >= 0 else "",
+        "labels": labels,
+        "normal": _normal(study, labels, sentences),
+        "gold_names": list(study.gold),
+        "gold_values": list(study.gold.values()),
+        **{name: getattr(study, name) for name in _AS_THEY_ARE},
+        **_sentence_fields(sentences),
+        **_box_fields(study),
+        **_graph_fields(study),
+    }
+
+
+_AS_THEY_ARE = ("patient", "study", "image_id", "view", "findings", "impression", "gold_source", "sex", "age_band")
+
+
+def _gray(study: Study) -> np.ndarray:
+    if isinstance(study.image, Path):
+        return images.read_gray(study.image)
+    return images.to_gray(study.image, study.image_id)
+
+
+def _sentence_fields(sentences: list[schema.Sentence]) -> dict[str, Any]:
+    return {
+        "sentences": [sentence.text for sentence in sentences],
+        "sentence_finding": [sentence.finding for sentence in sentences],
+        "sentence_polarity": [sentence.polarity for sentence in sentences],
+        "sentence_laterality": [sentence.laterality for sentence in sentences],
+    }
+
+
+def _labels(study: Study, sentences: list[schema.Sentence]) -> Int8[np.ndarray, "14"]:
+    if study.labels is None:
+        return text.report_labels(sentences)
+    return np.array([study.labels.get(name, schema.UNKNOWN) for name in schema.CHEXPERT], np.int8)
+
+
+def _normal(study: Study, labels: Int8[np.ndarray, "14"], sentences: list[schema.Sentence]) -> int:
+    """What the release's own labels say, where they say it; else what the sentences say."""
+    if study.labels is not None:
+        present = {name for name, label in zip(schema.CHEXPERT, labels, strict=True) if label == schema.PRESENT}
+        if present - set(schema.NOT_ABNORMAL):
+            return 0
+        if "no_finding" in present:
+            return 1
+    return text.is_normal(sentences)
+
+
+def _box_fields(study: Study) -> dict[str, Any]:
+    sides = [(box.x, box.y, box.width, box.height) for box in study.boxes]
+    return {
+        "box_names": [box.finding for box in study.boxes],
+        "boxes": np.asarray(sides, np.float32).reshape(-1, 4),
+    }
+
+
+def _graph_fields(study: Study) -> dict[str, Any]:
+    graph = study.graph or schema.Graph((), (), (), ())
+    return {
+        "graph_tokens": list(graph.tokens),
+        "graph_spans": np.asarray(graph.spans, np.int32).reshape(-1, 2),
+        "graph_types": list(graph.types),
+        "graph_edges": np.asarray(graph.edges, np.int32).reshape(-1, 2),
+    }

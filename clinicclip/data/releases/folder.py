@@ -1,0 +1,138 @@
+"""A plain folder: ``pairs.jsonl`` beside images, the door for everybody else's data.
+
+One JSON object a line: ``image`` (path, relative to the folder), ``text`` (the report) and ``patient``; optional
+``study``, ``split`` (train, validation, test), ``labels`` ({finding: 1, 0, -1}, for training), ``view``, ``sex``.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from clinicclip.data import schema, text
+from clinicclip.data.schema import Drop, Study
+from clinicclip.errors import UserError, nearest
+
+NAME = "folder"
+TITLE = "a folder of image-report pairs"
+LICENCE = "as its owner says"
+CITATION = ""
+OPEN = False
+SPLITS = ("train", "validation", "test")
+OPTIONS: Mapping[str, Any] = {}
+
+PAIRS = "pairs.jsonl"
+REQUIRED = ("image", "text", "patient")
+OPTIONAL = ("study", "split", "labels", "view", "sex")
+SPLIT_NAMES = {name: name for name in SPLITS} | {"val": "validation", "valid": "validation", "validate": "validation"}
+LABEL_VALUES = (schema.PRESENT, schema.ABSENT, schema.UNCERTAIN)
+
+
+def count(source: Path) -> dict[str, int]:
+    """How many reports (distinct studies) and images (lines) the list names."""
+    studies, lines = set(), 0
+    for _, row in _rows(source):
+        studies.add(row.get("study", row["image"]))
+        lines += 1
+    return {"reports": len(studies), "images": lines}
+
+
+def read(source: Path) -> Iterator[Study | Drop]:
+    """Every pair of the list; a repeated image and a study's second, different report are dropped.
+
+    Raises UserError when the list is missing or empty, or naming the line that cannot be understood.
+    """
+    images: set[str] = set()
+    reports: dict[str, bytes] = {}
+    unpaired: dict[str, str] = {}
+    for line, row in _rows(source):
+        study = row.get("study", row["image"])
+        report = hashlib.sha256(row["text"].encode()).digest()
+        if row["image"] in images:
+            reason = "duplicate_image"
+        elif reports.setdefault(study, report) != report:
+            reason = "duplicate_study"
+        else:
+            yield _study(source, line, row, study)
+            reason = ""
+        if reason:
+            yield Drop("image", row["image"], reason)
+            unpaired[study] = reason
+        images.add(row["image"])
+    yield from (Drop("report", study, reason) for study, reason in unpaired.items() if study not in reports)
+
+
+def _study(source: Path, line: int, row: Mapping[str, Any], study: str) -> Study:
+    findings, impression = text.report_sections(row["text"])
+    return Study(
+        patient=row["patient"],
+        study=study,
+        image_id=row["image"],
+        split=_split(line, row),
+        image=source / row["image"],
+        findings=findings,
+        impression=impression,
+        view=row.get("view", ""),
+        labels=_labels(line, row["labels"]) if "labels" in row else None,
+        sex=row.get("sex", ""),
+    )
+
+
+def _split(line: int, row: Mapping[str, Any]) -> str:
+    if "split" not in row:
+        return (*("train",) * 8, "validation", "test")[schema.fold(row["patient"], 10)]
+    if row["split"] not in SPLIT_NAMES:
+        raise UserError(f"{NAME}: {PAIRS} line {line}: split {row['split']!r} is none of {', '.join(SPLITS)}")
+    return SPLIT_NAMES[row["split"]]
+
+
+def _labels(line: int, labels: Any) -> dict[str, int]:
+    if not isinstance(labels, dict):
+        raise UserError(f"{NAME}: {PAIRS} line {line}: labels is not an object of finding: 1, 0 or -1")
+    known: dict[str, int] = {}
+    for name, value in labels.items():
+        finding = "_".join(name.lower().replace("-", " ").split())
+        if finding not in schema.CHEXPERT:
+            raise UserError(
+                f"{NAME}: {PAIRS} line {line}: {name!r} is no CheXpert finding{nearest(finding, schema.CHEXPERT)}"
+            )
+        if value is None:
+            continue
+        if value not in LABEL_VALUES:
+            raise UserError(f"{NAME}: {PAIRS} line {line}: label {name!r} is {value!r}; expected 1, 0, -1 or null")
+        known[finding] = int(value)
+    return known
+
+
+def _rows(source: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    path = source / PAIRS
+    if not path.is_file():
+        raise UserError(f"{NAME}: no {PAIRS} in {source}; see python -m clinicclip.prepare --help for its form")
+    empty = True
+    with path.open(encoding="utf-8-sig") as file:
+        for line, content in enumerate(file, 1):
+            if content.strip():
+                empty = False
+                yield line, _row(line, content)
+    if empty:
+        raise UserError(f"{NAME}: {path} is empty; expected one pair a line")
+
+
+def _row(line: int, content: str) -> dict[str, Any]:
+    try:
+        row = json.loads(content)
+    except json.JSONDecodeError as fault:
+        raise UserError(f"{NAME}: {PAIRS} line {line} is not JSON: {fault.msg}") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{NAME}: {PAIRS} line {line} is not an object such as {{\"image\": ..., \"text\": ...}}")
+    row = {key: value for key, value in row.items() if value is not None}
+    missing = [key for key in REQUIRED if key not in row or (key != "text" and row[key] == "")]
+    if missing:
+        raise UserError(f"{NAME}: {PAIRS} line {line} lacks {', '.join(missing)}")
+    for key in row:
+        if key not in REQUIRED + OPTIONAL:
+            raise UserError(f"{NAME}: {PAIRS} line {line}: unknown key {key!r}{nearest(key, REQUIRED + OPTIONAL)}")
+        if key != "labels" and not isinstance(row[key], str):
+            row[key] = str(row[key])
+    return row

@@ -1,0 +1,220 @@
+"""Studies -> finished ArrayRecord shards, in worker processes, each shard reusable after a kill.
+
+A shard is done when its summary (``NAME.json``, written last) exists; NAME holds a hash of everything the shard
+depends on, so another input, setting or version of the code never meets an old shard.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import fields
+from functools import cache
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import clinicclip
+from clinicclip.data import records, schema
+from clinicclip.data.records import Recipe
+from clinicclip.data.schema import Drop, Record, Study
+from clinicclip.errors import UserError
+
+RECORDS_PER_SHARD = 256
+
+
+class Task(NamedTuple):
+    """One shard to write; ``folder`` None means to count only."""
+
+    folder: Path | None
+    split: str
+    index: int
+    studies: tuple[Study, ...]
+    recipe: Recipe
+
+
+class Summary(NamedTuple):
+    """What became of a task's studies; ``file`` is empty when none was written."""
+
+    split: str
+    studies: int
+    file: str
+    bytes: int
+    sha256: str
+    records: int
+    payload: int  # bytes of the records alone
+    written: list[list[str]]  # [image id, study, patient]
+    dropped: list[list[str]]  # [image id, study, reason]
+    language: dict[str, int]
+
+
+def run(tasks: Iterator[Task], workers: int) -> Iterator[Summary]:
+    """The summaries of ``tasks``, in order, made by ``workers`` processes (0 = in this one).
+
+    Raises UserError when the output cannot be written or a worker dies.
+    """
+    if workers == 0:
+        yield from map(make, tasks)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+        pending: deque[Future[Summary]] = deque()
+        try:
+            for task in tasks:
+                pending.append(pool.submit(make, task))
+                if len(pending) > workers + 1:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a worker process died (out of memory?); run the same command again with fewer --workers: "
+                "finished shards are kept"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def make(task: Task) -> Summary:
+    """Writes one shard with its summary, or finds it finished.
+
+    Raises UserError when the output cannot be written.
+    """
+    if task.folder is None:
+        return _summary(task, [_make_record(study, task.recipe) for study in task.studies])
+    name = f"{task.split}-{task.index:05d}-{_key(task)}"
+    note = task.folder / f"{name}.json"
+    if note.is_file():
+        return Summary(**json.loads(note.read_text()))
+    made = [_make_record(study, task.recipe) for study in task.studies]
+    summary = _summary(task, made)
+    kept = [record for record in made if not isinstance(record, Drop)]
+    try:
+        if kept:
+            summary = _write(task.folder / f"{name}.array_record", kept, summary)
+        write_whole(note, json.dumps(summary._asdict()))
+    except OSError as fault:
+        raise storage_fault(task.folder.parent, fault) from None
+    return summary
+
+
+def storage_fault(output: Path, fault: OSError) -> UserError:
+    """The one line for an output folder that is full, read-only or gone."""
+    return UserError(
+        f"cannot write to {output}: {fault.strerror or fault}; free space or choose another --output, "
+        "then run the same command again: finished shards are kept"
+    )
+
+
+def write_whole(path: Path, content: str) -> None:
+    """Writes a text file that is either whole or not there, whenever the machine stops."""
+    unfinished = path.with_name(f"{path.name}.tmp")
+    with unfinished.open("w") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
+@cache
+def code_digest() -> str:
+    """A hash of the sources that decide what a record holds."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+
+
+def _make_record(study: Study, recipe: Recipe) -> Record | Drop:
+    try:
+        return records.make(study, recipe)
+    except Exception as fault:
+        fault.add_note(f"while preparing image {study.image_id}")
+        raise
+
+
+def _key(task: Task) -> str:
+    digest = hashlib.sha256(f"{clinicclip.__version__} {code_digest()} {task.split} {task.recipe}".encode())
+    for study in task.studies:
+        for field in fields(study):
+            value = getattr(study, field.name)
+            digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+        if isinstance(study.image, Path) and study.image.exists():
+            state = study.image.stat()
+            digest.update(f"{state.st_size} {state.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _write(path: Path, kept: list[Record], summary: Summary) -> Summary:
+    from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+
+    unfinished = path.with_name(f"{path.name}.tmp")
+    features = records.features()
+    payload = 0
+    writer = ArrayRecordWriter(str(unfinished), "group_size:1")
+    try:
+        for record in kept:
+            example = features.serialize_example(record)
+            payload += len(example)
+            writer.write(example)
+    finally:
+        writer.close()
+    with unfinished.open("rb+") as file:
+        os.fsync(file.fileno())
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    reader = ArrayRecordReader(str(unfinished))
+    if reader.num_records() != len(kept):
+        raise OSError(f"{path.name} holds {reader.num_records()} of {len(kept)} records")
+    reader.close()
+    size = unfinished.stat().st_size
+    unfinished.replace(path)
+    return summary._replace(file=path.name, bytes=size, sha256=sha256, payload=payload)
+
+
+def _summary(task: Task, made: list[Record | Drop]) -> Summary:
+    written, dropped, language = [], [], Counter[str]()
+    for study, record in zip(task.studies, made, strict=True):
+        if isinstance(record, Drop):
+            dropped.append([study.image_id, study.study, record.reason])
+        else:
+            written.append([study.image_id, study.study, study.patient])
+            language.update(_language(record))
+    return Summary(task.split, len(task.studies), "", 0, "", len(written), 0, written, dropped, dict(language))
+
+
+def _language(record: Record) -> Iterator[str]:
+    yield "records"
+    yield from (f"records_with_{section}" for section in ("findings", "impression") if record[section].strip())
+    if record["altered"] >= 0:
+        yield "records_with_negated_report"
+    if record["normal"] != schema.UNKNOWN:
+        yield "records_normal" if record["normal"] else "records_abnormal"
+    for finding in record["sentence_finding"]:
+        yield "sentences"
+        if finding >= 0:
+            yield "sentences_with_finding"
+    for name, label in zip(schema.CHEXPERT, record["labels"], strict=True):
+        if label != schema.UNKNOWN:
+            yield f"label_{name}_{_WORD[int(label)]}"
+
+
+_WORD = {schema.PRESENT: "present", schema.ABSENT: "absent", schema.UNCERTAIN: "uncertain"}
+
+
+def _start_worker() -> None:
+    """Leaves interrupts to the parent, and ends with it even when it is killed outright."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with(wait: Callable[..., Any], sentinel: int) -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with, args=(connection.wait, parent.sentinel), daemon=True).start()

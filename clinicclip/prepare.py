@@ -1,0 +1,103 @@
+"""A public release, a folder of pairs or the synthetic phantom -> checked, split, ready-to-train records."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clinicclip import cli
+from clinicclip.data import builder, images, releases
+from clinicclip.data.manifest import BEYOND_LIMIT, USED
+from clinicclip.errors import UsageError
+
+EXAMPLE = """python -m clinicclip.prepare openi --source=DIR --output=data/openi --workers=4
+  python -m clinicclip.prepare folder --source=DIR --output=data/mine     (DIR/pairs.jsonl: image, text, patient a line)
+  python -m clinicclip.prepare phantom --level=easy --studies=2000 --size=128 --output=data/phantom"""
+
+
+def parser() -> cli.Parser:
+    """The command line of this program."""
+    result = cli.Parser(program="prepare", description=__doc__ or "", example=EXAMPLE)
+    add = result.add_argument
+    add("release", choices=sorted(releases.READERS), help="what to read")
+    add("--source", type=Path, help="folder of the unpacked release")
+    add("--output", type=Path, required=True, help="folder to write; a killed run continues there")
+    add("--limit", type=_count, default=0, metavar="N", help="use the first N image-report pairs only (0 = all)")
+    add("--workers", type=_count, default=0, metavar="K", help="processes (0 = this one alone)")
+    add("--dry_run", action="store_true", help="say what would be written and dropped; write nothing")
+    add("--shorter_side", type=_side, default=images.SHORTER_SIDE, metavar="PIXELS", help="of stored images")
+    add("--seed", type=_count, default=0, help="of altered reports and of the phantom")
+    for name, (default, owners) in _options().items():
+        kind = type(default)
+        add(f"--{name}", type=kind, metavar=kind.__name__.upper(), help=f"{', '.join(owners)} only ({default})")
+    return result
+
+
+def main(args: argparse.Namespace) -> int:
+    """Prepares the release and prints the account."""
+    known = releases.READERS[args.release].OPTIONS
+    given = {name: getattr(args, name) for name in _options() if getattr(args, name) is not None}
+    for name in given:
+        if name not in known:
+            raise UsageError(f"--{name} is not a setting of {args.release}")
+    if bool(args.source) == bool(known):
+        raise UsageError(f"{args.release} {'takes no' if known else 'needs'} --source")
+    manifest = builder.write(
+        args.release,
+        args.output,
+        source=args.source,
+        options=dict(known) | given,
+        limit=args.limit,
+        workers=args.workers,
+        dry_run=args.dry_run,
+        shorter_side=args.shorter_side,
+        seed=args.seed,
+    )
+    verb = "would write" if args.dry_run else "holds"
+    print(f"{args.output} {verb}\n{account(manifest)}")
+    return 0
+
+
+def account(manifest: Mapping[str, Any]) -> str:
+    """The table of splits and of what was dropped for which reason, for a terminal."""
+    rows = [("split", "records", "patients")]
+    rows += [(name, f"{n['records']:,}", f"{n['patients']:,}") for name, n in manifest["splits"].items()]
+    total = {unit: sum(n[unit] for n in manifest["splits"].values()) for unit in rows[0][1:]}
+    rows.append(("total", f"{total['records']:,}", f"{total['patients']:,}"))
+    lines = ["  " + name.ljust(12) + "".join(cell.rjust(10) for cell in cells) for name, *cells in rows]
+    for kind, found in manifest["source"].items():
+        counts = manifest[kind]
+        lines.append(f"  {found:,} {kind} found: {counts[USED]:,} used")
+        lines += [f"    {n:>8,} {_words(reason)}" for reason, n in counts.items() if reason != USED]
+    return "\n".join(lines)
+
+
+def _words(reason: str) -> str:
+    return "not read (--limit)" if reason == BEYOND_LIMIT else reason
+
+
+def _options() -> dict[str, tuple[Any, list[str]]]:
+    """{setting of a generated world: (default, releases that know it)}."""
+    options: dict[str, tuple[Any, list[str]]] = {}
+    for name, reader in releases.READERS.items():
+        for key, default in reader.OPTIONS.items():
+            options.setdefault(key, (default, []))[1].append(name)
+    return options
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError("expected a whole number, 0 or more")
+    return number
+
+
+def _side(text: str) -> int:
+    number = int(text)
+    if number < 16:
+        raise argparse.ArgumentTypeError("expected 16 pixels or more")
+    return number
+
+
+if __name__ == "__main__":
+    cli.run(main, parser())
