@@ -30,14 +30,14 @@ class Convolution(nn.Module):
         self, nodes: Float[Array, "b v f"], senders: Int[Array, "b e"], receivers: Int[Array, "b e"]
     ) -> Float[Array, "b v w"]:
         """Return D^-1/2 (A + I) D^-1/2 X W + bias for each study; edges must be stored in both directions."""
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (nodes.shape[-1], self.width))
         bias = self.param("bias", nn.initializers.zeros, (self.width,))
-        weighted = nn.Dense(self.width, use_bias=False, name="linear")(nodes)
         layer = jraph.GraphConvolution(lambda x: x, add_self_edges=True, symmetric_normalization=True)
 
         def one(nodes: Array, senders: Array, receivers: Array) -> Array:
             return layer(jraph.GraphsTuple(nodes, None, receivers, senders, None, None, None)).nodes
 
-        return jax.vmap(one)(weighted, senders, receivers) + bias[None, None]
+        return jax.vmap(one)(nodes @ kernel, senders, receivers) + bias[None, None]
 
 
 class Gcn(nn.Module):

@@ -162,7 +162,7 @@ def extra_shapes(spec: ClipSpec) -> dict[str, tuple[int, ...]]:
         inputs = spec.graph.feature_width + ENTITY_TYPES
         for index, width in enumerate((spec.graph.hidden, spec.graph.width)):
             shapes[f"graph/conv_{index}/kernel"] = (inputs, width)
-            shapes[f"graph/bias_{index}"] = (width,)
+            shapes[f"graph/conv_{index}/bias"] = (width,)
             inputs = width
         shapes["graph_projection/kernel"] = (spec.graph.width, spec.dim)
     return shapes
