@@ -134,7 +134,7 @@ class DrawStudy(grain.transforms.RandomMap):
             "graph_nodes": padded.nodes,
             "graph_senders": padded.senders,
             "graph_receivers": padded.receivers,
-            "graph_mask": padded.mask,
+            "graph_mask": padded.node_mask,
             "graph_valid": padded.valid,
             "graphs_cut": int(padded.cut),
         }
