@@ -214,7 +214,7 @@ def checked(embed: Callable, items: Sequence[str] | np.ndarray, kind: str) -> Fl
 
     Raises: ValueError naming what is wrong with the embedding function.
     """
-    vectors = embed(items)
+    vectors = np.asarray(embed(items), np.float32)
     if vectors.ndim != 2 or len(vectors) != len(items):
         raise ValueError(f"embedding {len(items)} {kind} gave an array of shape {vectors.shape}")
     if not np.isfinite(vectors).all():

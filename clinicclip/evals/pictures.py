@@ -15,7 +15,7 @@ from clinicclip.evals import stats
 from clinicclip.evals.base import Curve, Gallery, Query
 
 DPI = 130
-MAX_LINES, LINE_WIDTH = 9, 44  # of a query's text
+MAX_LINES, LINE_WIDTH = 9, 56  # of a query's text
 RULE_TITLES = {"pair": "pair rule (positive minus negative prompts)", "positive": "positive prompts alone"}
 MARKS = {
     "own report": ("\N{CHECK MARK} own report", "#1a7f37"),
@@ -27,12 +27,24 @@ MARKS = {
 def roc(curves: Sequence[Curve], path: Path, *, titles: dict[str, str]) -> None:
     """ROC curves, a row a data set and a panel a scoring rule; `titles` heads each set's row."""
     sets = list(dict.fromkeys(curve.data for curve in curves))
-    figure = Figure(figsize=(13.5, 5.4 * len(sets)), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(15, 5.6 * len(sets)), dpi=DPI, layout="constrained")
     rows = np.atleast_1d(figure.subfigures(len(sets), 1))
     for part, data in zip(rows, sets, strict=True):
         part.suptitle(titles[data], fontsize=12, fontweight="bold")
-        for axes, rule in zip(part.subplots(1, 2), RULE_TITLES, strict=True):
+        panels = part.subplots(1, 4, gridspec_kw={"width_ratios": (1, 0.44, 1, 0.44)})
+        for axes, names, rule in zip(panels[::2], panels[1::2], RULE_TITLES, strict=True):
             _roc_panel(axes, [c for c in curves if c.data == data and c.rule == rule], RULE_TITLES[rule])
+            names.set_axis_off()
+            names.legend(
+                *axes.get_legend_handles_labels(),
+                title="AUROC (positives)",
+                loc="center left",
+                fontsize=8,
+                title_fontsize=8,
+                alignment="left",
+                frameon=False,
+                borderaxespad=0,
+            )
     figure.savefig(path)
 
 
@@ -41,25 +53,19 @@ def _roc_panel(axes: Axes, curves: Sequence[Curve], title: str) -> None:
     axes.plot((0, 1), (0, 1), color="0.6", linewidth=1, linestyle=":")
     for index, curve in enumerate(curves):
         normal = curve.finding == "normal"
-        false_rate, true_rate, _ = roc_curve(curve.truth, curve.scores, drop_intermediate=True)
+        false_rate, true_rate, _ = roc_curve(curve.truth, curve.scores)
+        area = stats.auroc(curve.truth, curve.scores)
         axes.plot(
             false_rate,
             true_rate,
             color="black" if normal else palette[(2 * index + index // 10) % 20],
             linestyle="--" if normal else ("-", "-.")[index // 20 % 2],
             linewidth=1.6,
-            label=f"{display_name(curve.finding)}  {stats.auroc(curve.truth, curve.scores):.2f}"
-            f"  ({int(curve.truth.sum())})",
+            label=f"{display_name(curve.finding)}  {area:.2f}  ({int(curve.truth.sum())})",
         )
-    axes.set(
-        title=title, xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01)
-    )
-    axes.set_aspect("equal")
+    axes.set(title=title, xlabel="false positive rate", ylabel="true positive rate")
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axes.grid(color="0.92")
-    axes.legend(
-        fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, title="AUROC (positives)",
-        title_fontsize=8, alignment="left",
-    )  # fmt: skip
 
 
 def gallery(galleries: Sequence[Gallery], path: Path, *, titles: dict[str, str]) -> None:

@@ -128,12 +128,12 @@ def digest() -> str:
     return hashlib.sha256(json.dumps(wording, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def overlap(training_texts: Iterable[str]) -> float:
-    """Share of all prompts that occur word for word, case and full stop aside, as a training sentence."""
-    seen = {_plain(text) for text in training_texts}
-    prompts = {_plain(text) for finding in schema.FINDINGS for side in ensemble(finding) for text in side}
-    return len(prompts & seen) / len(prompts)
+def overlap(training_templates: Iterable[str]) -> str:
+    """How many of the templates, case and full stop aside, the training texts are made from too."""
+    seen = {_plain(template) for template in training_templates}
+    shared = [template for template in POSITIVE + NEGATIVE if _plain(template) in seen]
+    return f"{len(shared)} of {len(POSITIVE + NEGATIVE)} templates shared with the training generator"
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.lower().rstrip(".").split())
+def _plain(template: str) -> str:
+    return " ".join(re.sub(r"{\w*}", "{}", template).lower().rstrip(".").split())

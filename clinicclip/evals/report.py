@@ -298,5 +298,4 @@ def _picture_lines(evaluation: Evaluation) -> list[str]:
 
 def _markdown_table(table: Table) -> list[str]:
     heading, *rows = table
-    numeric = ["---"] + ["--:" if len(heading) > 2 else "---"] * (len(heading) - 1)
-    return ["| " + " | ".join(row) + " |" for row in (heading, numeric, *rows)] + [""]
+    return ["| " + " | ".join(row) + " |" for row in (heading, ["---"] * len(heading), *rows)] + [""]

@@ -90,7 +90,7 @@ class Retrieval:
     ) -> Gallery:
         rng = np.random.default_rng(self.seed)
         chosen = rng.permutation(len(texts))[: self.gallery_queries]
-        findings = np.delete(evalset.truth, NORMAL, axis=1) == 1
+        findings = np.column_stack([evalset.truth, evalset.normal]) == 1
         queries = []
         for text in chosen:
             wanted = findings[np.flatnonzero(owner == text)[0]]

@@ -1,0 +1,94 @@
+"""The pixel floor: what 48x48 grey levels and a linear classifier know, trained on gold labels.
+
+A contrastive model never sees gold labels; this line says what they are worth without any language.
+
+    python bench/floor.py --data_dir=data/openi --fold=0
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from clinicclip import cli
+from clinicclip.data import schema
+from clinicclip.errors import UserError
+from clinicclip.evals import sets
+from clinicclip.evals.base import EvalSet
+from clinicclip.evals.stats import Draws, PatientBootstrap, Ranking, macro
+
+SIDE, COMPONENTS = 48, 100
+MACRO = ("cardiomegaly", "atelectasis", "pleural_effusion", "emphysema")
+CHOOSING_FOLDS = 4  # folds 0 to 3; fold 4 is tested, never trained on
+
+
+def parser() -> cli.Parser:
+    """The program's flags."""
+    flags = cli.Parser(program="floor", description=__doc__, example="python bench/floor.py --data_dir=data/openi")
+    flags.add_argument("--data_dir", required=True, type=Path, help="folder written by clinicclip.prepare openi")
+    flags.add_argument("--fold", type=int, default=0, choices=range(CHOOSING_FOLDS + 1), help="fold to test on")
+    flags.add_argument("--draws", type=int, default=1000, help="bootstrap draws by patient")
+    return flags
+
+
+def main(args: argparse.Namespace) -> int:
+    """Fit on the other folds, score the fold, print a table and one JSON line."""
+    folds = [f"fold{k}" for k in range(CHOOSING_FOLDS) if k != args.fold]
+    train = sets.open_set("openi", args.data_dir, "+".join(folds), image_size=SIDE)
+    test = sets.open_set("openi", args.data_dir, f"fold{args.fold}", image_size=SIDE)
+    bootstrap = PatientBootstrap(test.patients, draws=args.draws)
+    print(f"train {len(train)} studies ({', '.join(folds)}), test {len(test)} (fold{args.fold}), truth {test.source}")
+    found: dict[str, Draws] = {}
+    for finding, name in enumerate(schema.FINDINGS):
+        if _learnable(train, finding) and _learnable(test, finding):
+            rows = np.flatnonzero(np.isfinite(test.truth[:, finding]))
+            present = test.truth[rows, finding] == 1
+            ranking = Ranking(present, floor_scores(train, test, finding)[rows])
+            found[name] = bootstrap.draws(ranking.auroc, rows)
+            print(f"{schema.display_name(name):28} {int(present.sum()):4} of {len(rows)}  {_cell(found[name])}")
+    lacking = [name for name in MACRO if name not in found]
+    if lacking:
+        raise UserError(f"fold{args.fold}: {', '.join(lacking)} lack gold positives or negatives; choose another fold")
+    result = macro([found[name] for name in MACRO])
+    print(f"{'macro (' + ', '.join(map(schema.display_name, MACRO)) + ')'}: {_cell(result)}")
+    low, high = result.interval()
+    detail = {name: round(draws.value, 4) for name, draws in found.items()}
+    detail |= {"ci_low": round(low, 4), "ci_high": round(high, 4), "fold": args.fold, "n": len(test)}
+    line = {"name": "floor", "value": round(result.value, 4), "unit": "macro AUROC", "goal": None, "detail": detail}
+    print(json.dumps(line))
+    return 0
+
+
+def floor_scores(train: EvalSet, test: EvalSet, finding: int) -> Float[np.ndarray, "n"]:
+    """Log-odds of the finding for each test image by PCA and logistic regression on raw pixels."""
+    known = np.isfinite(train.truth[:, finding])
+    components = min(COMPONENTS, int(known.sum()) - 1)
+    model = make_pipeline(
+        PCA(components, random_state=0), StandardScaler(), LogisticRegression(C=0.01, max_iter=2000)
+    )
+    model.fit(_pixels(train)[known], train.truth[known, finding] == 1)
+    return model.decision_function(_pixels(test)).astype(np.float64)
+
+
+def _pixels(evalset: EvalSet) -> Float[np.ndarray, "n p"]:
+    return evalset.images.reshape(len(evalset), -1).astype(np.float32) / 255
+
+
+def _learnable(evalset: EvalSet, finding: int) -> bool:
+    column = evalset.truth[:, finding]
+    return schema.FINDINGS[finding] != "no_finding" and (column == 1).any() and bool((column == 0).any())
+
+
+def _cell(draws: Draws) -> str:
+    low, high = draws.interval()
+    return f"{draws.value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+if __name__ == "__main__":
+    cli.run(main, parser())

@@ -1,0 +1,48 @@
+"""From a prepared folder to the set that evaluations score."""
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+
+from clinicclip.data import builder
+from clinicclip.errors import UserError
+from clinicclip.evals.base import EvalSet
+
+TEST = "test"
+
+
+def open_set(name: str, data_dir: Path | str, split: str, *, image_size: int, limit: int = 0) -> EvalSet:
+    """The records of one split (all, or the first `limit`), images resized to `image_size` pixels.
+
+    Raises: UserError when the folder or the split does not exist.
+    """
+    manifest = builder.read_manifest(data_dir)
+    source = builder.open_source(data_dir, split)
+    records = itertools.islice(source, limit or len(source))
+    return EvalSet.from_records(
+        name, split, records, image_size, open=manifest["open"], phantom=manifest["name"] == "phantom"
+    )
+
+
+def held_out_split(data_dir: Path | str, config: Mapping) -> str:
+    """The split to score by default: the one the run kept out of training, else the folder's own test split.
+
+    Raises: UserError when the folder has no test split and the model was not trained on this data set.
+    """
+    manifest = builder.read_manifest(data_dir)
+    if "data" in config and config["data"]["name"] == manifest["name"]:
+        return config["data"]["test"]
+    if TEST in manifest["splits"]:
+        return TEST
+    raise UserError(f"{data_dir} has no split {TEST!r}; choose with --split among {', '.join(manifest['splits'])}")
+
+
+def was_trained_on(data_dir: Path | str, split: str, config: Mapping) -> bool:
+    """Whether some part of the split is also in the run's training split of the same data set."""
+    if "data" not in config or config["data"]["name"] != builder.read_manifest(data_dir)["name"]:
+        return False
+    return bool(_parts(split) & _parts(config["data"]["train"]))
+
+
+def _parts(split: str) -> set[str]:
+    return {part.strip().partition("[")[0] for part in split.split("+")}

@@ -1,0 +1,80 @@
+"""A checkpoint or export -> zero-shot, retrieval and negation metrics with intervals, as files and a report."""
+
+import argparse
+from pathlib import Path
+
+import clinicclip
+from clinicclip import api, cli
+from clinicclip.errors import UsageError
+from clinicclip.evals import report, sets, suites
+from clinicclip.evals.base import EmbedFns
+
+EXAMPLE = "python -m clinicclip.evaluate --checkpoint=runs/n_g_dtcg-demo --data=phantom:data/phantom-easy --output=out"
+
+
+def parser() -> cli.Parser:
+    """The program's flags."""
+    flags = cli.Parser(program="evaluate", description=__doc__, example=EXAMPLE)
+    flags.add_argument("--checkpoint", required=True, help="WORKDIR, WORKDIR@STEP or an exported folder")
+    flags.add_argument("--data", required=True, help="NAME:DIR[,NAME:DIR] of prepared folders; NAME heads the metrics")
+    flags.add_argument("--output", required=True, type=Path, help="folder of the report")
+    flags.add_argument("--suite", default=",".join(suites.SUITES), help=f"default: {','.join(suites.SUITES)}")
+    flags.add_argument("--split", default="", help="default: what the run held out, else the folder's test split")
+    flags.add_argument("--findings", default="", help="findings of the zero-shot macro mean; default: all coded ones")
+    flags.add_argument("--limit", type=_count, default=0, help="studies a set; 0 = all")
+    flags.add_argument("--draws", type=_positive, default=1000, help="bootstrap draws by patient")
+    flags.add_argument("--seed", type=_count, default=0, help="of bootstrap, altered texts and control images")
+    return flags
+
+
+def main(args: argparse.Namespace) -> int:
+    """Embed each set once, run the suites, write the report, print its summary."""
+    chosen, findings = _names(args.suite), _names(args.findings)
+    suites.check_names(chosen, findings)
+    places = _places(args.data)
+    model = api.load(args.checkpoint)
+    opened = []
+    for name, folder in places.items():
+        split = args.split or sets.held_out_split(folder, model.config)
+        if sets.was_trained_on(folder, split, model.config):
+            print(f"note: split {split} of {name} was used to train this model; its numbers are not held-out numbers")
+        opened.append(sets.open_set(name, folder, split, image_size=model.image_size, limit=args.limit))
+        print(f"{name}: {len(opened[-1])} studies of split {split}", flush=True)
+    embed = EmbedFns(model.embed_images, model.embed_texts)
+    evaluation = suites.run_suites(embed, opened, chosen, findings=findings, draws=args.draws, seed=args.seed)
+    report.write(evaluation, args.output, provenance=model.describe() | {"code": clinicclip.__version__})
+    print("\n".join(report.summary_lines(evaluation)))
+    print(f"\nreport: {args.output / 'report.md'}")
+    return 0
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (name.strip() for name in text.split(","))))
+
+
+def _places(text: str) -> dict[str, Path]:
+    places: dict[str, Path] = {}
+    for item in _names(text):
+        name, colon, folder = item.partition(":")
+        if not (name and colon and folder):
+            raise UsageError(f"--data={item}: expected NAME:DIR, such as openi:data/openi")
+        if name in places:
+            raise UsageError(f"--data names {name!r} twice; give each folder a name of its own")
+        places[name] = Path(folder)
+    return places
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number, not {text!r}")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, not {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    cli.run(main, parser())
