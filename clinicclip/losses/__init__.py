@@ -16,10 +16,10 @@ LossFn = Callable[[Inputs, Float[Array, ""] | float | None], tuple[Float[Array, 
 
 
 def bind(spec: LossSpec, mesh: Mesh) -> LossFn:
-    """The function (inputs, alpha or None) -> (loss, metrics) in the form that ``spec.form`` names."""
+    """The function (inputs, alpha or None) -> (loss, metrics) in the form ``spec.implementation`` names."""
     forms = {
         "dense": partial(dense.loss, spec=spec),
         "sharded": partial(sharded.loss, spec=spec, mesh=mesh),
     }
-    form = forms[spec.form]
+    form = forms[spec.implementation]
     return lambda inputs, alpha=None: form(inputs, alpha=alpha)

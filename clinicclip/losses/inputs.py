@@ -10,9 +10,9 @@ from clinicclip.errors import UserError
 from clinicclip.losses import soft_labels
 from clinicclip.losses.soft_labels import Stream
 
-FORMS = ("dense", "sharded")
+IMPLEMENTATIONS = ("dense", "sharded")
 NEG_SCOPES = ("own", "all")
-OFF_REDUCTIONS = ("rows", "pairs")
+OFF_REDUCTIONS = ("batch", "pairs")
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,18 @@ class LossSpec:
     clip: float = 1.0  # weight of the (soft) image-text InfoNCE
     alpha: float = 0.0  # share of the target given to alike studies
     theta: float = 0.0  # likeness below this is dropped
-    soft_text: float = 0.0  # weight of the text stream of the soft labels
-    soft_clinical: float = 0.0  # ... of the clinical stream
-    soft_graph: float = 0.0  # ... of the graph stream
+    text: float = 0.0  # weight of the text stream of the soft labels
+    clinical: float = 0.0  # ... of the clinical stream
+    graph_stream: float = 0.0  # ... of the graph stream
     combine: str = "mean"  # "mean" | "product" | "max" over the streams
     live_text: bool = False  # the text stream is the text embedding of this step, not a frozen feature
     graph: float = 0.0  # weight of the graph alignment
     negation: float = 0.0  # weight of the negated reports in the image-to-text softmax; 1 = NegCLIP
     neg_scope: str = "own"  # "own" | "all": whose negated reports an image is told apart from
     off: float = 0.0  # weight of the off-diagonal loss
-    off_reduction: str = "rows"  # "rows": summed over columns, mean over rows; "pairs": mean over both
+    off_reduction: str = "batch"  # "batch": summed over columns, mean over rows; "pairs": mean over both
     abnormal: float = 0.0  # weight of InfoNCE among abnormal studies
-    form: str = "sharded"  # "dense" | "sharded": how it is computed, never what
+    implementation: str = "sharded"  # "dense" | "sharded": how it is computed, never what
 
     def __post_init__(self) -> None:
         """Refuse what no run can mean."""
@@ -47,7 +47,7 @@ class LossSpec:
             "combine": soft_labels.COMBINATIONS,
             "neg_scope": NEG_SCOPES,
             "off_reduction": OFF_REDUCTIONS,
-            "form": FORMS,
+            "implementation": IMPLEMENTATIONS,
         }
         for field in fields(self):
             value = getattr(self, field.name)
@@ -65,7 +65,7 @@ class LossSpec:
     @property
     def streams(self) -> dict[str, float]:
         """Weights of the soft-label streams in use."""
-        weights = {"text": self.soft_text, "clinical": self.soft_clinical, "graph": self.soft_graph}
+        weights = {"text": self.text, "clinical": self.clinical, "graph": self.graph_stream}
         return {name: weight for name, weight in weights.items() if weight}
 
 
@@ -117,9 +117,9 @@ def check(inputs: Inputs, spec: LossSpec) -> None:
         UserError: an array that a weight above 0 needs is None, or the batch is empty.
     """
     needs = {
-        "soft_text": "text_feature",
-        "soft_clinical": "labels",
-        "soft_graph": "graph_feature",
+        "text": "text_feature",
+        "clinical": "labels",
+        "graph_stream": "graph_feature",
         "graph": "graph",
         "negation": "negated",
         "off": "normal",

@@ -1,0 +1,80 @@
+"""The device mesh and how a host batch becomes global arrays on it."""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
+
+from clinicclip.errors import UserError
+
+AXIS = "data"
+
+
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of one axis, ``data``, over the given devices or all there are (of every process)."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def by_study(mesh: Mesh) -> NamedSharding:
+    """The first axis is split over the devices."""
+    return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def microbatches(studies: int, microbatch: int, devices: int) -> int:
+    """How often the towers run in a step when a device takes ``microbatch`` studies at once (0 = all).
+
+    Raises:
+        UserError: the studies do not divide by the devices, or a device's share not by ``microbatch``.
+    """
+    if studies == 0 or studies % devices:
+        raise UserError(
+            f"batch_size={studies} does not divide by {devices} devices: use a multiple of {devices}"
+        )
+    share = studies // devices
+    if microbatch < 0 or (microbatch and share % microbatch):
+        raise UserError(
+            f"microbatch={microbatch} does not divide a device's {share} studies: use 0 or a divisor of that"
+        )
+    return share // microbatch if microbatch else 1
+
+
+def text_groups(studies: int, microbatch: int, devices: int) -> int:
+    """How many groups of texts are packed apart, one for each device and microbatch. Raises UserError."""
+    return devices * microbatches(studies, microbatch, devices)
+
+
+def place(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Global arrays, first axis split over the devices, from this process's part of a batch.
+
+    The parts of all processes follow one another in the order of the processes.
+
+    Raises:
+        UserError: an array does not divide by this process's devices, or holds something other than numbers.
+    """
+    devices = len(mesh.local_devices)
+    for name, array in batch.items():
+        if not np.issubdtype(array.dtype, np.number) and array.dtype != bool:
+            raise UserError(
+                f"batch[{name!r}] has dtype {array.dtype}: only numbers go to devices, take it out"
+            )
+        if array.ndim == 0 or array.shape[0] == 0 or array.shape[0] % devices:
+            raise UserError(
+                f"batch[{name!r}] of shape {array.shape} does not divide by {devices} devices: "
+                f"use a batch_size that is a multiple of {devices}"
+            )
+    sharding = by_study(mesh)
+    return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
+
+
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
+    """The same host values on every device; every process must pass the same."""
+    sharding = replicated(mesh)
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), tree)

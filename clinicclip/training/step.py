@@ -1,0 +1,111 @@
+"""One training step: embed, loss, gradients, update, as one compiled function over a mesh."""
+
+from collections.abc import Callable, Sequence
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, PyTree
+
+from clinicclip import losses
+from clinicclip.losses import Inputs, LossSpec, Metrics
+from clinicclip.models.clip import ClinicCLIP
+from clinicclip.training.embed import Batch, Embedded, embed
+from clinicclip.training.optim import freeze
+from clinicclip.training.sharding import by_study, replicate, replicated
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a run changes: steps done, parameters, optimiser state."""
+
+    step: PyTree
+    params: PyTree
+    opt_state: PyTree
+
+
+Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
+def init_state(params: PyTree, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """The state before the first step, replicated over the mesh."""
+
+    def fresh(params: PyTree) -> TrainState:
+        return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+
+    return jax.jit(fresh, out_shardings=replicated(mesh))(replicate(params, mesh))
+
+
+def make_train_step(
+    model: ClinicCLIP,
+    tx: optax.GradientTransformation,
+    loss_spec: LossSpec,
+    mesh: Mesh,
+    *,
+    seed: int,
+    microbatch: int = 0,
+    groups: int = 0,
+    alpha_schedule: optax.Schedule | None = None,
+    learn_tau: bool = False,
+    frozen: Sequence[str] = (),
+) -> Step:
+    """The compiled (state, batch) -> (state, metrics); the state passed in is given up.
+
+    The batch is split over the devices, parameters are replicated. Dropout is a function of (seed, step).
+    Metrics are scalars; where ``finite`` is False, the loss or the gradient held something else than finite
+    numbers and the returned state is the one passed in.
+
+    Raises:
+        UserError: (when traced) the batch lacks what the loss needs or does not divide.
+    """
+    loss_fn = losses.bind(loss_spec, mesh)
+    fixed = (*frozen, *(() if learn_tau else ("logit_scale",)))
+
+    def objective(params: PyTree, batch: Batch, key: Array, alpha: Array | float) -> tuple[Array, Metrics]:
+        params = freeze(params, fixed)
+        embedded = embed(
+            model, params, batch, key, loss_spec, mesh=mesh, microbatch=microbatch, groups=groups
+        )
+        return loss_fn(_inputs(params, batch, embedded, loss_spec), alpha)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        alpha = alpha_schedule(state.step) if alpha_schedule else loss_spec.alpha
+        grad = jax.value_and_grad(objective, has_aux=True)
+        (loss, metrics), gradient = grad(state.params, batch, key, alpha)
+        norm = optax.global_norm(gradient)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        updates, opt_state = tx.update(gradient, state.opt_state, state.params)
+        new = TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state)
+        new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state)
+        metrics |= {
+            "alpha": jnp.asarray(alpha, jnp.float32),
+            "grad_norm": norm,
+            "logit_scale": state.params["logit_scale"],
+            "finite": finite,
+        }
+        return new, metrics
+
+    everywhere = replicated(mesh)
+    return jax.jit(
+        train_step,
+        in_shardings=(everywhere, by_study(mesh)),
+        out_shardings=(everywhere, everywhere),
+        donate_argnums=0,
+    )
+
+
+def _inputs(params: PyTree, batch: Batch, embedded: Embedded, spec: LossSpec) -> Inputs:
+    """The loss's arrays from a batch and its embeddings."""
+    frozen_text = {} if spec.live_text else {name: batch.get(name) for name in ("text_feature", "text_valid")}
+    masks = ("labels", "labels_valid", "graph_valid", "negated_valid", "normal", "normal_valid")
+    return Inputs(
+        **embedded._asdict(),
+        **{"text_feature": embedded.text} | frozen_text,
+        **{name: batch.get(name) for name in masks},
+        graph_feature=embedded.graph,
+        logit_scale=params["logit_scale"],
+        logit_bias=params["logit_bias"],
+    )
