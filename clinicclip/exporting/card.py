@@ -1,0 +1,217 @@
+"""README.md of an export: what the model is, what it learned from, how well it did, how to use it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+from clinicclip.models.clip import ClipSpec
+from clinicclip.models.torch_names import OPEN_CLIP, TRANSFORMERS
+
+RESEARCH = "**Research use only. Not a medical device; not for diagnosis or treatment.**"
+PHANTOM = (
+    "**Trained on PHANTOM data: drawn radiographs with generated reports. Its numbers prove that the code"
+    " works; they say nothing about patients.**"
+)
+
+USE_TRANSFORMERS = """\
+### transformers
+
+```python
+import torch
+from PIL import Image
+from transformers import VisionTextDualEncoderModel, VisionTextDualEncoderProcessor
+
+folder = "."  # this folder
+model = VisionTextDualEncoderModel.from_pretrained(folder).eval()
+processor = VisionTextDualEncoderProcessor.from_pretrained(folder, backend="pil")  # 4.x: use_fast=False
+texts = ["there is a left pleural effusion.", "no pleural effusion."]
+image = Image.open("radiograph.png").convert("L")  # 8-bit gray
+inputs = processor(text=texts, images=image, padding=True, truncation=True, return_tensors="pt")
+with torch.inference_mode():
+    out = model(**inputs)  # pass the attention mask too: without it padding is read as text
+print(out.image_embeds @ out.text_embeds.T)  # cosine similarities
+```
+
+`backend="pil"` matters: the torchvision backend rounds a few pixels differently.
+"""
+
+USE_OPEN_CLIP = """\
+### open_clip
+
+```python
+import contextlib
+
+import open_clip
+import torch
+from PIL import Image
+
+folder = "."  # this folder
+with contextlib.chdir(folder):  # the text tower's configuration is found from here
+    model, _, preprocess = open_clip.create_model_and_transforms("local-dir:.")
+tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+texts = ["there is a left pleural effusion.", "no pleural effusion."]
+image = Image.open("radiograph.png").convert("L")  # 8-bit gray
+with torch.inference_mode():
+    images = model.eval().encode_image(preprocess(image).unsqueeze(0), normalize=True)
+    words = model.encode_text(tokenizer(texts), normalize=True)
+print(images @ words.T)  # cosine similarities
+```
+"""
+
+USES = {TRANSFORMERS: USE_TRANSFORMERS, OPEN_CLIP: USE_OPEN_CLIP}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where weights come from, as the card must say it; `studies` counts image-report pairs by role."""
+
+    name: str  # of the model, e.g. the config's name
+    data: str  # name of the prepared set
+    data_title: str
+    data_licence: str
+    data_citation: str
+    data_open: bool  # its images and texts may be shown
+    phantom: bool
+    steps: int
+    studies: Mapping[str, int] = field(default_factory=dict)
+    # False for a vocabulary trained on restricted reports as they are: its rare pieces may be names.
+    vocabulary_public: bool = True
+
+
+def card(
+    spec: ClipSpec,
+    origin: Origin,
+    *,
+    dialects: Sequence[str],
+    text_length: int,
+    config: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    parity: Mapping[str, Any] | None,
+) -> str:
+    """The card as Markdown, with Hugging Face's metadata block on top."""
+    sections = [
+        _front_matter(origin, dialects),
+        f"# {origin.name}\n",
+        "\n\n".join((RESEARCH, PHANTOM) if origin.phantom else (RESEARCH,)) + "\n",
+        _description(spec, origin, text_length),
+        _training(origin, config),
+        _results(results, origin),
+        "## Use\n\n" + "\n".join(USES[dialect] for dialect in dialects),
+        _notes(spec, dialects, parity),
+    ]
+    return "\n".join(sections)
+
+
+def _front_matter(origin: Origin, dialects: Sequence[str]) -> str:
+    library = "transformers" if TRANSFORMERS in dialects else "open_clip"
+    tags = ["clip", "medical", "radiology", "chest-x-ray", *(["open_clip"] if OPEN_CLIP in dialects else [])]
+    licence = (
+        ["license: apache-2.0"]
+        if origin.phantom
+        else ["license: other", f"license_name: {json.dumps('terms of ' + origin.data_title)}"]
+    )
+    lines = [
+        "---",
+        f"library_name: {library}",
+        "pipeline_tag: zero-shot-image-classification",
+        *licence,
+        "language: en",
+        "tags:",
+        *(f"- {tag}" for tag in (*tags, *(["phantom-data"] if origin.phantom else []))),
+        "---",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _description(spec: ClipSpec, origin: Origin, text_length: int) -> str:
+    image, text = spec.image, spec.text
+    return f"""\
+## Model
+
+A chest-X-ray CLIP trained with clinicclip (JAX). Image and report map to unit vectors of {spec.dim} numbers.
+
+| part | what it is |
+|---|---|
+| image | Swin, {image.image_size} px, patch {image.patch_size}, window {image.window_size}, \
+width {image.embed_dim}, depths {"/".join(map(str, image.depths))}, heads {"/".join(map(str, image.heads))} |
+| text | BERT, {text.depth} layers, width {text.width}, {text.vocab_size} pieces, pooling `{text.pooling}`, \
+at most {text_length} tokens |
+| preprocessing | gray, squashed to {image.image_size} x {image.image_size} (bicubic), three equal channels, \
+ImageNet mean and std; never flipped |
+
+Intended use: research on image-report alignment of frontal chest radiographs. Out of scope: any clinical
+decision, other body parts, other modalities, other languages. Similarities are not probabilities, and a
+finding that reports seldom mention is seldom recognised.
+"""
+
+
+def _training(origin: Origin, config: Mapping[str, Any]) -> str:
+    counts = ", ".join(f"{role} {count:,}" for role, count in origin.studies.items())
+    citation = f"\nCitation of the data: {origin.data_citation}\n" if origin.data_citation else ""
+    return f"""\
+## Training
+
+Data: {origin.data_title}{f" (image-report pairs: {counts})" if counts else ""}; {origin.steps:,} steps.
+Terms of the data: {origin.data_licence}. They bind whoever uses what was learned from it.
+{citation}
+<details><summary>Configuration</summary>
+
+```json
+{json.dumps(public(config), indent=1, sort_keys=True)}
+```
+</details>
+"""
+
+
+def _results(results: Sequence[Mapping[str, Any]], origin: Origin) -> str:
+    if not results:
+        return "## Results\n\nNot evaluated.\n"
+    label = " (PHANTOM data)" if origin.phantom else ""
+    lines = [
+        f"## Results{label}",
+        "",
+        "| metric | value | 95 % interval | n | split |",
+        "|---|---|---|---|---|",
+    ]
+    for row in results:
+        low, high = row.get("ci_low"), row.get("ci_high")
+        interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+        value = "not defined" if row["value"] is None else f"{row['value']:.3f}"
+        lines.append(f"| {row['metric']} | {value} | {interval} | {row['n']} | {row['split']} |")
+    return "\n".join(lines) + "\n"
+
+
+def _notes(spec: ClipSpec, dialects: Sequence[str], parity: Mapping[str, Any] | None) -> str:
+    lines = [
+        "## Notes",
+        "",
+        "- `extra.safetensors` holds what the formats above have no place for: the logit bias"
+        + (" and the graph tower." if spec.graph is not None else ".")
+        + " The logit bias shifts all scores alike and belongs to a sigmoid loss; rankings do not need it.",
+        "- `parity.safetensors` holds fixed inputs and the embeddings the JAX model gives for them.",
+    ]
+    if parity is None:
+        lines.append("- Written without PyTorch at hand: equality there was not measured.")
+    else:
+        for dialect, found in parity["max_abs_difference"].items():
+            lines.append(
+                f"- Measured with {dialect} {found[dialect]}: image embeddings within {found['image']:.1e},"
+                f" text embeddings within {found['text']:.1e} of the JAX model's (`parity.json`)."
+            )
+    if OPEN_CLIP not in dialects:
+        lines.append("- No open_clip file: it can only name Swin tiny, small and base at 224 px.")
+    if TRANSFORMERS not in dialects:
+        lines.append(f"- No transformers file: it has no `{spec.text.pooling}` pooling of BERT.")
+    return "\n".join(lines) + "\n"
+
+
+def public(value: Any) -> Any:
+    """A configuration without the folders of its machine: of an absolute path only the name stays."""
+    if isinstance(value, Mapping):
+        return {key: public(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [public(item) for item in value]
+    return PurePath(value).name if isinstance(value, str) and value.startswith(("/", "~")) else value

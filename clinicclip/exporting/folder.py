@@ -1,0 +1,204 @@
+"""The export folder: written whole or not at all, and read back."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import clinicclip
+from clinicclip.data.tokenizer import Tokenizer
+from clinicclip.errors import UserError
+from clinicclip.exporting import parity
+from clinicclip.exporting.card import Origin, card, public
+from clinicclip.exporting.dialects import WEIGHTS, config_files, dialects, require_agreement
+from clinicclip.models import convert, tensor_file
+from clinicclip.models.bert import BertSpec
+from clinicclip.models.clip import IMAGE_MEAN, IMAGE_STD, ClipSpec
+from clinicclip.models.gcn import GcnSpec
+from clinicclip.models.swin import SwinSpec
+
+META, EXTRA = "clinicclip.json", "extra.safetensors"
+FORMAT = 1
+
+
+class Export(NamedTuple):
+    """An export as read back; `tokenizer` is the folder to load the tokenizer from, `meta` the file META."""
+
+    spec: ClipSpec
+    params: convert.Params
+    tokenizer: Path
+    meta: dict[str, Any]
+
+
+def write_export(
+    output: Path | str,
+    *,
+    spec: ClipSpec,
+    params: Mapping[str, Any],
+    tokenizer: Tokenizer,
+    text_length: int,
+    config: Mapping[str, Any],
+    origin: Origin,
+    results: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any] | None:
+    """Write a model as a folder that transformers and open_clip load without us.
+
+    `results` are records with metric, value, ci_low, ci_high, n, split. Returns the measured parity, None
+    where PyTorch is not installed. An earlier export in `output` is replaced; on any failure nothing changes.
+    Raises UserError when no dialect can say the model, or `output` holds something else. Source: EXPORT.
+    """
+    output = Path(output)
+    allowed = dialects(spec)
+    require_agreement(spec, tokenizer, text_length)
+    if not origin.vocabulary_public:
+        raise UserError(
+            f"export: the vocabulary was trained on restricted reports of {origin.data} and may hold names; "
+            "train with a published tokenizer or the patient filter"
+        )
+    params = jax.tree.map(np.asarray, dict(params))
+    with _replacing(output) as draft:
+        _write_weights(draft, spec, params, allowed)
+        tokenizer.save(draft, text_length)
+        for name, content in config_files(
+            spec, text_length=text_length, logit_scale=float(params["logit_scale"])
+        ).items():
+            _write_json(draft / name, content)
+        sample = parity.sample(spec, params, tokenizer, text_length)
+        parity.write_sample(draft, sample)
+        measured = parity.measure(draft, sample)
+        if measured:
+            _write_json(draft / parity.REPORT, measured)
+        text = card(
+            spec,
+            origin,
+            dialects=allowed,
+            text_length=text_length,
+            config=config,
+            results=results,
+            parity=measured,
+        )
+        (draft / "README.md").write_text(text, encoding="utf-8")
+        _write_json(draft / META, _meta(draft, spec, text_length, config, origin, allowed))
+    return measured
+
+
+def load_export(folder: Path | str) -> Export:
+    """Read an export back, graph tower and logit bias included.
+
+    Raises UserError when the folder is no export, is damaged, or was written by a newer version.
+    """
+    folder = Path(folder)
+    try:
+        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{folder}: no {META}, so this is not an export of ours") from error
+    except ValueError as error:
+        raise UserError(f"{folder / META}: is not JSON; export again") from error
+    if meta.get("format") != FORMAT:
+        raise UserError(
+            f"{folder / META}: format {meta.get('format')!r}, this version reads {FORMAT}; update it"
+        )
+    spec = _spec(meta["spec"])
+    dialect = dialects(spec)[0]
+    for name in (WEIGHTS[dialect], EXTRA, "tokenizer.json"):
+        if not (folder / name).is_file() or _sha256(folder / name) != meta["files"][name]:
+            raise UserError(
+                f"{folder / name}: absent or changed since the export was written; export or copy again"
+            )
+    weights, extra = (tensor_file.read(folder / name) for name in (WEIGHTS[dialect], EXTRA))
+    params = convert.from_torch(weights, extra, spec, dialect, source=str(folder / WEIGHTS[dialect]))
+    return Export(spec, params, folder, meta)
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder was written by `write_export`."""
+    return (folder / META).is_file()
+
+
+def _write_weights(folder: Path, spec: ClipSpec, params: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    for dialect in allowed:
+        tensor_file.write(folder / WEIGHTS[dialect], convert.to_torch(params, spec, dialect))
+    tensor_file.write(folder / EXTRA, convert.extras(params, spec))
+
+
+def _meta(
+    folder: Path,
+    spec: ClipSpec,
+    text_length: int,
+    config: Mapping[str, Any],
+    origin: Origin,
+    allowed: Sequence[str],
+) -> dict[str, Any]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        "format": FORMAT,
+        "clinicclip": clinicclip.__version__,
+        "dialects": list(allowed),
+        "spec": dataclasses.asdict(spec),
+        "text_length": text_length,
+        "image": {
+            "size": spec.image.image_size,
+            "mean": list(IMAGE_MEAN),
+            "std": list(IMAGE_STD),
+            "resize": "squash",
+            "interpolation": "bicubic",
+        },
+        "origin": dataclasses.asdict(origin),
+        "config": public(config),
+        "files": {path.relative_to(folder).as_posix(): _sha256(path) for path in files},
+    }
+
+
+def _spec(stored: Mapping[str, Any]) -> ClipSpec:
+    """The spec written by `dataclasses.asdict`; JSON has lists where it had tuples."""
+    graph = GcnSpec(**stored["graph"]) if stored["graph"] else None
+    parts = {
+        "image": SwinSpec(**_tuples(stored["image"])),
+        "text": BertSpec(**stored["text"]),
+        "graph": graph,
+    }
+    return ClipSpec(**{**stored, **parts})
+
+
+def _tuples(stored: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+
+
+@contextlib.contextmanager
+def _replacing(output: Path) -> Iterator[Path]:
+    """A draft folder that takes the place of `output` when the block ends well, else vanishes."""
+    if output.is_dir() and any(output.iterdir()) and not is_export(output):
+        raise UserError(f"{output}: holds files that are no export; choose another --output or empty it")
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output}: is a file; --output must be a folder")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    try:
+        draft = work / "new"
+        draft.mkdir(mode=0o755)
+        yield draft
+        if output.exists():
+            output.rename(work / "old")
+        draft.rename(output)
+    finally:
+        if (work / "old").exists() and not output.exists():
+            (work / "old").rename(output)
+        shutil.rmtree(work)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
