@@ -128,9 +128,9 @@ def test_all_faulty_arrays_are_named_in_one_error(params):
 
 def test_parameters_that_are_not_the_models_are_named(params):
     flat = flatten_dict(params, sep="/")
-    del flat["graph/bias_0"]
+    del flat["graph/conv_0/bias"]
     flat["image/norm/offset"] = np.zeros(16, np.float32)
-    with pytest.raises(UserError, match="1 missing: graph/bias_0; 1 unexpected: image/norm/offset"):
+    with pytest.raises(UserError, match="1 missing: graph/conv_0/bias; 1 unexpected: image/norm/offset"):
         convert.to_torch(unflatten_dict(flat, sep="/"), MICRO, "open_clip")
     with pytest.raises(UserError, match="unknown weight dialect 'keras'"):
         convert.to_torch(params, MICRO, "keras")
