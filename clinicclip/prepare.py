@@ -11,8 +11,11 @@ from clinicclip.data.manifest import BEYOND_LIMIT, USED
 from clinicclip.errors import UsageError
 
 EXAMPLE = """python -m clinicclip.prepare openi --source=DIR --output=data/openi --workers=4
-  python -m clinicclip.prepare folder --source=DIR --output=data/mine     (DIR/pairs.jsonl: image, text, patient a line)
-  python -m clinicclip.prepare phantom --level=easy --studies=2000 --size=128 --output=data/phantom"""
+  python -m clinicclip.prepare folder --source=DIR --output=data/mine
+  python -m clinicclip.prepare phantom --level=easy --studies=2000 --size=128 --output=data/phantom
+
+folder: DIR/pairs.jsonl holds one {"image": path, "text": report, "patient": id} a line, and may give
+  "study", "split" (train, validation, test), "labels" ({CheXpert finding: 1, 0 or -1}), "view", "sex"."""
 
 
 def parser() -> cli.Parser:
@@ -22,14 +25,25 @@ def parser() -> cli.Parser:
     add("release", choices=sorted(releases.READERS), help="what to read")
     add("--source", type=Path, help="folder of the unpacked release")
     add("--output", type=Path, required=True, help="folder to write; a killed run continues there")
-    add("--limit", type=_count, default=0, metavar="N", help="use the first N image-report pairs only (0 = all)")
+    add(
+        "--limit",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="use the first N image-report pairs only (0 = all)",
+    )
     add("--workers", type=_count, default=0, metavar="K", help="processes (0 = this one alone)")
     add("--dry_run", action="store_true", help="say what would be written and dropped; write nothing")
     add("--shorter_side", type=_side, default=images.SHORTER_SIDE, metavar="PIXELS", help="of stored images")
     add("--seed", type=_count, default=0, help="of altered reports and of the phantom")
     for name, (default, owners) in _options().items():
         kind = type(default)
-        add(f"--{name}", type=kind, metavar=kind.__name__.upper(), help=f"{', '.join(owners)} only ({default})")
+        add(
+            f"--{name}",
+            type=kind,
+            metavar=kind.__name__.upper(),
+            help=f"{', '.join(owners)} only ({default})",
+        )
     return result
 
 

@@ -1,8 +1,7 @@
 """A release -> a prepared folder: TFDS records in ArrayRecord shards, split by patient, with a manifest.
 
-OUTPUT/manifest.json, OUTPUT/dropped.jsonl, OUTPUT/NAME/VERSION/ (readable by ``tfds.builder_from_directory`` and
-``tfds.data_source(NAME, data_dir=OUTPUT)`` alone). The shards are written here rather than by a TFDS generator
-builder, which holds a split in memory and needs TensorFlow once it passes a gigabyte.
+OUTPUT holds manifest.json, dropped.jsonl and NAME/VERSION/, which ``tfds.builder_from_directory`` and
+``tfds.data_source(NAME, data_dir=OUTPUT)`` open without this package.
 """
 
 import bisect
@@ -19,9 +18,8 @@ from typing import Any, SupportsIndex
 
 from tqdm import tqdm
 
-import clinicclip
-from clinicclip.data import images, records, releases, shards
-from clinicclip.data.manifest import DROPPED, MANIFEST, PARTIAL, Ledger, file_sha256, read_manifest
+from clinicclip.data import images, publish, records, releases, shards
+from clinicclip.data.manifest import DROPPED, MANIFEST, PARTIAL, Ledger, read_manifest
 from clinicclip.data.records import Recipe
 from clinicclip.data.schema import Drop, Record, Study
 from clinicclip.data.shards import Summary, Task
@@ -60,12 +58,14 @@ def open_source(data_dir: str | Path, split: str) -> Source:
     import tensorflow_datasets as tfds
 
     manifest = read_manifest(data_dir)
+    known = manifest["splits"]
     parts = [part.strip() for part in split.split("+")]
     for part in parts:
         name = part.split("[")[0]
-        if name not in manifest["splits"]:
-            known = ", ".join(manifest["splits"])
-            raise UserError(f"{data_dir} has no split {name!r}{nearest(name, manifest['splits'])} (it has {known})")
+        if name not in known:
+            raise UserError(
+                f"{data_dir} has no split {name!r}, only {', '.join(known)}{nearest(name, known)}"
+            )
     stored = tfds.builder_from_directory(Path(data_dir) / manifest["folder"])
     encoded = {"image": tfds.decode.SkipDecoding()}
     return Source([stored.as_data_source(split=part, decoders=encoded) for part in parts])
@@ -84,37 +84,37 @@ def write(
     seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Prepares ``release`` into ``output`` and returns the manifest; a finished folder of equal settings stays.
+    """Prepares ``release`` into ``output`` and returns the manifest; one finished with equal settings stays.
 
-    ``source`` is the folder of a release on disk, ``options`` the settings of a generated one; ``limit`` 0 = all.
-    A killed run continues from its finished shards. ``dry_run`` reads and counts everything and writes nothing.
-    Raises UserError for a faulty source or an output that is taken or cannot be written.
+    ``source`` is the folder of a release on disk, ``options`` the settings of a generated one; ``limit`` 0 is
+    all. A killed run continues from its finished shards. ``dry_run`` reads and counts everything and writes
+    nothing. Raises UserError for a faulty source, or an output that is taken or cannot be written.
     """
     reader = releases.READERS[release]
-    arguments = _arguments(reader, source, options or {}, seed)
-    settings = {"release": release, "source": str(source.resolve()) if source else None, **(options or {})}
+    settings: dict[str, Any] = {"release": release, "source": str(source.resolve()) if source else None}
+    settings |= dict(reader.OPTIONS) | dict(options or {})
     settings |= {"limit": limit, "shorter_side": shorter_side, "seed": seed}
+    arguments = _arguments(reader, source, settings)
     recipe = Recipe(shorter_side=shorter_side, seed=seed)
     if dry_run:
-        return _prepare(reader, arguments, None, recipe, limit, workers)[0] | {"settings": settings}
+        return (
+            publish.describe(reader, settings) | _prepare(reader, arguments, None, recipe, limit, workers)[0]
+        )
     finished = _finished(output, settings, say)
     if finished:
         return finished
-    try:
-        with _workshop(output) as partial:
-            account, summaries = _prepare(reader, arguments, partial, recipe, limit, workers)
-            manifest = _describe(reader, settings) | account
-            _publish(output, partial, reader, manifest, summaries)
-    except OSError as fault:
-        raise shards.storage_fault(output, fault) from None
-    return manifest
+    with _workshop(output) as partial:
+        account, summaries = _prepare(reader, arguments, partial, recipe, limit, workers)
+        manifest = publish.describe(reader, settings) | account
+        with shards.writing(output):
+            return publish.publish(output, partial, manifest, summaries)
 
 
-def _arguments(reader: ModuleType, source: Path | None, options: Mapping[str, Any], seed: int) -> dict[str, Any]:
+def _arguments(reader: ModuleType, source: Path | None, settings: Mapping[str, Any]) -> dict[str, Any]:
     if reader.OPTIONS:
-        return dict(reader.OPTIONS) | dict(options) | {"seed": seed}
+        return {name: settings[name] for name in (*reader.OPTIONS, "seed")}
     if source is None or not source.is_dir():
-        raise UserError(f"{reader.NAME}: no folder {source or '--source'}; point --source at the unpacked release")
+        raise UserError(f"{reader.NAME}: no folder {source}; point --source at the unpacked release")
     return {"source": source}
 
 
@@ -124,14 +124,15 @@ def _finished(output: Path, settings: Mapping[str, Any], say: Callable[[str], No
             raise UserError(f"{output} is not empty and not a prepared folder; choose another --output")
         return None
     manifest = read_manifest(output)
-    changed = [key for key, value in settings.items() if manifest["settings"].get(key) != value]
+    made = manifest["settings"]
+    changed = [key for key in {**made, **settings} if made.get(key) != settings.get(key)]
     if changed:
-        told = ", ".join(f"{key}={manifest['settings'].get(key)}" for key in changed)
+        told = ", ".join(f"{key}={made.get(key)}" for key in changed)
         raise UserError(f"{output} is already prepared with {told}; delete it or choose another --output")
     shutil.rmtree(output / PARTIAL, ignore_errors=True)
-    say(f"{output} is complete already")
+    say(f"{output} is complete already: nothing to do")
     if manifest["code"]["digest"] != shards.code_digest():
-        say("note: made by another version of the data code; delete the folder to make it anew")
+        say("note: it was made by another version of the data code; delete it to make it anew")
     return manifest
 
 
@@ -139,43 +140,56 @@ def _finished(output: Path, settings: Mapping[str, Any], say: Callable[[str], No
 def _workshop(output: Path) -> Iterator[Path]:
     """The folder of unfinished work, held by one process at a time; what it keeps is used by the next run."""
     partial = output / PARTIAL
-    partial.mkdir(parents=True, exist_ok=True)
-    with (partial / "lock").open("w") as lock:
+    with contextlib.ExitStack() as stack:
+        with shards.writing(output):
+            partial.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context((partial / "lock").open("w"))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"another process is preparing {output}; wait for it or choose another --output") from None
+            raise UserError(f"another process is preparing {output}: wait for it") from None
         yield partial
 
 
 def _prepare(
-    reader: ModuleType, arguments: Mapping[str, Any], folder: Path | None, recipe: Recipe, limit: int, workers: int
+    reader: ModuleType,
+    arguments: Mapping[str, Any],
+    folder: Path | None,
+    recipe: Recipe,
+    limit: int,
+    workers: int,
 ) -> tuple[dict[str, Any], list[Summary]]:
-    expected = reader.count(**arguments)
+    """The account of all that was read, and every shard's summary; without ``folder`` nothing is written."""
+    with _reading(reader.NAME):
+        expected = reader.count(**arguments)
     ledger = Ledger(reader.NAME, reader.SPLITS)
     summaries = []
     with tqdm(total=expected["images"], desc=reader.NAME, unit=" images", disable=None) as bar:
-        read = _read(reader.read(**arguments), ledger, limit, bar)
-        for summary in shards.run(_tasks(read, reader.SPLITS, folder, recipe), workers):
+        studies = _read(reader, arguments, ledger, limit, bar)
+        for summary in shards.run(_tasks(studies, reader.SPLITS, folder, recipe), workers):
             ledger.add(summary)
             summaries.append(summary._replace(written=[], dropped=[]))
             bar.update(summary.studies)
     account = ledger.account(expected, limited=limit > 0)
     if not account["splits"]:
-        raise UserError(f"{reader.NAME}: nothing to prepare, all is dropped: {account['dropped'] or 'empty release'}")
+        raise UserError(f"{reader.NAME}: nothing to prepare, all is dropped: {account['dropped']}")
     if folder is not None:
         lines = (json.dumps(drop._asdict()) + "\n" for drop in ledger.drops)
-        shards.write_whole(folder / DROPPED, "".join(lines))
-    return {"source": expected} | account | {"language": dict(sorted(ledger.language.items()))}, summaries
+        with shards.writing(folder.parent):
+            shards.write_whole(folder / DROPPED, "".join(lines))
+    return account, summaries
 
 
-def _read(items: Iterator[Study | Drop], ledger: Ledger, limit: int, bar: tqdm) -> Iterator[Study]:
+def _read(
+    reader: ModuleType, arguments: Mapping[str, Any], ledger: Ledger, limit: int, bar: tqdm
+) -> Iterator[Study]:
     studies = 0
-    for item in items:
-        if isinstance(item, Drop):
-            ledger.drop(item)
-            bar.update(item.kind == "image")
-        else:
+    with _reading(reader.NAME):
+        for item in reader.read(**arguments):
+            if isinstance(item, Drop):
+                ledger.drop(item)
+                bar.update(item.kind == "image")
+                continue
             ledger.read(item)
             yield item
             studies += 1
@@ -183,84 +197,28 @@ def _read(items: Iterator[Study | Drop], ledger: Ledger, limit: int, bar: tqdm) 
                 return
 
 
+@contextlib.contextmanager
+def _reading(release: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        raise UserError(
+            f"{release}: cannot read {fault.filename or 'the source'}: {fault.strerror}"
+        ) from None
+
+
 def _tasks(
     studies: Iterator[Study], splits: Sequence[str], folder: Path | None, recipe: Recipe
 ) -> Iterator[Task]:
+    """One task a shard; a shard holds studies of one split, in the reader's order."""
     waiting: dict[str, list[Study]] = {split: [] for split in splits}
-    done = dict.fromkeys(splits, 0)
-
-    def task(split: str) -> Task:
-        made = Task(folder, split, done[split], tuple(waiting[split]), recipe)
-        waiting[split], done[split] = [], done[split] + 1
-        return made
-
+    numbers = {split: itertools.count() for split in splits}
     for study in studies:
-        waiting[study.split].append(study)
-        if len(waiting[study.split]) == shards.RECORDS_PER_SHARD:
-            yield task(study.split)
-    yield from (task(split) for split in splits if waiting[split])
-
-
-def _describe(reader: ModuleType, settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "name": reader.NAME,
-        "title": reader.TITLE,
-        "version": records.FORMAT,
-        "open": reader.OPEN,
-        "licence": reader.LICENCE,
-        "citation": reader.CITATION,
-        "settings": dict(settings),
-        "image": {"shorter_side": settings["shorter_side"], "jpeg_quality": images.JPEG_QUALITY},
-        "code": {"version": clinicclip.__version__, "digest": shards.code_digest()},
-        "folder": f"{reader.NAME}/{records.FORMAT}",
-    }
-
-
-def _publish(
-    output: Path, partial: Path, reader: ModuleType, manifest: dict[str, Any], summaries: Sequence[Summary]
-) -> None:
-    """Names the shards as TFDS does, describes them, and moves all into place; the manifest comes last."""
-    import tensorflow_datasets as tfds
-
-    stage = partial / "stage"
-    shutil.rmtree(stage, ignore_errors=True)
-    stage.mkdir()
-    template = tfds.core.ShardedFileTemplate(data_dir=stage, dataset_name=reader.NAME, filetype_suffix="array_record")
-    split_infos, files = [], {}
-    for split in manifest["splits"]:
-        parts = [summary for summary in summaries if summary.split == split and summary.file]
-        for i, part in enumerate(parts):
-            name = f"{reader.NAME}-{split}.array_record-{i:05d}-of-{len(parts):05d}"
-            (partial / part.file).rename(stage / name)
-            files[f"{manifest['folder']}/{name}"] = {"sha256": part.sha256, "bytes": part.bytes}
-        split_infos.append(
-            tfds.core.SplitInfo(
-                name=split,
-                shard_lengths=[part.records for part in parts],
-                num_bytes=sum(part.payload for part in parts),
-                filename_template=template.replace(split=split),
-            )
-        )
-    tfds.folder_dataset.write_metadata(
-        data_dir=stage,
-        features=records.features(),
-        split_infos=split_infos,
-        version=records.FORMAT,
-        check_data=False,
-        description=reader.TITLE,
-        citation=reader.CITATION,
-        license=reader.LICENCE,
-    )
-    for path in stage.iterdir():
-        name = f"{manifest['folder']}/{path.name}"
-        files.setdefault(name, {"sha256": file_sha256(path), "bytes": path.stat().st_size})
-    final = output / manifest["folder"]
-    shutil.rmtree(final, ignore_errors=True)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    stage.rename(final)
-    dropped = partial / DROPPED
-    files[DROPPED] = {"sha256": file_sha256(dropped), "bytes": dropped.stat().st_size}
-    dropped.replace(output / DROPPED)
-    manifest["files"] = dict(sorted(files.items()))
-    shards.write_whole(output / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-    shutil.rmtree(partial, ignore_errors=True)
+        batch = waiting[study.split]
+        batch.append(study)
+        if len(batch) == shards.RECORDS_PER_SHARD:
+            yield Task(folder, study.split, next(numbers[study.split]), tuple(batch), recipe)
+            batch.clear()
+    for split, batch in waiting.items():
+        if batch:
+            yield Task(folder, split, next(numbers[split]), tuple(batch), recipe)

@@ -1,4 +1,4 @@
-"""From an image file to gray levels, to stored JPEG bytes, to a square: the only place where pixels are resized."""
+"""Image file -> gray levels -> stored JPEG -> square: the only place where pixels are resized."""
 
 import io
 from pathlib import Path
@@ -43,7 +43,7 @@ def read_gray(path: Path) -> UInt8[np.ndarray, "h w"]:
 
 
 def to_gray(pixels: Shaped[np.ndarray, "h w"], name: str) -> UInt8[np.ndarray, "h w"]:
-    """Pixels of any real type as 0-255; 8-bit levels stay, wider ranges are stretched from minimum to maximum.
+    """Pixels of any real type as 0-255: 8-bit levels stay, wider ranges are stretched, minimum to maximum.
 
     Raises ImageFault when a value is not finite or all are equal.
     """
@@ -77,7 +77,7 @@ def decode(stored: bytes) -> UInt8[np.ndarray, "h w"]:
 
 
 def resize(gray: UInt8[np.ndarray, "h w"], size: int) -> UInt8[np.ndarray, "{size} {size}"]:
-    """The image squashed to ``size`` x ``size`` pixels: Pillow's antialiased bicubic, as the image processors do."""
+    """The image squashed to ``size`` x ``size`` pixels by Pillow's antialiased bicubic filter."""
     if gray.shape == (size, size):
         return gray
     return np.asarray(Image.fromarray(gray).resize((size, size), Image.Resampling.BICUBIC))

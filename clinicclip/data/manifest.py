@@ -23,7 +23,7 @@ class Ledger:
 
     def __init__(self, release: str, splits: tuple[str, ...]) -> None:
         self.drops: list[Drop] = []
-        self.language: Counter[str] = Counter()
+        self._language: Counter[str] = Counter()
         self._release = release
         self._patients: dict[str, str] = {}
         self._owners: dict[str, str] = {}
@@ -36,7 +36,7 @@ class Ledger:
     def read(self, study: Study) -> None:
         """Notes a study the reader yielded. Raises UserError when it breaks the split by patient."""
         if study.split not in self._records:
-            raise UserError(f"{self._release}: image {study.image_id} is in the unknown split {study.split!r}")
+            raise UserError(f"{self._release}: image {study.image_id}: unknown split {study.split!r}")
         if study.image_id in self._images:
             raise UserError(f"{self._release}: image {study.image_id} occurs twice; remove one of the two")
         self._images.add(study.image_id)
@@ -66,7 +66,7 @@ class Ledger:
         for image, study, reason in summary.dropped:
             self.drops.append(Drop("image", image, reason))
             self._unused_reports.setdefault(study, reason)
-        self.language.update(summary.language)
+        self._language.update(summary.language)
 
     def account(self, expected: Mapping[str, int], *, limited: bool) -> dict[str, Any]:
         """The counts for the manifest; with ``limited`` the unread rest is counted as beyond the limit.
@@ -93,10 +93,18 @@ class Ledger:
                 )
             account[kind] = counts
         splits = {
-            split: {"records": n, "patients": len(self._written[split])} for split, n in self._records.items() if n
+            split: {"records": self._records[split], "patients": len(patients)}
+            for split, patients in self._written.items()
+            if patients
         }
         dropped = Counter(drop.reason for drop in self.drops)
-        return account | {"dropped": dict(sorted(dropped.items())), "splits": splits}
+        return {
+            "source": dict(expected),
+            **account,
+            "dropped": dict(sorted(dropped.items())),
+            "splits": splits,
+            "language": dict(sorted(self._language.items())),
+        }
 
 
 def read_manifest(data_dir: str | Path, *, checksums: bool = False) -> dict[str, Any]:
@@ -105,14 +113,14 @@ def read_manifest(data_dir: str | Path, *, checksums: bool = False) -> dict[str,
     With ``checksums`` the sha256 of every file is checked too. Raises UserError naming what to do.
     """
     folder = Path(data_dir)
-    again = "delete it and run python -m clinicclip.prepare again"
+    again = "delete the folder and run python -m clinicclip.prepare again"
     if not (folder / MANIFEST).is_file():
         if (folder / PARTIAL).is_dir():
-            raise UserError(f"{folder} is not finished: run the same python -m clinicclip.prepare command again")
-        raise UserError(f"{folder} holds no prepared data: run python -m clinicclip.prepare ... --output={folder}")
+            raise UserError(f"{folder} is not finished: run the same clinicclip.prepare command again")
+        raise UserError(f"{folder} holds no prepared data: run python -m clinicclip.prepare to make it")
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        files = {folder / name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
+        files = {folder / name: (at["bytes"], at["sha256"]) for name, at in manifest["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{folder / MANIFEST} is damaged: {again}") from None
     for path, (size, sha256) in files.items():

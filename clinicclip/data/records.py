@@ -12,8 +12,11 @@ from clinicclip.data.schema import Drop, Record, Study
 
 FORMAT = "1.0.0"  # of the stored fields; the version TFDS shows
 
-TEXT = ("patient", "study", "image_id", "view", "findings", "impression", "negated", "omitted", "negated_by")
-TEXT += ("gold_source", "sex", "age_band")
+_OF_STUDY = (  # stored as the reader says them
+    *("patient", "study", "image_id", "view", "findings", "impression"),
+    *("gold_source", "sex", "age_band"),
+)
+TEXT = (*_OF_STUDY, "negated", "omitted", "negated_by")
 TEXTS = ("sentences", "gold_names", "box_names", "graph_tokens")
 NUMBER = {"height": np.int32, "width": np.int32, "altered": np.int32, "normal": np.int8}
 NUMBERS = {
@@ -48,7 +51,9 @@ def features() -> Any:
     fields |= {name: tfds.features.Sequence(tfds.features.Text()) for name in TEXTS}
     fields |= {name: tfds.features.Scalar(dtype) for name, dtype in NUMBER.items()}
     fields |= {name: tfds.features.Sequence(tfds.features.Scalar(dtype)) for name, dtype in NUMBERS.items()}
-    fields |= {name: tfds.features.Tensor(shape=shape, dtype=dtype) for name, (shape, dtype) in TENSORS.items()}
+    fields |= {
+        name: tfds.features.Tensor(shape=shape, dtype=dtype) for name, (shape, dtype) in TENSORS.items()
+    }
     return tfds.features.FeaturesDict(fields)
 
 
@@ -91,14 +96,11 @@ def make(study: Study, recipe: Recipe) -> Record | Drop:
         "normal": _normal(study, labels, sentences),
         "gold_names": list(study.gold),
         "gold_values": list(study.gold.values()),
-        **{name: getattr(study, name) for name in _AS_THEY_ARE},
+        **{name: getattr(study, name) for name in _OF_STUDY},
         **_sentence_fields(sentences),
         **_box_fields(study),
         **_graph_fields(study),
     }
-
-
-_AS_THEY_ARE = ("patient", "study", "image_id", "view", "findings", "impression", "gold_source", "sex", "age_band")
 
 
 def _gray(study: Study) -> np.ndarray:
@@ -125,7 +127,7 @@ def _labels(study: Study, sentences: list[schema.Sentence]) -> Int8[np.ndarray, 
 def _normal(study: Study, labels: Int8[np.ndarray, "14"], sentences: list[schema.Sentence]) -> int:
     """What the release's own labels say, where they say it; else what the sentences say."""
     if study.labels is not None:
-        present = {name for name, label in zip(schema.CHEXPERT, labels, strict=True) if label == schema.PRESENT}
+        present = {schema.CHEXPERT[i] for i in np.flatnonzero(labels == schema.PRESENT)}
         if present - set(schema.NOT_ABNORMAL):
             return 0
         if "no_finding" in present:

@@ -1,9 +1,10 @@
 """Studies -> finished ArrayRecord shards, in worker processes, each shard reusable after a kill.
 
-A shard is done when its summary (``NAME.json``, written last) exists; NAME holds a hash of everything the shard
-depends on, so another input, setting or version of the code never meets an old shard.
+A shard is done when its summary (``NAME.json``, written last) exists; NAME holds a hash of everything the
+shard depends on, so another input, setting or version of the code never meets an old shard.
 """
 
+import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -36,7 +37,7 @@ class Task(NamedTuple):
 
     folder: Path | None
     split: str
-    index: int
+    number: int
     studies: tuple[Study, ...]
     recipe: Recipe
 
@@ -46,14 +47,14 @@ class Summary(NamedTuple):
 
     split: str
     studies: int
-    file: str
-    bytes: int
-    sha256: str
     records: int
-    payload: int  # bytes of the records alone
     written: list[list[str]]  # [image id, study, patient]
     dropped: list[list[str]]  # [image id, study, reason]
     language: dict[str, int]
+    file: str = ""
+    bytes: int = 0
+    sha256: str = ""
+    payload: int = 0  # bytes of the records alone
 
 
 def run(tasks: Iterator[Task], workers: int) -> Iterator[Summary]:
@@ -90,28 +91,30 @@ def make(task: Task) -> Summary:
     """
     if task.folder is None:
         return _summary(task, [_make_record(study, task.recipe) for study in task.studies])
-    name = f"{task.split}-{task.index:05d}-{_key(task)}"
+    name = f"{task.split}-{task.number:05d}-{_key(task)}"
     note = task.folder / f"{name}.json"
     if note.is_file():
         return Summary(**json.loads(note.read_text()))
     made = [_make_record(study, task.recipe) for study in task.studies]
     summary = _summary(task, made)
     kept = [record for record in made if not isinstance(record, Drop)]
-    try:
+    with writing(task.folder.parent):
         if kept:
             summary = _write(task.folder / f"{name}.array_record", kept, summary)
         write_whole(note, json.dumps(summary._asdict()))
-    except OSError as fault:
-        raise storage_fault(task.folder.parent, fault) from None
     return summary
 
 
-def storage_fault(output: Path, fault: OSError) -> UserError:
-    """The one line for an output folder that is full, read-only or gone."""
-    return UserError(
-        f"cannot write to {output}: {fault.strerror or fault}; free space or choose another --output, "
-        "then run the same command again: finished shards are kept"
-    )
+@contextlib.contextmanager
+def writing(output: Path) -> Iterator[None]:
+    """Turns a full, read-only or lost disk into the one line that says so."""
+    try:
+        yield
+    except OSError as fault:
+        raise UserError(
+            f"cannot write to {output}: {fault.strerror or fault}; free space or choose another --output, "
+            "then run the same command again: finished shards are kept"
+        ) from None
 
 
 def write_whole(path: Path, content: str) -> None:
@@ -185,12 +188,21 @@ def _summary(task: Task, made: list[Record | Drop]) -> Summary:
         else:
             written.append([study.image_id, study.study, study.patient])
             language.update(_language(record))
-    return Summary(task.split, len(task.studies), "", 0, "", len(written), 0, written, dropped, dict(language))
+    return Summary(
+        split=task.split,
+        studies=len(task.studies),
+        records=len(written),
+        written=written,
+        dropped=dropped,
+        language=dict(language),
+    )
 
 
 def _language(record: Record) -> Iterator[str]:
     yield "records"
-    yield from (f"records_with_{section}" for section in ("findings", "impression") if record[section].strip())
+    for section in ("findings", "impression"):
+        if record[section].strip():
+            yield f"records_with_{section}"
     if record["altered"] >= 0:
         yield "records_with_negated_report"
     if record["normal"] != schema.UNKNOWN:

@@ -1,9 +1,9 @@
 """One reader a public release: its files -> Study (an image-report pair) or Drop (what is left out, and why).
 
-A reader is a module with the constants NAME, TITLE, LICENCE, CITATION, OPEN (may its images and texts be shown),
+A reader is a module with the constants NAME, TITLE, LICENCE, CITATION, OPEN (may images and texts be shown),
 SPLITS, OPTIONS (defaults of a generated world; empty for files) and two functions of the same arguments:
-``read(source, **options)`` and ``count(source, **options)``, which says independently how many reports and images
-there are to be accounted for.
+``read(source, **options)``, and ``count(source, **options)``, which says independently how many reports and
+images there are to be accounted for.
 """
 
 from types import ModuleType

@@ -1,7 +1,8 @@
 """A plain folder: ``pairs.jsonl`` beside images, the door for everybody else's data.
 
-One JSON object a line: ``image`` (path, relative to the folder), ``text`` (the report) and ``patient``; optional
-``study``, ``split`` (train, validation, test), ``labels`` ({finding: 1, 0, -1}, for training), ``view``, ``sex``.
+One JSON object a line: ``image`` (path, relative to the folder), ``text`` (the report) and ``patient``;
+optional ``study``, ``split`` (train, validation, test), ``labels`` ({CheXpert finding: 1, 0 or -1}, for
+training), ``view``, ``sex``.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ OPTIONS: Mapping[str, Any] = {}
 PAIRS = "pairs.jsonl"
 REQUIRED = ("image", "text", "patient")
 OPTIONAL = ("study", "split", "labels", "view", "sex")
-SPLIT_NAMES = {name: name for name in SPLITS} | {"val": "validation", "valid": "validation", "validate": "validation"}
+SPLIT_NAMES = {name: name for name in SPLITS} | dict.fromkeys(("val", "valid", "validate"), "validation")
 LABEL_VALUES = (schema.PRESENT, schema.ABSENT, schema.UNCERTAIN)
 
 
@@ -83,34 +84,30 @@ def _split(line: int, row: Mapping[str, Any]) -> str:
     if "split" not in row:
         return (*("train",) * 8, "validation", "test")[schema.fold(row["patient"], 10)]
     if row["split"] not in SPLIT_NAMES:
-        raise UserError(f"{NAME}: {PAIRS} line {line}: split {row['split']!r} is none of {', '.join(SPLITS)}")
+        raise _fault(line, f"split {row['split']!r} is none of {', '.join(SPLITS)}")
     return SPLIT_NAMES[row["split"]]
 
 
 def _labels(line: int, labels: Any) -> dict[str, int]:
     if not isinstance(labels, dict):
-        raise UserError(f"{NAME}: {PAIRS} line {line}: labels is not an object of finding: 1, 0 or -1")
+        raise _fault(line, "labels is not an object of finding: 1, 0 or -1")
     known: dict[str, int] = {}
     for name, value in labels.items():
         finding = "_".join(name.lower().replace("-", " ").split())
         if finding not in schema.CHEXPERT:
-            raise UserError(
-                f"{NAME}: {PAIRS} line {line}: {name!r} is no CheXpert finding{nearest(finding, schema.CHEXPERT)}"
-            )
-        if value is None:
-            continue
-        if value not in LABEL_VALUES:
-            raise UserError(f"{NAME}: {PAIRS} line {line}: label {name!r} is {value!r}; expected 1, 0, -1 or null")
-        known[finding] = int(value)
+            raise _fault(line, f"{name!r} is no CheXpert finding{nearest(finding, schema.CHEXPERT)}")
+        if value is not None and value not in LABEL_VALUES:
+            raise _fault(line, f"label {name!r} is {value!r}; expected 1, 0, -1 or null")
+        known[finding] = schema.UNKNOWN if value is None else int(value)
     return known
 
 
 def _rows(source: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     path = source / PAIRS
     if not path.is_file():
-        raise UserError(f"{NAME}: no {PAIRS} in {source}; see python -m clinicclip.prepare --help for its form")
+        raise UserError(f"{NAME}: no {PAIRS} in {source}; python -m clinicclip.prepare --help shows its form")
     empty = True
-    with path.open(encoding="utf-8-sig") as file:
+    with path.open("rb") as file:
         for line, content in enumerate(file, 1):
             if content.strip():
                 empty = False
@@ -119,20 +116,24 @@ def _rows(source: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise UserError(f"{NAME}: {path} is empty; expected one pair a line")
 
 
-def _row(line: int, content: str) -> dict[str, Any]:
+def _row(line: int, content: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(content)
-    except json.JSONDecodeError as fault:
-        raise UserError(f"{NAME}: {PAIRS} line {line} is not JSON: {fault.msg}") from None
+        row = json.loads(content.decode("utf-8-sig"))
+    except ValueError:
+        raise _fault(line, "not JSON in UTF-8") from None
     if not isinstance(row, dict):
-        raise UserError(f"{NAME}: {PAIRS} line {line} is not an object such as {{\"image\": ..., \"text\": ...}}")
+        raise _fault(line, 'not an object such as {"image": ..., "text": ..., "patient": ...}')
     row = {key: value for key, value in row.items() if value is not None}
     missing = [key for key in REQUIRED if key not in row or (key != "text" and row[key] == "")]
     if missing:
-        raise UserError(f"{NAME}: {PAIRS} line {line} lacks {', '.join(missing)}")
+        raise _fault(line, f"lacks {', '.join(missing)}")
     for key in row:
         if key not in REQUIRED + OPTIONAL:
-            raise UserError(f"{NAME}: {PAIRS} line {line}: unknown key {key!r}{nearest(key, REQUIRED + OPTIONAL)}")
-        if key != "labels" and not isinstance(row[key], str):
+            raise _fault(line, f"unknown key {key!r}{nearest(key, REQUIRED + OPTIONAL)}")
+        if key != "labels":
             row[key] = str(row[key])
     return row
+
+
+def _fault(line: int, message: str) -> UserError:
+    return UserError(f"{NAME}: {PAIRS} line {line}: {message}")

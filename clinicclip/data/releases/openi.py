@@ -1,7 +1,7 @@
 """Open-I (Indiana University): radiographs with official report XMLs; the frontal views are used.
 
 Reads the official downloads (``NLMCXR_png/CXR*.png``, ``ecgen-radiology/*.xml``) as well as smaller copies
-(``images/``), with a table of views, and optionally ``labels.csv``: findings coded by people, for evaluation only.
+(``images/``), with a table of views, and optionally ``labels.csv``: findings coded by people, for evaluation.
 """
 
 import re
@@ -68,7 +68,9 @@ def read(source: Path) -> Iterator[Study | Drop]:
         report = _parse(path)
         uid = report.uid if report else path.stem
         if uid in seen:
-            raise UserError(f"{NAME}: {path.name} and {seen[uid]} are both report {uid}; remove the wrong one")
+            raise UserError(
+                f"{NAME}: {path.name} and {seen[uid]} are both report {uid}; remove the wrong one"
+            )
         seen[uid] = path.name
         own = images.pop(uid, {})
         if report is None:
@@ -178,8 +180,8 @@ def _views(source: Path) -> dict[tuple[str, str], str]:
     path = tables.find(source, VIEWS)
     if path is None:
         raise UserError(
-            f"{NAME}: {source} has neither {' nor '.join(VIEWS)}; one is needed to tell frontal from lateral views "
-            "(columns image,uid,view or uid,filename,projection)"
+            f"{NAME}: {source} has neither {' nor '.join(VIEWS)}, which tell frontal from lateral views "
+            "(columns image,uid,view or uid,filename,projection); put one there"
         )
     kaggle = path.name.startswith(VIEWS[1])
     image, view = ("filename", "projection") if kaggle else ("image", "view")
@@ -214,7 +216,9 @@ def _gold(source: Path) -> dict[str, dict[str, int]]:
         names["normal"] = "normal"
         for column in names:
             if row[column] not in ("0", "1"):
-                raise UserError(f"{NAME}: {path.name} uid {uid}: {column} is {row[column]!r}, expected 0 or 1")
+                raise UserError(
+                    f"{NAME}: {path.name} uid {uid}: {column} is {row[column]!r}, expected 0 or 1"
+                )
         gold[uid] = {name: int(row[column]) for column, name in names.items()}
     return gold
 
@@ -222,5 +226,7 @@ def _gold(source: Path) -> dict[str, dict[str, int]]:
 def _finding(column: str, path: Path) -> str:
     finding = SPELLING.get(column, column.lower())
     if finding not in schema.INDEX:
-        raise UserError(f"{NAME}: {path.name} has the unknown column {column}; expected findings in NIH's spelling")
+        raise UserError(
+            f"{NAME}: {path.name} has the unknown column {column}; expected findings in NIH's spelling"
+        )
     return finding

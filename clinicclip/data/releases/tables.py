@@ -20,7 +20,7 @@ def find(source: Path, names: Sequence[str]) -> Path | None:
 def rows(path: Path, columns: Sequence[str], release: str) -> Iterator[dict[str, str]]:
     """The rows of a .csv or .csv.gz file as {column: stripped text}.
 
-    Raises UserError when the file is not a UTF-8 table, lacks one of ``columns``, or has a row of another length.
+    Raises UserError when the file is not a whole UTF-8 table, or lacks one of ``columns``.
     """
     opener = gzip.open if path.suffix == ".gz" else open
     try:
