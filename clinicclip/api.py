@@ -1,6 +1,8 @@
 """A trained model in use: grey images and texts in, unit embeddings out, whatever it was loaded from."""
 
+import dataclasses
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,17 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from clinicclip import assemble
 from clinicclip import config as config_files
 from clinicclip.data import packing
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
+from clinicclip.exporting import Origin, is_export, load_export, write_export
 from clinicclip.models import clip
-from clinicclip.models.hf_config import model_spec
 from clinicclip.training import checkpoint as checkpoints
 
 IMAGE_BATCH = 64
 TEXT_BATCH = 64
 ROW_STEP = 8
+ORIGIN = "origin.json"  # in a run's folder
 
 
 class ClinicCLIP:
@@ -32,6 +36,7 @@ class ClinicCLIP:
         params: numpy or jax parameters by path.
         tokenizer, text_length: how texts become at most ``text_length`` tokens.
         config: the run's resolved configuration as a plain dict.
+        origin: what it learned from, as an export's card tells it.
         source: what it was loaded from, for reports.
     """
 
@@ -43,6 +48,7 @@ class ClinicCLIP:
         tokenizer: Tokenizer,
         text_length: int,
         config: Mapping[str, Any],
+        origin: Origin,
         source: str,
     ) -> None:
         self.spec = spec
@@ -50,6 +56,7 @@ class ClinicCLIP:
         self.tokenizer = tokenizer
         self.text_length = text_length
         self.config = dict(config)
+        self.origin = origin
         self.source = source
         self._model = clip.ClinicCLIP(spec)
         self._image_fn = jax.jit(self._images)
@@ -63,15 +70,21 @@ class ClinicCLIP:
     def embed_images(self, images: UInt8[np.ndarray, "n s s"]) -> Float[np.ndarray, "n d"]:
         """Unit embeddings of grey images already resized to ``image_size`` (see ``data.images.resize``)."""
         if images.shape[1:] != (self.image_size, self.image_size):
-            raise UserError(f"images are {images.shape[1:]}, this model takes {self.image_size} x {self.image_size}")
-        return self._in_batches(len(images), IMAGE_BATCH, lambda rows: self._image_fn(self.params, images[rows]))
+            raise UserError(
+                f"images are {images.shape[1:]}, this model takes {self.image_size} x {self.image_size}"
+            )
+        return self._in_batches(
+            len(images), IMAGE_BATCH, lambda rows: self._image_fn(self.params, images[rows])
+        )
 
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """Unit embeddings of texts; those longer than ``text_length`` tokens are cut."""
         ids, _ = self.tokenizer.encode(list(texts), self.text_length)
 
         def embed(rows: np.ndarray) -> jax.Array:
-            packed = packing.pack([ids[i] for i in rows], length=self.text_length, groups=1, row_step=ROW_STEP)
+            packed = packing.pack(
+                [ids[i] for i in rows], length=self.text_length, groups=1, row_step=ROW_STEP
+            )
             return self._text_fn(self.params, packed.ids, packed.owner, packed.position, packed.start)
 
         return self._in_batches(len(ids), TEXT_BATCH, embed)
@@ -85,12 +98,32 @@ class ClinicCLIP:
             digest.update(np.asarray(flat[name]).tobytes())
         return {"checkpoint": self.source, "parameters_sha256": digest.hexdigest()}
 
+    def export(self, folder: Path, results: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Writes the folder that PyTorch users load; ``results`` go into its card. Raises UserError."""
+        write_export(
+            folder,
+            spec=self.spec,
+            params=self.params,
+            tokenizer=self.tokenizer,
+            text_length=self.text_length,
+            config=self.config,
+            origin=self.origin,
+            results=results,
+        )
+
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "ClinicCLIP":
         """Loads an exported folder."""
-        from clinicclip.exporting import load_export
-
-        return load_export(Path(folder))
+        export = load_export(folder)
+        return cls(
+            spec=export.spec,
+            params=export.params,
+            tokenizer=Tokenizer.load(str(export.tokenizer)),
+            text_length=export.meta["text_length"],
+            config=export.meta["config"],
+            origin=Origin(**export.meta["origin"]),
+            source=Path(folder).resolve().name,
+        )
 
     @classmethod
     def from_run(cls, workdir: str | Path, step: int | None = None) -> "ClinicCLIP":
@@ -99,11 +132,12 @@ class ClinicCLIP:
         config = config_files.restore(workdir / "config.json")
         step, params = checkpoints.read_params(workdir / "checkpoints", step)
         return cls(
-            spec=model_spec(config.model.to_dict()),
+            spec=assemble.model_spec(config),
             params=params,
             tokenizer=Tokenizer.load(str(workdir / "tokenizer")),
             text_length=config.data.text_length,
             config=config.to_dict(),
+            origin=dataclasses.replace(read_origin(workdir), steps=step),
             source=f"{workdir.name}@{step}",
         )
 
@@ -124,6 +158,16 @@ class ClinicCLIP:
         return self._model.apply({"params": params}, *map(jnp.asarray, packed), method="embed_text")
 
 
+def read_origin(workdir: Path) -> Origin:
+    """What a run learns from, as it noted at its start. Raises UserError when the note is missing."""
+    try:
+        return Origin(**json.loads((workdir / ORIGIN).read_text()))
+    except FileNotFoundError:
+        raise UserError(
+            f"{workdir / ORIGIN}: not found; every run writes it at its start, restore it"
+        ) from None
+
+
 def load(checkpoint: str) -> ClinicCLIP:
     """A model from ``WORKDIR``, ``WORKDIR@STEP`` or an exported folder. Raises UserError when it is neither."""
     path, _, step = checkpoint.partition("@")
@@ -132,6 +176,8 @@ def load(checkpoint: str) -> ClinicCLIP:
         raise UserError(f"{checkpoint}: the part after @ is a step number")
     if (folder / "checkpoints").is_dir():
         return ClinicCLIP.from_run(folder, int(step) if step else None)
-    if (folder / "clinicclip.json").is_file():
+    if is_export(folder):
         return ClinicCLIP.from_pretrained(folder)
-    raise UserError(f"{checkpoint}: neither a run's folder (with checkpoints/) nor an export (with clinicclip.json)")
+    raise UserError(
+        f"{checkpoint}: neither a run's folder (with checkpoints/) nor an export (with clinicclip.json)"
+    )

@@ -87,6 +87,8 @@ def _data(args: ConfigDict) -> ConfigDict:
         data.train, data.validation, data.test = "+".join(others), f"fold{args.fold}", f"fold{args.fold}"
     data.text_length = 256  # tokens [reported]
     data.text_mode = "report"  # or "sentences": a random subset a step
+    data.max_sentences = 0  # largest such subset; 0 = no bound
+    data.row_step = 4  # packed text rows a device are rounded up to it; each row count met is compiled once
     data.vocab_size = 2000  # of a WordPiece vocabulary trained on the training reports
     data.crop_area = 0.8  # smallest share of the image a random crop keeps
     data.brightness = 0.1
@@ -106,7 +108,14 @@ def _full_model() -> ConfigDict:
     model = ConfigDict()
     model.dim = 512
     model.image = ConfigDict(
-        {"image_size": 224, "patch_size": 4, "window_size": 7, "embed_dim": 96, "mlp_ratio": 4.0, "drop_path": 0.1}
+        {
+            "image_size": 224,
+            "patch_size": 4,
+            "window_size": 7,
+            "embed_dim": 96,
+            "mlp_ratio": 4.0,
+            "drop_path": 0.1,
+        }
     )
     model.image.depths, model.image.heads = (2, 2, 6, 2), (3, 6, 12, 24)
     model.image.init = ""  # a transformers SwinModel folder or hub id; "" = random
@@ -146,7 +155,9 @@ def _micro_model() -> ConfigDict:
     model.dim = 128
     model.image.update({"image_size": 64, "window_size": 4, "embed_dim": 32, "drop_path": 0.0})
     model.image.depths, model.image.heads = (1, 2, 1), (2, 4, 8)
-    model.text.update({"width": 128, "depth": 2, "heads": 4, "mlp_width": 512, "max_positions": 256, "dropout": 0.0})
+    model.text.update(
+        {"width": 128, "depth": 2, "heads": 4, "mlp_width": 512, "max_positions": 256, "dropout": 0.0}
+    )
     model.graph.update({"hidden": 128, "width": 128})
     model.features = "tfidf"
     model.dtype = "float32"  # XLA on CPU gains nothing from bfloat16
@@ -164,6 +175,7 @@ def _loss() -> ConfigDict:
     loss.alpha = 0.5  # share of the soft part in the targets
     loss.alpha_warmup = 0.0  # fraction of the run over which alpha rises from 0
     loss.theta = 0.5  # similarities below it count as 0
+    loss.live_text = False  # S^t from the text tower of the step instead of frozen features
     loss.graph = 0.0  # lambda_G, weight of graph alignment; 0 = no graph tower
     loss.negation = 0.0  # weight of the negated-report columns; 0 = none, 1 = NegCLIP's form
     loss.neg_scope = "own"
@@ -183,6 +195,7 @@ def _evals() -> ConfigDict:
     evals.suites = ("zero_shot", "retrieval", "cxr_align", "pair_strict")
     evals.draws = 1000  # bootstrap draws by patient
     evals.limit = 0  # studies of a set that are scored; 0 = all
+    evals.findings = ()  # of the macro means; () = all that the set codes both ways
     return evals
 
 

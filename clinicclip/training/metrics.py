@@ -22,11 +22,17 @@ class MetricWriter:
         rewritten.write_text("".join(json.dumps(r) + "\n" for r in kept))
         rewritten.replace(path)
         self._file = path.open("a")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1, write_to_disk=True)
+        self._board = SummaryWriter(
+            str(workdir / "tensorboard"), purge_step=start_step + 1, write_to_disk=True
+        )
 
     def write(self, step: int, metrics: Mapping[str, float], timing: Mapping[str, float]) -> None:
         """Records one step; ``timing`` holds what no two runs share."""
-        record = {"step": step, "metrics": dict(metrics), "timing": {k: round(v, 4) for k, v in timing.items()}}
+        record = {
+            "step": step,
+            "metrics": dict(metrics),
+            "timing": {k: round(v, 4) for k, v in timing.items()},
+        }
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         for name, value in (*metrics.items(), *timing.items()):
@@ -47,5 +53,7 @@ def read(path: Path) -> list[dict]:
             records.append(json.loads(line))
         except json.JSONDecodeError:
             if number < len(lines) or line.endswith("\n"):
-                raise UserError(f"{path} line {number} is not JSON; move the file away to go on without it") from None
+                raise UserError(
+                    f"{path} line {number} is not JSON; move the file away to go on without it"
+                ) from None
     return records

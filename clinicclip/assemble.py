@@ -1,0 +1,261 @@
+"""From a configuration to the parts of a run: data, tokenizer, frozen features, model, optimiser, loss.
+
+The only code that reads configuration keys, besides the programs themselves.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from clinicclip.data import builder, draws, graphs, packing
+from clinicclip.data.augment import AugmentSpec
+from clinicclip.data.draws import TrainSpec
+from clinicclip.data.features import FeatureTable, TfidfSvd
+from clinicclip.data.pipeline import Source
+from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
+from clinicclip.errors import UserError
+from clinicclip.exporting import Origin
+from clinicclip.losses import LossSpec
+from clinicclip.models import convert
+from clinicclip.models.bert import Bert, BertSpec
+from clinicclip.models.clip import ClipSpec, init_params
+from clinicclip.models.gcn import GcnSpec
+from clinicclip.models.swin import SwinSpec
+from clinicclip.training import optim
+
+FEATURES = ("tower", "tfidf")
+FEATURE_BATCH = 64
+OPEN_VOCABULARY_PATIENTS, RESTRICTED_VOCABULARY_PATIENTS = 1, 20
+
+
+def require_data(config: ConfigDict) -> dict[str, Any]:
+    """The manifest of the prepared data; the phantom world is generated when it is not there yet.
+
+    Raises:
+        UserError: no prepared data, naming the commands that would make some.
+    """
+    data = config.data
+    folder = Path(data.dir)
+    if (folder / "manifest.json").is_file():
+        return builder.read_manifest(folder)
+    if data.name == "phantom":
+        options = {k: v for k, v in data.phantom.items() if k != "seed"}
+        return builder.write("phantom", folder, options=options, seed=data.phantom.seed, workers=data.threads)
+    raise UserError(
+        f"no prepared data in {folder}: run `python -m clinicclip.prepare {data.name} --source=DIR "
+        f"--output={folder}`, name its folder with --data_dir, or add :demo to the config to train on "
+        "synthetic data without any download"
+    )
+
+
+def origin(config: ConfigDict, manifest: Mapping[str, Any], name: str) -> Origin:
+    """What the run called ``name`` learns from, for its export's card."""
+    roles = {"training": config.data.train, "validation": config.data.validation, "test": config.data.test}
+    counts = {
+        k: sum(manifest["splits"][s]["records"] for s in split.split("+")) for k, split in roles.items()
+    }
+    return Origin(
+        name=name,
+        data=manifest["name"],
+        data_title=manifest["title"],
+        data_licence=manifest["licence"],
+        data_citation=manifest["citation"],
+        data_open=manifest["open"],
+        phantom=manifest["name"] == "phantom",
+        steps=config.total_steps,
+        studies=counts,
+        vocabulary_public=True,  # a vocabulary of restricted reports is filtered by `make_tokenizer`
+    )
+
+
+def make_tokenizer(config: ConfigDict, source: Source, manifest: dict[str, Any]) -> Tokenizer:
+    """The text tower's own tokenizer, or a WordPiece vocabulary of the training reports for a tower from scratch.
+
+    A vocabulary of reports that are not open keeps only words of many patients, so that it can be exported.
+    """
+    if config.model.text.init:
+        return Tokenizer.load(config.model.text.init)
+    patients = OPEN_VOCABULARY_PATIENTS if manifest["open"] else RESTRICTED_VOCABULARY_PATIENTS
+    texts, owners = [], []
+    for record in map(source.__getitem__, range(len(source))):
+        for text in (draws.report_text(record), record["negated"]):
+            texts.append(text)
+            owners.append(record["patient"])
+    return train_wordpiece(texts, config.data.vocab_size, patients=owners, min_patients=patients)
+
+
+def resolve(config: ConfigDict, *, studies: int, tokenizer: Tokenizer) -> None:
+    """Writes what depends on data and weights into the configuration: widths, vocabulary, number of steps.
+
+    Raises:
+        UserError: the training split is smaller than a batch, or a key has an impossible value.
+    """
+    text = config.model.text
+    if text.init:
+        spec, _ = convert.load_text_tower(text.init, pooling=text.pooling)
+        for key in text:
+            if key not in ("init", "frozen", "dropout", "pooling"):
+                text[key] = getattr(spec, key)
+    text.vocab_size = tokenizer.vocab_size if not text.init else text.vocab_size
+    if config.model.features not in FEATURES:
+        raise UserError(f"model.features={config.model.features!r}: one of {', '.join(FEATURES)}")
+    if config.model.features == "tower":
+        if not text.init:
+            raise UserError(
+                'model.features="tower" needs model.text.init; use "tfidf" for a text tower from scratch'
+            )
+        config.model.feature_dim = text.width
+    if config.batch_size > studies:
+        raise UserError(f"batch_size={config.batch_size}: the training split holds only {studies} studies")
+    if not config.total_steps:
+        config.total_steps = config.epochs * (studies // config.batch_size)
+    if config.total_steps < 1:
+        raise UserError("nothing to train: set total_steps or epochs above 0")
+
+
+def frozen_features(config: ConfigDict, source: Source) -> FeatureTable | None:
+    """Vectors of every text the run compares by frozen features: reports or their sentences, and graph spans."""
+    spec = train_spec(config)
+    if not (spec.text_features or spec.graph):
+        return None
+    reports, sentences, spans = _texts(source)
+    if config.model.features == "tfidf":
+        fitted = TfidfSvd.fit(reports, config.model.feature_dim, config.seed)
+        embed = fitted.transform
+    else:
+        embed = _tower_features(config.model.text.init, config.data.text_length)
+    wanted = set(spans) if spec.graph else set()
+    if spec.text_features:
+        wanted |= set(reports if spec.text_mode == "report" else sentences)
+    ordered = sorted(wanted)
+    return FeatureTable(ordered, embed(ordered))
+
+
+def model_spec(config: ConfigDict) -> ClipSpec:
+    """The architecture a resolved configuration describes."""
+    model, loss = config.model, config.loss
+    image = {k: v for k, v in model.image.items() if k != "init"}
+    text = {k: v for k, v in model.text.items() if k not in ("init", "frozen")}
+    with_graph = loss.graph or loss.graph_stream
+    return ClipSpec(
+        image=SwinSpec(**image),
+        text=BertSpec(**text),
+        graph=GcnSpec(feature_width=model.feature_dim, **model.graph) if with_graph else None,
+        dim=model.dim,
+        dtype=model.dtype,
+        remat=model.remat,
+        text_frozen=model.text.frozen,
+    )
+
+
+def initial_params(config: ConfigDict) -> PyTree:
+    """Fresh parameters, with the towers of `init` folders put in place."""
+    spec = model_spec(config)
+    params = dict(init_params(spec, config.seed))
+    if config.model.text.init:
+        _, params["text"] = convert.load_text_tower(config.model.text.init, pooling=config.model.text.pooling)
+    if config.model.image.init:
+        found, params["image"] = convert.load_image_tower(config.model.image.init)
+        if found != spec.image:
+            raise UserError(
+                f"model.image.init={config.model.image.init} holds {found}, the config says {spec.image}"
+            )
+    params["logit_scale"] = jnp.float32(config.model.logit_scale)
+    params["logit_bias"] = jnp.float32(config.model.logit_bias)
+    return params
+
+
+def frozen_paths(config: ConfigDict) -> tuple[str, ...]:
+    """Parameters that are not trained."""
+    paths = ("text",) if config.model.text.frozen else ()
+    return paths if config.model.learn_temperature else (*paths, "logit_scale", "logit_bias")
+
+
+def optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """AdamW with the configured schedule."""
+    return optim.make_optimizer(
+        total_steps=config.total_steps,
+        lr=config.optim.learning_rate,
+        weight_decay=config.optim.weight_decay,
+        warmup_fraction=config.optim.warmup,
+        clip_norm=config.optim.clip_norm,
+        frozen=frozen_paths(config),
+    )
+
+
+def loss_spec(config: ConfigDict) -> LossSpec:
+    """The loss a configuration describes."""
+    return LossSpec(**{k: v for k, v in config.loss.items() if k != "alpha_warmup"})
+
+
+def alpha_schedule(config: ConfigDict) -> optax.Schedule | None:
+    """Step -> alpha, or None when alpha is the same throughout."""
+    if not config.loss.alpha_warmup:
+        return None
+    return optim.soft_share(config.total_steps, config.loss.alpha, config.loss.alpha_warmup)
+
+
+def train_spec(config: ConfigDict) -> TrainSpec:
+    """What a training batch holds."""
+    data, loss = config.data, config.loss
+    return TrainSpec(
+        image_size=config.model.image.image_size,
+        text_length=data.text_length,
+        augment=AugmentSpec(data.crop_area, data.rotation, data.brightness, data.contrast),
+        text_mode=data.text_mode,
+        max_sentences=data.max_sentences,
+        uncertain=data.uncertain,
+        text_features=loss.text > 0 and not loss.live_text,
+        negation=loss.negation > 0,
+        graph=loss.graph > 0 or loss.graph_stream > 0,
+        graph_nodes=data.graph_nodes,
+        graph_edges=data.graph_edges,
+        row_step=data.row_step,
+    )
+
+
+def _texts(source: Source) -> tuple[list[str], list[str], list[str]]:
+    reports: list[str] = []
+    sentences: list[str] = []
+    spans: list[str] = []
+    for record in map(source.__getitem__, range(len(source))):
+        reports.append(draws.report_text(record))
+        sentences.extend(record["sentences"])
+        spans.extend(graphs.span_text(draws.stored_graph(record)))
+    return reports, sentences, spans
+
+
+def _tower_features(folder: str, length: int) -> Any:
+    """texts -> unit mean-token vectors of the BERT in ``folder``, as it was before any training."""
+    spec, params = convert.load_text_tower(folder, pooling="mean")
+    tokenizer = Tokenizer.load(folder)
+    bert = Bert(spec, "float32")
+
+    @jax.jit
+    def run(params: PyTree, ids: Any, owner: Any, position: Any, start: Any) -> Any:
+        hidden = bert.apply({"params": params}, ids, owner, position)
+        pooled = bert.apply({"params": params}, hidden, owner, start, 1, method="pool")
+        return pooled / jnp.maximum(jnp.linalg.norm(pooled, axis=-1, keepdims=True), 1e-12)
+
+    def embed(texts: Sequence[str]) -> np.ndarray:
+        ids, _ = tokenizer.encode(list(texts), length)
+        parts = []
+        for rows in _chunks(len(ids), FEATURE_BATCH):
+            packed = packing.pack([ids[i] for i in rows], length=length, row_step=8)
+            parts.append(np.asarray(run(params, packed.ids, packed.owner, packed.position, packed.start)))
+        return np.concatenate(parts)[: len(ids)]
+
+    return embed
+
+
+def _chunks(count: int, size: int) -> Iterable[np.ndarray]:
+    """Row numbers in chunks of one size; the last is filled up with its last row."""
+    for first in range(0, count, size):
+        yield np.minimum(np.arange(first, first + size), count - 1)
