@@ -8,6 +8,6 @@ images there are to be accounted for.
 
 from types import ModuleType
 
-from clinicclip.data.releases import folder, openi
+from clinicclip.data.releases import folder, openi, phantom
 
-READERS: dict[str, ModuleType] = {reader.NAME: reader for reader in (openi, folder)}
+READERS: dict[str, ModuleType] = {reader.NAME: reader for reader in (openi, folder, phantom)}
