@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
+from clinicclip.data import schema
 from clinicclip.models.clip import ClipSpec
 from clinicclip.models.torch_names import OPEN_CLIP, TRANSFORMERS
 
@@ -170,18 +171,23 @@ def _results(results: Sequence[Mapping[str, Any]], origin: Origin) -> str:
     if not results:
         return "## Results\n\nNot evaluated.\n"
     label = " (PHANTOM data)" if origin.phantom else ""
-    lines = [
-        f"## Results{label}",
-        "",
-        "| metric | value | 95 % interval | n | split |",
-        "|---|---|---|---|---|",
-    ]
-    for row in results:
-        low, high = row.get("ci_low"), row.get("ci_high")
-        interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-        value = "not defined" if row["value"] is None else f"{row['value']:.3f}"
-        lines.append(f"| {row['metric']} | {value} | {interval} | {row['n']} | {row['split']} |")
+    single = [row for row in results if row["metric"].rpartition("/")[2] in schema.INDEX]
+    overall = [row for row in results if row not in single]
+    lines = [f"## Results{label}", "", "Intervals: 95 %, by bootstrap over patients.", "", *_table(overall)]
+    if single:
+        lines += ["", "<details><summary>By finding</summary>", "", *_table(single), "", "</details>"]
     return "\n".join(lines) + "\n"
+
+
+def _table(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = ["| metric | value | interval | n | data |", "|---|---|---|---|---|"]
+    for row in results:
+        interval = " to ".join("" if row[end] is None else f"{row[end]:.3f}" for end in ("ci_low", "ci_high"))
+        value = "not defined" if row["value"] is None else f"{row['value']:.3f}"
+        lines.append(
+            f"| {row['metric']} | {value} | {interval} | {row['n']} | {row['data']}, {row['split']} |"
+        )
+    return lines
 
 
 def _notes(spec: ClipSpec, dialects: Sequence[str], parity: Mapping[str, Any] | None) -> str:

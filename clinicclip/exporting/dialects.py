@@ -45,8 +45,8 @@ def dialects(spec: ClipSpec) -> tuple[str, ...]:
     allowed = (*((TRANSFORMERS,) if pooler else ()), *((OPEN_CLIP,) if registered else ()))
     if not allowed:
         raise UserError(
-            f"export: only open_clip has text pooling '{spec.text.pooling}', and it can only name Swin "
-            "tiny, small and base at 224 px: train with text pooling 'pooler' or with one of these image towers"
+            f"export: only open_clip has text pooling '{spec.text.pooling}', and it can only name Swin tiny, "
+            "small and base at 224 px: train with text pooling 'pooler' or one of these image towers"
         )
     return allowed
 
