@@ -12,20 +12,14 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 
-from clinicclip.data import images, schema
+from clinicclip.data import schema
 from clinicclip.errors import UserError
 from clinicclip.evals import stats
-
-N_FINDINGS = len(schema.FINDINGS)
-NORMAL = schema.INDEX["no_finding"]
-GOLD_COLUMNS = {**schema.INDEX, "normal": NORMAL}  # releases write the normal class either way
-# Rows embedded a second time, alone, to see that an embedding function keeps its rows in order.
-PROBES = 3
-PROBE_TOLERANCE = 0.02
+from clinicclip.evals.truth import NORMAL, read_row
 
 
 class EmbedFns(NamedTuple):
-    """A model as evaluations know it: both functions return L2-normalised float32 rows, in the order given."""
+    """A model as evaluations know it: both functions return L2-normalised rows in the order given."""
 
     images: Callable[[UInt8[np.ndarray, "n s s"]], Float32[np.ndarray, "n d"]]
     texts: Callable[[Sequence[str]], Float32[np.ndarray, "n d"]]
@@ -65,18 +59,24 @@ class EvalSet:
 
         Raises: UserError for an empty set or a repeated image id.
         """
-        rows = [_row(record, image_size) for record in records]
+        rows = [read_row(record, image_size) for record in records]
         if not rows:
-            raise UserError(f"{name}: split {split!r} holds no study; choose a split that does (see manifest.json)")
+            raise UserError(
+                f"{name}: split {split!r} holds no study; choose a split that does (see manifest.json)"
+            )
         ids = tuple(row.id for row in rows)
         if len(set(ids)) != len(ids):
             repeated = next(i for i in ids if ids.count(i) > 1)
-            raise UserError(f"{name}: image id {repeated} occurs twice in split {split!r}; prepare the data again")
+            raise UserError(
+                f"{name}: image id {repeated} occurs twice in split {split!r}; prepare the data again"
+            )
         mentioned = np.stack([row.mentioned for row in rows])
         gold = np.stack([row.gold for row in rows])
         coded = bool(np.isfinite(gold).any())
         sources = sorted({row.source for row in rows if row.source})
-        normal = gold[:, NORMAL] if np.isfinite(gold[:, NORMAL]).any() else np.stack([row.normal for row in rows])
+        normal = gold[:, NORMAL]
+        if np.isnan(normal).all():
+            normal = np.array([row.normal for row in rows], np.float32)
         return cls(
             name=name,
             split=split,
@@ -121,62 +121,6 @@ class EvalSet:
         return denied | (silent & (self.normal == 1))
 
 
-class _Row(NamedTuple):
-    id: str
-    patient: str
-    image: np.ndarray
-    sentences: tuple[schema.Sentence, ...]
-    mentioned: np.ndarray
-    gold: np.ndarray
-    source: str
-    normal: np.ndarray
-
-
-def _row(record: schema.Record, image_size: int) -> _Row:
-    columns = ("sentences", "sentence_finding", "sentence_polarity", "sentence_laterality")
-    sentences = tuple(
-        schema.Sentence(str(text), int(finding), int(polarity), int(side))
-        for text, finding, polarity, side in zip(*(record[column] for column in columns), strict=True)
-    )
-    gold = np.full(N_FINDINGS, np.nan, np.float32)
-    for finding, value in zip(record["gold_names"], record["gold_values"], strict=True):
-        if finding not in GOLD_COLUMNS:
-            raise UserError(f"{record['image_id']}: gold label {finding!r} is no known finding; prepare the data again")
-        gold[GOLD_COLUMNS[finding]] = _known(int(value))
-    return _Row(
-        id=str(record["image_id"]),
-        patient=str(record["patient"]),
-        image=images.resize(images.decode(record["image"]), image_size),
-        sentences=sentences,
-        mentioned=mentioned_findings(sentences),
-        gold=gold,
-        source=str(record["gold_source"]),
-        normal=np.float32(_known(int(record["normal"]))),
-    )
-
-
-def _known(code: int) -> float:
-    """A stored code as 1, 0 or nan: uncertain and unknown are both masked in evaluation."""
-    return float(code) if code in (schema.PRESENT, schema.ABSENT) else float("nan")
-
-
-def mentioned_findings(sentences: Sequence[schema.Sentence]) -> Float32[np.ndarray, "f"]:
-    """What the sentences state per finding: 1 present (or a child is), 0 denied, nan unsaid or uncertain."""
-    stated: dict[int, set[int]] = {}
-    for sentence in sentences:
-        if sentence.finding >= 0:
-            stated.setdefault(sentence.finding, set()).add(sentence.polarity)
-    labels = np.full(N_FINDINGS, np.nan, np.float32)
-    for finding, polarities in stated.items():
-        if polarities == {schema.ABSENT}:
-            labels[finding] = 0
-    for finding, polarities in stated.items():
-        if schema.PRESENT in polarities:
-            name = schema.FINDINGS[finding]
-            labels[[finding, *(schema.INDEX[parent] for parent in schema.PARENTS.get(name, ()))]] = 1
-    return labels
-
-
 @dataclass(frozen=True)
 class Embedded:
     """A set's image vectors under their ids, and a text embedder that embeds each distinct string once."""
@@ -191,46 +135,10 @@ class Embedded:
         Raises: ValueError when the ids are not the set's own, in its own order.
         """
         if self.ids != evalset.ids:
-            raise ValueError(f"{evalset.name}: embedded ids do not match the set's; scores would be misaligned")
+            raise ValueError(
+                f"{evalset.name}: embedded ids do not match the set's; scores would be misaligned"
+            )
         return self.vectors
-
-
-class TextBank:
-    """Embeds each distinct text once, however many suites ask for it."""
-
-    def __init__(self, embed: Callable[[Sequence[str]], Float32[np.ndarray, "n d"]]) -> None:
-        self._embed = embed
-        self._rows: dict[str, np.ndarray] = {}
-
-    def __call__(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
-        fresh = [text for text in dict.fromkeys(texts) if text not in self._rows]
-        if fresh:
-            self._rows.update(zip(fresh, checked(self._embed, fresh, "texts"), strict=True))
-        return np.stack([self._rows[text] for text in texts])
-
-
-def checked(embed: Callable, items: Sequence[str] | np.ndarray, kind: str) -> Float32[np.ndarray, "n d"]:
-    """Embed, and refuse what would give silently wrong scores: missing, non-finite, unscaled or reordered rows.
-
-    Raises: ValueError naming what is wrong with the embedding function.
-    """
-    vectors = np.asarray(embed(items), np.float32)
-    if vectors.ndim != 2 or len(vectors) != len(items):
-        raise ValueError(f"embedding {len(items)} {kind} gave an array of shape {vectors.shape}")
-    if not np.isfinite(vectors).all():
-        raise ValueError(f"embeddings of {kind} are not finite")
-    if np.abs(np.linalg.norm(vectors, axis=1) - 1).max() > PROBE_TOLERANCE:
-        raise ValueError(f"embeddings of {kind} are not L2-normalised")
-    probes = np.unique(np.linspace(0, len(items) - 1, PROBES).astype(int))
-    again = embed(items[probes] if isinstance(items, np.ndarray) else [items[i] for i in probes])
-    if np.abs(again - vectors[probes]).max() > PROBE_TOLERANCE:
-        raise ValueError(f"embeddings of {kind} change or lose their order from call to call")
-    return vectors
-
-
-def embed_set(embed: EmbedFns, evalset: EvalSet, texts: TextBank) -> Embedded:
-    """Embed a set's images once; the texts follow on demand."""
-    return Embedded(evalset.ids, checked(embed.images, evalset.images, "images"), texts)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """CXR-Align: does the image prefer its report to the same report with a finding denied, or left out?
 
-Task A: cos(v, r) > cos(v, r^n); Task B: cos(v, r) > cos(v, r^o). Every rate has a wrong-image control: the same
-texts against images of other patients without the finding. A habit of the text tower lifts both alike; only
-seeing lifts `image_driven`, the rate minus its control.
+Task A: cos(v, r) > cos(v, r^n); Task B: cos(v, r) > cos(v, r^o). Every rate has a wrong-image control: the
+same texts against images of other patients without the finding. A habit of the text tower lifts both alike;
+only seeing lifts `image_driven`, the rate minus its control.
 """
 
 from collections.abc import Iterator, Sequence
@@ -51,7 +51,7 @@ class CxrAlign:
     seed: int = 0
 
     def run(self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap) -> Iterator[Result]:
-        """Yield `cxr_align/TASK`, its `/wrong_image` and `/image_driven`, and per finding for Tasks A and B."""
+        """Yield `cxr_align/TASK`, `/wrong_image` and `/image_driven`, and per finding for Tasks A and B."""
         items = build_items(evalset, seed=self.seed)
         whole = [item for item in items if item.omitted]
         for tasks, members in ((TASKS[:1], items), (NEEDS_OMITTED, whole)):
@@ -84,7 +84,9 @@ class CxrAlign:
                 for kind, value in values.items():
                     keep = group & np.isfinite(value)
                     if keep.any():
-                        yield _result(f"cxr_align/{task}{kind}{suffix}", evalset, bootstrap, value[keep], rows[keep])
+                        yield _result(
+                            f"cxr_align/{task}{kind}{suffix}", evalset, bootstrap, value[keep], rows[keep]
+                        )
 
     def _controls(
         self, evalset: EvalSet, rows: Int[np.ndarray, "m"], findings: Int[np.ndarray, "m"]
@@ -108,7 +110,8 @@ def _scores(
         for kind in ("report", "negated", "omitted")
     ]
     columns = [
-        np.stack([np.einsum("md,md->m", vectors[column], text) for text in texts], axis=1) for column in images.T
+        np.stack([np.einsum("md,md->m", vectors[column], text) for text in texts], axis=1)
+        for column in images.T
     ]
     return np.stack(columns, axis=1).astype(np.float64)
 
@@ -127,7 +130,11 @@ def _won(task: str, scores: Float[np.ndarray, "m k 3"]) -> Float[np.ndarray, "m 
 
 
 def _result(
-    metric: str, evalset: EvalSet, bootstrap: PatientBootstrap, values: Float[np.ndarray, "m"], rows: np.ndarray
+    metric: str,
+    evalset: EvalSet,
+    bootstrap: PatientBootstrap,
+    values: Float[np.ndarray, "m"],
+    rows: np.ndarray,
 ) -> Result:
     draws = bootstrap.draws(mean(values), rows)
     return Result.of(metric, evalset, draws, bootstrap, rows, truth=evalset.source, generator=GENERATOR)

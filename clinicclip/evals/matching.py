@@ -3,7 +3,8 @@
 import numpy as np
 from jaxtyping import Float, Int
 
-from clinicclip.evals.base import NORMAL, EvalSet
+from clinicclip.evals.base import EvalSet
+from clinicclip.evals.truth import NORMAL
 
 CONTROL_IMAGES = 8  # METHOD section 6
 # Weight of the random tie-break between equally good matches; below any real mismatch.

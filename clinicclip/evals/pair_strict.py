@@ -10,8 +10,9 @@ import numpy as np
 
 from clinicclip.data import schema
 from clinicclip.evals import matching, prompts
-from clinicclip.evals.base import NORMAL, Embedded, EvalSet, Result
+from clinicclip.evals.base import Embedded, EvalSet, Result
 from clinicclip.evals.stats import Draws, PatientBootstrap, macro, mean, wins
+from clinicclip.evals.truth import NORMAL
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def roc(curves: Sequence[Curve], path: Path, *, titles: dict[str, str]) -> None:
     """ROC curves, a row a data set and a panel a scoring rule; `titles` heads each set's row."""
     sets = list(dict.fromkeys(curve.data for curve in curves))
     figure = Figure(figsize=(15, 5.6 * len(sets)), dpi=DPI, layout="constrained")
-    rows = np.atleast_1d(figure.subfigures(len(sets), 1))
+    rows = figure.subfigures(len(sets), 1, squeeze=False)[:, 0]
     for part, data in zip(rows, sets, strict=True):
         part.suptitle(titles[data], fontsize=12, fontweight="bold")
         panels = part.subplots(1, 4, gridspec_kw={"width_ratios": (1, 0.44, 1, 0.44)})
@@ -49,7 +49,7 @@ def roc(curves: Sequence[Curve], path: Path, *, titles: dict[str, str]) -> None:
 
 
 def _roc_panel(axes: Axes, curves: Sequence[Curve], title: str) -> None:
-    palette = colormaps["tab20"].colors
+    palette = colormaps["tab20"](range(20))
     axes.plot((0, 1), (0, 1), color="0.6", linewidth=1, linestyle=":")
     for index, curve in enumerate(curves):
         normal = curve.finding == "normal"
@@ -69,10 +69,10 @@ def _roc_panel(axes: Axes, curves: Sequence[Curve], title: str) -> None:
 
 
 def gallery(galleries: Sequence[Gallery], path: Path, *, titles: dict[str, str]) -> None:
-    """Each query's text beside its nearest images, every image marked right or wrong by colour and by word."""
+    """Each query's text beside its nearest images, each image marked right or wrong by colour and word."""
     lengths = [len(g.queries) for g in galleries]
     figure = Figure(figsize=(14, 2.35 * sum(lengths) + 0.7 * len(lengths)), dpi=DPI, layout="constrained")
-    parts = np.atleast_1d(figure.subfigures(len(galleries), 1, height_ratios=lengths))
+    parts = figure.subfigures(len(galleries), 1, squeeze=False, height_ratios=lengths)[:, 0]
     for part, found in zip(parts, galleries, strict=True):
         part.suptitle(titles[found.data], fontsize=12, fontweight="bold")
         _gallery_part(part, found)
@@ -81,7 +81,9 @@ def gallery(galleries: Sequence[Gallery], path: Path, *, titles: dict[str, str])
 
 def _gallery_part(part: SubFigure, found: Gallery) -> None:
     width = max(len(query.images) for query in found.queries)
-    grid = part.subplots(len(found.queries), width + 1, squeeze=False, gridspec_kw={"width_ratios": [2.3] + [1] * width})
+    grid = part.subplots(
+        len(found.queries), width + 1, squeeze=False, gridspec_kw={"width_ratios": [2.3] + [1] * width}
+    )
     for row, query in zip(grid, found.queries, strict=True):
         _query_text(row[0], query)
         for place, axes in enumerate(row[1:]):
@@ -95,7 +97,13 @@ def _query_text(axes: Axes, query: Query) -> None:
     axes.set_axis_off()
     axes.text(0, 1, "\n".join(lines), va="top", fontsize=9, transform=axes.transAxes, parse_math=False)
     axes.text(
-        0, 0, f"own image at rank {query.rank:g}", va="bottom", fontsize=8.5, color="0.4", transform=axes.transAxes
+        0,
+        0,
+        f"own image at rank {query.rank:g}",
+        va="bottom",
+        fontsize=8.5,
+        color="0.4",
+        transform=axes.transAxes,
     )
 
 

@@ -1,8 +1,8 @@
 """The zero-shot prompt set: own wording, versioned, hashed into every result.
 
-A finding's ensemble is every template filled with every phrase, plus whole sentences where a denial is usually
-worded as normality ("the heart is normal in size"). "No finding" is never put into a template: normality has its
-own sentences.
+A finding's ensemble is every template filled with every phrase, plus whole sentences where a denial is
+usually worded as normality ("the heart is normal in size"). "No finding" is never put into a template:
+normality has its own sentences.
 """
 
 import hashlib
@@ -96,7 +96,8 @@ def ensemble(finding: str) -> Ensemble:
     phrases = PHRASES.get(finding, (schema.display_name(finding),))
     return Ensemble(
         tuple(template.format(p) for template in POSITIVE for p in phrases) + ALSO_POSITIVE.get(finding, ()),
-        tuple(template.format(_bare(p)) for template in NEGATIVE for p in phrases) + ALSO_NEGATIVE.get(finding, ()),
+        tuple(template.format(_bare(p)) for template in NEGATIVE for p in phrases)
+        + ALSO_NEGATIVE.get(finding, ()),
     )
 
 

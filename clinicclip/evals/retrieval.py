@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from clinicclip.evals.base import NORMAL, Embedded, EvalSet, Gallery, Query, Result
+from clinicclip.evals.base import Embedded, EvalSet, Gallery, Query, Result
 from clinicclip.evals.stats import PatientBootstrap, Statistic, mean, median
+from clinicclip.evals.truth import NORMAL
 
 DEPTHS = (1, 5, 10)
 F1_DEPTHS = (1, 5)  # labels of the nearest, and of the majority of the five nearest
@@ -80,7 +81,13 @@ class Retrieval:
             for name, statistic in statistics.items():
                 draws = bootstrap.draws(statistic, rows)
                 yield Result.of(
-                    f"retrieval/{direction}/{name}", evalset, draws, bootstrap, rows, truth=evalset.source, note=note
+                    f"retrieval/{direction}/{name}",
+                    evalset,
+                    draws,
+                    bootstrap,
+                    rows,
+                    truth=evalset.source,
+                    note=note,
                 )
         if evalset.open:
             yield self._gallery(evalset, directions["t2i"][0], texts, owner)
@@ -107,10 +114,8 @@ class Retrieval:
         return Gallery(evalset.name, tuple(queries))
 
 
-def _majority(
-    labels: Float32[np.ndarray, "n f"], counts: Int[np.ndarray, "m"]
-) -> Float32[np.ndarray, "m f"]:
-    """Per run of `counts` consecutive rows: 1 where present in more than half of the known, nan if none is."""
+def _majority(labels: Float32[np.ndarray, "n f"], counts: Int[np.ndarray, "m"]) -> Float32[np.ndarray, "m f"]:
+    """Per run of `counts` rows: 1 where more than half of the known are present, nan if none is known."""
     starts = np.cumsum(counts) - counts
     present = np.add.reduceat((labels == 1).astype(np.float32), starts, axis=0)
     known = np.add.reduceat(np.isfinite(labels).astype(np.float32), starts, axis=0)
@@ -120,7 +125,7 @@ def _majority(
 def label_f1(
     own: Float32[np.ndarray, "q f"], candidates: Float32[np.ndarray, "g f"], nearest: Int[np.ndarray, "q k"]
 ) -> dict[str, Statistic]:
-    """F1 of the retrieved labels against the query's own, micro and macro over findings with a positive query.
+    """F1 of retrieved labels against the query's own, micro and macro over findings with a positive query.
 
     An entry counts where both sides are known; the own pair is part of the gallery, as in retrieval itself.
     """
@@ -153,9 +158,13 @@ def _f1(counts: tuple[Float[np.ndarray, "q f"], Float[np.ndarray, "q f"]], *, mi
         hits, misses = weights @ right, weights @ errors
         if micro:
             hits, misses = hits.sum(axis=1, keepdims=True), misses.sum(axis=1, keepdims=True)
-        score = np.divide(2 * hits, 2 * hits + misses, out=np.full_like(hits, np.nan), where=hits + misses > 0)
+        score = np.divide(
+            2 * hits, 2 * hits + misses, out=np.full_like(hits, np.nan), where=hits + misses > 0
+        )
         defined = np.isfinite(score)
         total = np.where(defined, score, 0).sum(axis=1)
-        return np.divide(total, defined.sum(axis=1), out=np.full(len(total), np.nan), where=defined.any(axis=1))
+        return np.divide(
+            total, defined.sum(axis=1), out=np.full(len(total), np.nan), where=defined.any(axis=1)
+        )
 
     return statistic

@@ -34,7 +34,9 @@ def held_out_split(data_dir: Path | str, config: Mapping) -> str:
         return config["data"]["test"]
     if TEST in manifest["splits"]:
         return TEST
-    raise UserError(f"{data_dir} has no split {TEST!r}; choose with --split among {', '.join(manifest['splits'])}")
+    raise UserError(
+        f"{data_dir} has no split {TEST!r}; choose with --split among {', '.join(manifest['splits'])}"
+    )
 
 
 def was_trained_on(data_dir: Path | str, split: str, config: Mapping) -> bool:

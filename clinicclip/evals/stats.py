@@ -1,7 +1,7 @@
 """Rank statistics and the patient bootstrap, both vectorised over redraws.
 
-A redraw is a vector of row weights (how often each row's patient was drawn), so a statistic is written once, as
-a function of weights ``[k, rows] -> [k]``; weights of one give the value on the data themselves.
+A redraw is a vector of row weights (how often each row's patient was drawn), so a statistic is written once,
+as a function of weights ``[k, rows] -> [k]``; weights of one give the value on the data themselves.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,8 +25,8 @@ class Draws(NamedTuple):
     redrawn: int  # redraws on which the statistic did not exist, replaced by fresh ones
 
     def interval(self) -> tuple[float, float]:
-        """The 95 % percentile interval; (nan, nan) when the statistic does not exist on the data."""
-        if np.isnan(self.value):
+        """The 95 % percentile interval; (nan, nan) without draws or when the statistic does not exist."""
+        if np.isnan(self.value) or not len(self.values):
             return float("nan"), float("nan")
         tail = (1 - LEVEL) / 2
         low, high = np.quantile(self.values, (tail, 1 - tail))
@@ -45,11 +45,14 @@ def difference(first: Draws, second: Draws) -> Draws:
 
 
 class PatientBootstrap:
-    """Redraws whole patients with replacement; a function of (patients, draws, seed) alone."""
+    """Redraws whole patients with replacement; a function of (patients, draws, seed) alone.
+
+    No draws give values without intervals, for evaluations on the way.
+    """
 
     def __init__(self, patients: Sequence[str], *, draws: int = 1000, seed: int = 0) -> None:
-        if not patients or draws < 1:
-            raise ValueError("the bootstrap needs at least one patient and one draw")
+        if not patients:
+            raise ValueError("the bootstrap needs at least one patient")
         names, owner = np.unique(np.asarray(patients), return_inverse=True)
         self._owner = owner.reshape(-1)
         self._size = len(names)
@@ -67,7 +70,7 @@ class PatientBootstrap:
         A redraw on which it is undefined (nan), such as one without positives, is replaced and counted.
         """
         value = float(statistic(np.ones((1, len(rows))))[0]) if len(rows) else float("nan")
-        if np.isnan(value):
+        if np.isnan(value) or not self._draws:
             return Draws(value, np.full(self._draws, np.nan), 0)
         values = self._apply(statistic, self._first, rows)
         lacking = np.flatnonzero(np.isnan(values))
@@ -140,7 +143,9 @@ class Ranking:
         negative = ordered - positive
         if len(self._starts) == len(self._truth):
             return positive, negative
-        return np.add.reduceat(positive, self._starts, axis=1), np.add.reduceat(negative, self._starts, axis=1)
+        return np.add.reduceat(positive, self._starts, axis=1), np.add.reduceat(
+            negative, self._starts, axis=1
+        )
 
 
 def auroc(truth: Bool[np.ndarray, "r"], scores: Float[np.ndarray, "r"]) -> float:

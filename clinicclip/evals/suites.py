@@ -8,16 +8,15 @@ from clinicclip.evals import prompts
 from clinicclip.evals.base import (
     Curve,
     EmbedFns,
+    EvalSet,
     Evaluation,
     Evaluator,
-    EvalSet,
     Gallery,
     Result,
     SetFacts,
-    TextBank,
-    embed_set,
 )
 from clinicclip.evals.cxr_align import CxrAlign
+from clinicclip.evals.embedding import TextBank, embed_set
 from clinicclip.evals.pair_strict import PairStrict
 from clinicclip.evals.retrieval import Retrieval
 from clinicclip.evals.stats import PatientBootstrap
@@ -50,7 +49,7 @@ def run_suites(
     draws: int = 1000,
     seed: int = 0,
 ) -> Evaluation:
-    """Run the named suites on every set; `findings` are those of the zero-shot macro mean (empty: all evaluable).
+    """Run the named suites on every set; `findings` are those of the zero-shot macro (empty: all evaluable).
 
     Raises: UsageError for an unknown suite or finding; ValueError when embeddings do not fit the sets.
     """
@@ -65,7 +64,11 @@ def run_suites(
         sets=tuple(_facts(evalset) for evalset in sets),
     )
     texts = TextBank(embed.texts)
-    homes = {Result: evaluation.results, Curve: evaluation.curves, Gallery: evaluation.galleries}
+    homes: dict[type, list] = {
+        Result: evaluation.results,
+        Curve: evaluation.curves,
+        Gallery: evaluation.galleries,
+    }
     for evalset in sets:
         embedded = embed_set(embed, evalset, texts)
         bootstrap = PatientBootstrap(evalset.patients, draws=draws, seed=seed)

@@ -1,4 +1,4 @@
-"""Zero-shot classification by prompts: AUROC and AUPRC per finding, their macro mean, and the normal class."""
+"""Zero-shot classification by prompts: AUROC and AUPRC per finding, macro mean, and the normal class."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,9 @@ from jaxtyping import Float32
 
 from clinicclip.data import schema
 from clinicclip.evals import prompts
-from clinicclip.evals.base import NORMAL, Curve, Embedded, EvalSet, Result
+from clinicclip.evals.base import Curve, Embedded, EvalSet, Result
 from clinicclip.evals.stats import Draws, PatientBootstrap, Ranking, macro
+from clinicclip.evals.truth import NORMAL
 
 RULES = ("pair", "positive")  # positive minus negative ensemble, and positive ensemble alone: always both
 MEASURES = ("auroc", "auprc")
@@ -17,11 +18,13 @@ MEASURES = ("auroc", "auprc")
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """Scores every coded finding; the macro mean runs over `findings`, or over all evaluable ones if empty."""
+    """Scores every coded finding; the macro mean runs over `findings`, or all evaluable ones if empty."""
 
     findings: Sequence[str] = ()
 
-    def run(self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap) -> Iterator[Result | Curve]:
+    def run(
+        self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap
+    ) -> Iterator[Result | Curve]:
         """Yield `zero_shot/SET/MEASURE/RULE/FINDING` for each finding, `macro` and `normal`."""
         evaluable = []
         for finding in _coded(evalset, self.findings):
@@ -98,7 +101,10 @@ def _one_outcome(evalset: EvalSet, finding: int, bootstrap: PatientBootstrap) ->
 
 
 def _macro(
-    evalset: EvalSet, bootstrap: PatientBootstrap, members: list[int], parts: dict[tuple[str, str, int], Draws]
+    evalset: EvalSet,
+    bootstrap: PatientBootstrap,
+    members: list[int],
+    parts: dict[tuple[str, str, int], Draws],
 ) -> Iterator[Result]:
     rows = np.flatnonzero(np.isfinite(evalset.truth[:, members]).any(axis=1))
     for measure in MEASURES:

@@ -1,0 +1,132 @@
+"""The tables of a report: rows of printed cells, the same for the terminal and for Markdown."""
+
+import math
+from collections.abc import Sequence
+
+from clinicclip.data.schema import FINDINGS, display_name
+from clinicclip.evals.base import Evaluation, Result, SetFacts
+
+ROWS = (*FINDINGS, "normal", "macro")
+TASKS = {
+    "task_a": "Task A: report above denied",
+    "task_b": "Task B: report above omitted",
+    "omitted_vs_negated": "omitted above denied",
+    "first_of_three": "report first of three",
+}
+KINDS = {"": "own image", "/wrong_image": "wrong images", "/image_driven": "image-driven"}
+RETRIEVAL = (
+    "recall@1",
+    "recall@5",
+    "recall@10",
+    "median_rank",
+    "f1_micro@1",
+    "f1_macro@1",
+    "f1_micro@5",
+    "f1_macro@5",
+)
+
+Table = list[list[str]]  # first row: headings
+
+
+class Numbers:
+    """The results of one set by metric name, printed the same way everywhere."""
+
+    def __init__(self, evaluation: Evaluation, facts: SetFacts) -> None:
+        self.set = facts.name
+        self._by_name = {result.metric: result for result in evaluation.results if result.data == facts.name}
+
+    def get(self, metric: str) -> Result | None:
+        return self._by_name.get(metric)
+
+    def cell(self, metric: str) -> str:
+        """``0.812 [0.780, 0.841]``, the reason a number does not exist, or nothing."""
+        result = self.get(metric)
+        if result is None:
+            return ""
+        if math.isnan(result.value):
+            return result.note
+        digits = 1 if metric.endswith("median_rank") else 3
+        low, high = (f"{x:.{digits}f}" for x in (result.ci_low, result.ci_high))
+        return f"{result.value:.{digits}f} [{low}, {high}]"
+
+    def count(self, metric: str) -> str:
+        result = self.get(metric)
+        return "" if result is None else str(result.n)
+
+
+def zero_shot_table(numbers: Numbers, measures: Sequence[str] = ("auroc", "auprc")) -> Table:
+    """Every coded finding, then normal and macro, under both rules."""
+    titles = [f"{m.upper()} {rule}" for m in measures for rule in ("pair", "positive")]
+    table = [["finding", "positives", *titles]]
+    for row in ROWS:
+        names = [
+            f"zero_shot/{numbers.set}/{m}/{rule}/{row}" for m in measures for rule in ("pair", "positive")
+        ]
+        result = numbers.get(names[0])
+        if result is not None:
+            share = "" if result.positives is None else f"{result.positives} of {result.n}"
+            table.append([display_name(row), share, *map(numbers.cell, names)])
+    return table
+
+
+def align_table(numbers: Numbers) -> Table:
+    """The four CXR-Align rates, each beside its wrong-image control and the difference."""
+    table = [["CXR-Align", "items", *KINDS.values()]]
+    for task, title in TASKS.items():
+        names = [f"cxr_align/{task}{kind}" for kind in KINDS]
+        if numbers.get(names[0]) is not None:
+            table.append([title, numbers.count(names[0]), *map(numbers.cell, names)])
+    return table
+
+
+def align_finding_table(numbers: Numbers, task: str) -> Table:
+    """One task's rates for each finding that was altered."""
+    table = [["finding", "items", *KINDS.values()]]
+    for finding in FINDINGS:
+        names = [f"cxr_align/{task}{kind}/{finding}" for kind in KINDS]
+        if numbers.get(names[0]) is not None:
+            table.append([display_name(finding), numbers.count(names[0]), *map(numbers.cell, names)])
+    return table
+
+
+def pair_strict_table(numbers: Numbers) -> Table:
+    """Both images right, per finding and macro."""
+    table = [["finding", "images with it", "pair_strict"]]
+    for row in ROWS:
+        name = f"pair_strict/{row}"
+        if numbers.get(name) is not None:
+            table.append([display_name(row), numbers.count(name), numbers.cell(name)])
+    return table
+
+
+def retrieval_table(numbers: Numbers) -> Table:
+    """Both directions, a row a measure."""
+    table = [["measure", "image to text", "text to image"]]
+    for measure in RETRIEVAL:
+        names = [f"retrieval/{direction}/{measure}" for direction in ("i2t", "t2i")]
+        if numbers.get(names[0]) is not None:
+            table.append([measure.replace("_", " "), *map(numbers.cell, names)])
+    return table
+
+
+def summary_table(numbers: Numbers) -> Table:
+    """The headline numbers with the level an image-blind model would reach."""
+    headlines = (
+        (f"zero_shot/{numbers.set}/auroc/pair/macro", "zero-shot AUROC, macro, pair rule", "0.5"),
+        (f"zero_shot/{numbers.set}/auroc/positive/macro", "zero-shot AUROC, macro, positive rule", "0.5"),
+        (f"zero_shot/{numbers.set}/auroc/pair/normal", "zero-shot AUROC, normal, pair rule", "0.5"),
+        ("cxr_align/task_a", "CXR-Align Task A", "its wrong-image rate"),
+        ("cxr_align/task_a/wrong_image", "CXR-Align Task A, wrong images", ""),
+        ("cxr_align/task_a/image_driven", "CXR-Align Task A, image-driven", "0"),
+        ("cxr_align/task_b", "CXR-Align Task B", "its wrong-image rate"),
+        ("cxr_align/task_b/wrong_image", "CXR-Align Task B, wrong images", ""),
+        ("cxr_align/task_b/image_driven", "CXR-Align Task B, image-driven", "0"),
+        ("pair_strict/macro", "pair_strict, macro", "0 (a coin: 0.25)"),
+        ("retrieval/i2t/recall@10", "image to text recall@10", ""),
+        ("retrieval/t2i/recall@10", "text to image recall@10", ""),
+    )
+    table = [["number", "value [95 % interval]", "n", "image-blind level"]]
+    for metric, title, level in headlines:
+        if numbers.get(metric) is not None:
+            table.append([title, numbers.cell(metric), numbers.count(metric), level])
+    return table

@@ -1,0 +1,78 @@
+"""What a stored record says is true: gold labels, the report's own statements, and the normal class."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
+
+from clinicclip.data import images, schema
+from clinicclip.errors import UserError
+
+N_FINDINGS = len(schema.FINDINGS)
+NORMAL = schema.INDEX["no_finding"]
+GOLD_COLUMNS = {**schema.INDEX, "normal": NORMAL}  # releases write the normal class either way
+
+
+class Row(NamedTuple):
+    """One study: image, statements, and labels as 1, 0 or nan (unknown) over `schema.FINDINGS`."""
+
+    id: str
+    patient: str
+    image: UInt8[np.ndarray, "s s"]
+    sentences: tuple[schema.Sentence, ...]
+    mentioned: Float32[np.ndarray, "f"]
+    gold: Float32[np.ndarray, "f"]
+    source: str
+    normal: float
+
+
+def read_row(record: schema.Record, image_size: int) -> Row:
+    """Decode and resize a stored record's image, and gather what its gold labels and sentences say.
+
+    Raises: UserError for a gold label that is no finding.
+    """
+    columns = ("sentences", "sentence_finding", "sentence_polarity", "sentence_laterality")
+    sentences = tuple(
+        schema.Sentence(str(text), int(finding), int(polarity), int(side))
+        for text, finding, polarity, side in zip(*(record[column] for column in columns), strict=True)
+    )
+    gold = np.full(N_FINDINGS, np.nan, np.float32)
+    for finding, value in zip(record["gold_names"], record["gold_values"], strict=True):
+        if finding not in GOLD_COLUMNS:
+            raise UserError(
+                f"{record['image_id']}: gold label {finding!r} is no known finding; prepare the data again"
+            )
+        gold[GOLD_COLUMNS[finding]] = _known(int(value))
+    return Row(
+        id=str(record["image_id"]),
+        patient=str(record["patient"]),
+        image=images.resize(images.decode(record["image"]), image_size),
+        sentences=sentences,
+        mentioned=mentioned_findings(sentences),
+        gold=gold,
+        source=str(record["gold_source"]),
+        normal=_known(int(record["normal"])),
+    )
+
+
+def _known(code: int) -> float:
+    """A stored code as 1, 0 or nan: uncertain and unknown are both masked in evaluation."""
+    return float(code) if code in (schema.PRESENT, schema.ABSENT) else float("nan")
+
+
+def mentioned_findings(sentences: Sequence[schema.Sentence]) -> Float32[np.ndarray, "f"]:
+    """What the sentences state per finding: 1 present (or a child is), 0 denied, nan unsaid or uncertain."""
+    stated: dict[int, set[int]] = {}
+    for sentence in sentences:
+        if sentence.finding >= 0:
+            stated.setdefault(sentence.finding, set()).add(sentence.polarity)
+    labels = np.full(N_FINDINGS, np.nan, np.float32)
+    for finding, polarities in stated.items():
+        if polarities == {schema.ABSENT}:
+            labels[finding] = 0
+    for finding, polarities in stated.items():
+        if schema.PRESENT in polarities:
+            name = schema.FINDINGS[finding]
+            labels[[finding, *(schema.INDEX[parent] for parent in schema.PARENTS.get(name, ()))]] = 1
+    return labels
