@@ -184,9 +184,7 @@ def _table(results: Sequence[Mapping[str, Any]]) -> list[str]:
     for row in results:
         interval = " to ".join("" if row[end] is None else f"{row[end]:.3f}" for end in ("ci_low", "ci_high"))
         value = "not defined" if row["value"] is None else f"{row['value']:.3f}"
-        lines.append(
-            f"| {row['metric']} | {value} | {interval} | {row['n']} | {row['data']}, {row['split']} |"
-        )
+        lines.append(f"| {row['metric']} | {value} | {interval} | {row['n']} | {row['data']}, {row['split']} |")
     return lines
 
 

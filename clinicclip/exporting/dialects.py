@@ -1,7 +1,8 @@
 """Which PyTorch dialects can say a given model, and the configuration files each of them reads."""
 
-from typing import Any, Protocol
+from typing import Any
 
+from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.models.clip import IMAGE_MEAN, IMAGE_STD, ClipSpec
 from clinicclip.models.hf_config import bert_config, swin_config
@@ -17,16 +18,6 @@ REGISTERED: dict[tuple[tuple[int, ...], int, tuple[int, ...]], str] = {
 }
 OPEN_CLIP_POOLERS = {"pooler": "cls_pooler", "mean": "mean_pooler", "cls": "cls_last_hidden_state_pooler"}
 BICUBIC = 3  # Pillow's number
-
-
-class Vocabulary(Protocol):
-    """What an export must know of a tokenizer."""
-
-    @property
-    def vocab_size(self) -> int: ...
-
-    @property
-    def pad_id(self) -> int: ...
 
 
 def timm_name(spec: SwinSpec) -> str | None:
@@ -51,7 +42,7 @@ def dialects(spec: ClipSpec) -> tuple[str, ...]:
     return allowed
 
 
-def require_agreement(spec: ClipSpec, tokenizer: Vocabulary, text_length: int) -> None:
+def require_agreement(spec: ClipSpec, tokenizer: Tokenizer, text_length: int) -> None:
     """Raise UserError unless tokenizer, text length and text tower describe one another."""
     faults = {
         f"the tokenizer has {tokenizer.vocab_size} pieces, the text tower {spec.text.vocab_size} rows": (

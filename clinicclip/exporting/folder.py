@@ -103,16 +103,12 @@ def load_export(folder: Path | str) -> Export:
     except ValueError as error:
         raise UserError(f"{folder / META}: is not JSON; export again") from error
     if meta.get("format") != FORMAT:
-        raise UserError(
-            f"{folder / META}: format {meta.get('format')!r}, this version reads {FORMAT}; update it"
-        )
+        raise UserError(f"{folder / META}: format {meta.get('format')!r}, this version reads {FORMAT}; update it")
     spec = _spec(meta["spec"])
     dialect = dialects(spec)[0]
     for name in (WEIGHTS[dialect], EXTRA, "tokenizer.json"):
         if not (folder / name).is_file() or _sha256(folder / name) != meta["files"][name]:
-            raise UserError(
-                f"{folder / name}: absent or changed since the export was written; export or copy again"
-            )
+            raise UserError(f"{folder / name}: absent or changed since the export was written; export or copy again")
     weights, extra = (tensor_file.read(folder / name) for name in (WEIGHTS[dialect], EXTRA))
     params = convert.from_torch(weights, extra, spec, dialect, source=str(folder / WEIGHTS[dialect]))
     return Export(spec, params, folder, meta)

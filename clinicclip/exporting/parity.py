@@ -93,9 +93,7 @@ def measure(folder: Path, found: Sample) -> dict[str, Any] | None:
             "token_ids_equal": ids.shape == found.ids.shape and bool((ids == found.ids).all()),
         }
         if max(differences["image"], differences["text"]) > TOLERANCE or not differences["token_ids_equal"]:
-            raise UserError(
-                f"export: {library} {_version(library)} reads the folder differently: {differences}"
-            )
+            raise UserError(f"export: {library} {_version(library)} reads the folder differently: {differences}")
         report[library] = {library: _version(library), "torch": _version("torch"), **differences}
     inputs = {"inputs": TENSORS, "images": len(found.images), "texts": len(found.ids), "tolerance": TOLERANCE}
     return inputs | {"max_abs_difference": report} if report else None
@@ -119,9 +117,7 @@ def _by_open_clip(folder: Path, found: Sample) -> tuple[np.ndarray, np.ndarray, 
     # An absolute path instead of the working directory, which belongs to the whole process.
     text = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]["text_cfg"]
     text |= {"hf_model_name": str(folder.resolve() / "text")}
-    model, _, preprocess = open_clip.create_model_and_transforms(
-        f"local-dir:{folder.resolve()}", text_cfg=text
-    )
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder.resolve()}", text_cfg=text)
     ids = open_clip.get_tokenizer(f"local-dir:{folder.resolve()}")(list(TEXTS))
     pixels = torch.stack([preprocess(picture) for picture in _pictures(found)])
     with torch.inference_mode():
