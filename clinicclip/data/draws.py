@@ -111,19 +111,29 @@ class DrawStudy(grain.transforms.RandomMap):
     def _negated(
         self, record: Record, drawn: Sequence[Sentence], tokens: list[int], rng: np.random.Generator
     ) -> dict[str, Any]:
-        generator, key = self.spec.negation_generator, record["image_id"]
-        if self.spec.text_mode == "sentences":
-            text = negation.alter(drawn, seed=int(rng.integers(2**31)), key=key, generator=generator).negated
-        elif record["negated"] and record["negated_by"] != generator:
-            made = record["negated_by"]
-            raise UserError(
-                f"negation_generator={generator!r}: the data were prepared with {made!r}; prepare again"
-            )
-        else:
-            text = record["negated"]
+        """r^n of the drawn text; a text without one stands in for itself, marked as not valid."""
+        report_mode = self.spec.text_mode == "report"
+        text = self._stored_negation(record) if report_mode else self._new_negation(drawn, rng)
         if text:
             tokens = self.tokenizer.encode([text], self.spec.text_length)[0][0]
         return {"negated_tokens": tokens, "negated_valid": bool(text)}
+
+    def _stored_negation(self, record: Record) -> str:
+        wanted, made = self.spec.negation_generator, record["negated_by"]
+        if record["negated"] and made != wanted:
+            raise UserError(
+                f"negation_generator={wanted!r}: the data were prepared with {made!r}; prepare again"
+            )
+        return record["negated"]
+
+    def _new_negation(self, drawn: Sequence[Sentence], rng: np.random.Generator) -> str:
+        # Not `negation.alter`: that also wants an r^o, which a text of one sentence does not have.
+        finding = negation.choose(drawn, rng)
+        return (
+            ""
+            if finding is None
+            else " ".join(negation.negate(drawn, finding, self.spec.negation_generator, rng))
+        )
 
     def _graph(self, record: Record) -> dict[str, Any]:
         assert self.features is not None
