@@ -63,9 +63,7 @@ def open_source(data_dir: str | Path, split: str) -> Source:
     for part in parts:
         name = part.split("[")[0]
         if name not in known:
-            raise UserError(
-                f"{data_dir} has no split {name!r}, only {', '.join(known)}{nearest(name, known)}"
-            )
+            raise UserError(f"{data_dir} has no split {name!r}, only {', '.join(known)}{nearest(name, known)}")
     stored = tfds.builder_from_directory(Path(data_dir) / manifest["folder"])
     encoded = {"image": tfds.decode.SkipDecoding()}
     return Source([stored.as_data_source(split=part, decoders=encoded) for part in parts])
@@ -97,9 +95,7 @@ def write(
     arguments = _arguments(reader, source, settings)
     recipe = Recipe(shorter_side=shorter_side, seed=seed)
     if dry_run:
-        return (
-            publish.describe(reader, settings) | _prepare(reader, arguments, None, recipe, limit, workers)[0]
-        )
+        return publish.describe(reader, settings) | _prepare(reader, arguments, None, recipe, limit, workers)[0]
     finished = _finished(output, settings, say)
     if finished:
         return finished
@@ -180,9 +176,7 @@ def _prepare(
     return account, summaries
 
 
-def _read(
-    reader: ModuleType, arguments: Mapping[str, Any], ledger: Ledger, limit: int, bar: tqdm
-) -> Iterator[Study]:
+def _read(reader: ModuleType, arguments: Mapping[str, Any], ledger: Ledger, limit: int, bar: tqdm) -> Iterator[Study]:
     studies = 0
     with _reading(reader.NAME):
         for item in reader.read(**arguments):
@@ -202,14 +196,10 @@ def _reading(release: str) -> Iterator[None]:
     try:
         yield
     except OSError as fault:
-        raise UserError(
-            f"{release}: cannot read {fault.filename or 'the source'}: {fault.strerror}"
-        ) from None
+        raise UserError(f"{release}: cannot read {fault.filename or 'the source'}: {fault.strerror}") from None
 
 
-def _tasks(
-    studies: Iterator[Study], splits: Sequence[str], folder: Path | None, recipe: Recipe
-) -> Iterator[Task]:
+def _tasks(studies: Iterator[Study], splits: Sequence[str], folder: Path | None, recipe: Recipe) -> Iterator[Task]:
     """One task a shard; a shard holds studies of one split, in the reader's order."""
     waiting: dict[str, list[Study]] = {split: [] for split in splits}
     numbers = {split: itertools.count() for split in splits}

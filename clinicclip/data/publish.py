@@ -33,9 +33,7 @@ def describe(reader: ModuleType, settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def publish(
-    output: Path, partial: Path, manifest: dict[str, Any], summaries: Sequence[Summary]
-) -> dict[str, Any]:
+def publish(output: Path, partial: Path, manifest: dict[str, Any], summaries: Sequence[Summary]) -> dict[str, Any]:
     """Moves the shards of ``partial`` into their place under ``output`` and returns the finished manifest."""
     stage = partial / "stage"
     shutil.rmtree(stage, ignore_errors=True)
@@ -60,9 +58,7 @@ def _stage(
     import tensorflow_datasets as tfds
 
     name = manifest["name"]
-    template = tfds.core.ShardedFileTemplate(
-        data_dir=stage, dataset_name=name, filetype_suffix="array_record"
-    )
+    template = tfds.core.ShardedFileTemplate(data_dir=stage, dataset_name=name, filetype_suffix="array_record")
     splits, entries = [], {}
     for split in manifest["splits"]:
         parts = [summary for summary in summaries if summary.split == split and summary.file]

@@ -51,9 +51,7 @@ def features() -> Any:
     fields |= {name: tfds.features.Sequence(tfds.features.Text()) for name in TEXTS}
     fields |= {name: tfds.features.Scalar(dtype) for name, dtype in NUMBER.items()}
     fields |= {name: tfds.features.Sequence(tfds.features.Scalar(dtype)) for name, dtype in NUMBERS.items()}
-    fields |= {
-        name: tfds.features.Tensor(shape=shape, dtype=dtype) for name, (shape, dtype) in TENSORS.items()
-    }
+    fields |= {name: tfds.features.Tensor(shape=shape, dtype=dtype) for name, (shape, dtype) in TENSORS.items()}
     return tfds.features.FeaturesDict(fields)
 
 

@@ -5,6 +5,7 @@ shard depends on, so another input, setting or version of the code never meets a
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -12,7 +13,7 @@ import os
 import signal
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import fields
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 import clinicclip
 from clinicclip.data import records, schema
@@ -112,8 +114,8 @@ def writing(output: Path) -> Iterator[None]:
         yield
     except OSError as fault:
         raise UserError(
-            f"cannot write to {output}: {fault.strerror or fault}; free space or choose another --output, "
-            "then run the same command again: finished shards are kept"
+            f"cannot write to {output}: {fault.strerror or fault}; make room or choose another --output, then "
+            "run again (finished shards are kept)"
         ) from None
 
 
@@ -130,7 +132,7 @@ def write_whole(path: Path, content: str) -> None:
 @cache
 def code_digest() -> str:
     """A hash of the sources that decide what a record holds."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 
@@ -155,29 +157,32 @@ def _key(task: Task) -> str:
 
 
 def _write(path: Path, kept: list[Record], summary: Summary) -> Summary:
-    from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
-
     unfinished = path.with_name(f"{path.name}.tmp")
     features = records.features()
-    payload = 0
-    writer = ArrayRecordWriter(str(unfinished), "group_size:1")
-    try:
-        for record in kept:
-            example = features.serialize_example(record)
-            payload += len(example)
-            writer.write(example)
-    finally:
-        writer.close()
-    with unfinished.open("rb+") as file:
+    examples = [features.serialize_example(record) for record in kept]
+    _write_examples(unfinished, examples)
+    with unfinished.open("rb") as file:
         os.fsync(file.fileno())
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    reader = ArrayRecordReader(str(unfinished))
-    if reader.num_records() != len(kept):
-        raise OSError(f"{path.name} holds {reader.num_records()} of {len(kept)} records")
-    reader.close()
     size = unfinished.stat().st_size
     unfinished.replace(path)
-    return summary._replace(file=path.name, bytes=size, sha256=sha256, payload=payload)
+    return summary._replace(file=path.name, bytes=size, sha256=sha256, payload=sum(map(len, examples)))
+
+
+def _write_examples(path: Path, examples: Sequence[bytes]) -> None:
+    """Raises OSError when the file is not whole: ArrayRecord itself calls a full disk a RuntimeError."""
+    writer = ArrayRecordWriter(str(path), "group_size:1")
+    try:
+        for example in examples:
+            writer.write(example)
+        writer.close()
+        reader = ArrayRecordReader(str(path))
+        written = reader.num_records()
+        reader.close()
+    except RuntimeError as fault:
+        raise OSError(errno.EIO, str(fault).partition(";")[0].removeprefix("write() failed: ")) from None
+    if written != len(examples):
+        raise OSError(errno.EIO, f"{written} of {len(examples)} records arrived")
 
 
 def _summary(task: Task, made: list[Record | Drop]) -> Summary:

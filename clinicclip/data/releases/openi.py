@@ -68,9 +68,7 @@ def read(source: Path) -> Iterator[Study | Drop]:
         report = _parse(path)
         uid = report.uid if report else path.stem
         if uid in seen:
-            raise UserError(
-                f"{NAME}: {path.name} and {seen[uid]} are both report {uid}; remove the wrong one"
-            )
+            raise UserError(f"{NAME}: {path.name} and {seen[uid]} are both report {uid}; remove the wrong one")
         seen[uid] = path.name
         own = images.pop(uid, {})
         if report is None:
@@ -216,9 +214,7 @@ def _gold(source: Path) -> dict[str, dict[str, int]]:
         names["normal"] = "normal"
         for column in names:
             if row[column] not in ("0", "1"):
-                raise UserError(
-                    f"{NAME}: {path.name} uid {uid}: {column} is {row[column]!r}, expected 0 or 1"
-                )
+                raise UserError(f"{NAME}: {path.name} uid {uid}: {column} is {row[column]!r}, expected 0 or 1")
         gold[uid] = {name: int(row[column]) for column, name in names.items()}
     return gold
 
@@ -226,7 +222,5 @@ def _gold(source: Path) -> dict[str, dict[str, int]]:
 def _finding(column: str, path: Path) -> str:
     finding = SPELLING.get(column, column.lower())
     if finding not in schema.INDEX:
-        raise UserError(
-            f"{NAME}: {path.name} has the unknown column {column}; expected findings in NIH's spelling"
-        )
+        raise UserError(f"{NAME}: {path.name} has the unknown column {column}; expected findings in NIH's spelling")
     return finding
