@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from jaxtyping import Float32
@@ -58,7 +57,7 @@ class FeatureTable:
         save_file({"keys": self._keys, "vectors": self._vectors}, path)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path) -> "FeatureTable":
         """Read what `save` wrote."""
         stored = load_file(path)
         table = cls([], np.zeros((0, stored["vectors"].shape[1]), np.float32))
@@ -98,7 +97,7 @@ class TfidfSvd:
         return self._basis.shape[0]
 
     @classmethod
-    def fit(cls, texts: Sequence[str], dim: int, seed: int) -> Self:
+    def fit(cls, texts: Sequence[str], dim: int, seed: int) -> "TfidfSvd":
         """Fit vocabulary, weights and basis on `texts`.
 
         Raises:
@@ -131,7 +130,7 @@ class TfidfSvd:
         (folder / "tfidf_svd.json").write_text(json.dumps({"terms": self._terms}) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Path) -> "TfidfSvd":
         """Read what `save` wrote."""
         stored = load_file(folder / "tfidf_svd.safetensors")
         terms = json.loads((folder / "tfidf_svd.json").read_text(encoding="utf-8"))["terms"]

@@ -9,7 +9,7 @@ resumes by starting at its step; no iterator state is stored.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import grain
 import numpy as np
@@ -43,7 +43,7 @@ class Batches:
         self._iterator = iter(dataset)
         self._shared = shared
 
-    def __iter__(self) -> Self:
+    def __iter__(self) -> "Batches":
         return self
 
     def __next__(self) -> Any:
@@ -59,7 +59,7 @@ class Batches:
         """Stop reading ahead; idempotent."""
         self._iterator.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Batches":
         return self
 
     def __exit__(self, *exception: object) -> None:
