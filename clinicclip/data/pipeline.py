@@ -9,7 +9,7 @@ resumes by starting at its step; no iterator state is stored.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import grain
 import numpy as np
@@ -28,6 +28,7 @@ HOST_ONLY = ("id", "truncated", "graphs_cut")  # never placed on a device
 COUNTS = ("truncated", "graphs_cut")
 
 
+@runtime_checkable
 class Source(Protocol):
     """Random access to records; picklable when worker processes are used."""
 
