@@ -29,6 +29,7 @@ COUNTS = ("truncated", "graphs_cut")
 
 
 @runtime_checkable
+@runtime_checkable
 class Source(Protocol):
     """Random access to records; picklable when worker processes are used."""
 
