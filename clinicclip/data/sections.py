@@ -46,7 +46,7 @@ def report_sections(text: str) -> tuple[str, str]:
     parts: dict[str, list[str]] = {"findings": [], "impression": [], "other": []}
     headers = list(_HEADER.finditer(text))
     preamble = text[: headers[0].start()] if headers else text
-    ends = [h.start() for h in headers[1:]] + [len(text)]
+    ends = [*(header.start() for header in headers), len(text)][1:]
     for header, end in zip(headers, ends, strict=True):
         parts[str(header.lastgroup)].append(text[header.end() : end].strip())
     findings, impression = (" ".join(p for p in parts[k] if p) for k in ("findings", "impression"))
