@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,18 +58,23 @@ def fixed_images(size: int) -> UInt8[np.ndarray, "n s s"]:
 
 def sample(spec: ClipSpec, params: Mapping[str, Any], tokenizer: Tokenizer, text_length: int) -> Sample:
     """The fixed inputs for a model and its float32 embeddings of them."""
-    model = ClinicCLIP(dataclasses.replace(spec, dtype="float32", remat=False))
     images = fixed_images(spec.image.image_size)
     text = plain(tokenizer.encode(TEXTS, text_length)[0], text_length, pad_id=tokenizer.pad_id)
-
-    def embed(params: Any, images: Any, ids: Any, owner: Any, position: Any, start: Any) -> tuple[Any, Any]:
-        variables = {"params": params}
-        image = model.apply(variables, normalize_images(images), method="embed_image")
-        return image, model.apply(variables, ids, owner, position, start, method="embed_text")
-
+    model = ClinicCLIP(dataclasses.replace(spec, dtype="float32", remat=False))
     with jax.default_matmul_precision("highest"):
-        image, words = jax.jit(embed)(params, images, text.ids, text.owner, text.position, text.start)
+        image = _embed_images(model, params, images)
+        words = _embed_texts(model, params, text.ids, text.owner, text.position, text.start)
     return Sample(images, text.ids, np.asarray(image), np.asarray(words))
+
+
+@partial(jax.jit, static_argnums=0)
+def _embed_images(model: ClinicCLIP, params: Any, images: Any) -> jax.Array:
+    return model.apply({"params": params}, normalize_images(images), method="embed_image")
+
+
+@partial(jax.jit, static_argnums=0)
+def _embed_texts(model: ClinicCLIP, params: Any, *text: Any) -> jax.Array:
+    return model.apply({"params": params}, *text, method="embed_text")
 
 
 def write_sample(folder: Path, found: Sample) -> None:
