@@ -9,106 +9,175 @@ import re
 from clinicclip.data.mentions import mentions, states
 from clinicclip.data.sections import finish
 
-_BLANK = r"(?:x{2,}|_{2,})"
-_PRIOR = (
-    rf"(?:(?:the|a|an|his|her|their|this|most|patient's) )*(?:(?:prior|previous|preceding|last|old|older|earlier|recent|comparison|outside|baseline|{_BLANK}|"
-    r"[\d/.-]+)[ ,]*)+(?:(?:chest|pa|ap|lateral|portable|frontal|ct|and) )*(?:exam(?:ination)?s?|stud(?:y|ies)|radiographs?|x-?rays?|x-?xxxx|films?|ct|imaging|images?|scans?|chest|one|"
-    rf"priors?|comparisons?|dated|from|{_BLANK}|[\d/.-]+|,)*(?: (?:dated|from|of|performed(?: on)?|on|at|study|exam(?:ination)?) [\w/.,: -]*)?"
-)
-_DEGREE = r"(?:(?:very|slightly|mildly|grossly|overall|essentially|relatively|largely|markedly|significantly|minimally|somewhat|much|not significantly|not substantially|no significant(?:ly)?|little|generally|fairly|clearly|definitely) )*"
-_BE = r"(?:is|are|was|were|remains?|appears?|has been|have been|has|have|seems?|continues? to be)(?: (?:also|again|now|otherwise))?"
-_CHANGED = r"(?:stable|unchanged|similar|constant|improved|improving|worsened|worsening|increased|decreased|enlarged in the interval|progressed|(?:the )?same|changed)"
 
-_GONE = (
-    # what stood there and does so no more: the rewriting denies it
-    (
-        rf"^(?:the |there (?:is|has been) )?(?:{_DEGREE}|interval |complete |near |nearly |a )*(?:resolution|clearing|disappearance|removal) (?:of|in) (?:the |a )?(?P<x>.+)$",
-        r"No \g<x>",
-    ),
-    (
-        r"^(?:the |a )?(?P<x>.+?) (?:has|have)(?: now| since| completely| nearly| essentially| almost| subsequently)* (?:resolved|cleared|disappeared|been removed)\b.*$",
-        r"No \g<x>",
-    ),
-    (
-        r"^(?:the |a )?(?P<x>.+?) (?:is|are) (?:now )?(?:no longer (?:\w+ )?(?:seen|present|visible|visuali[sz]ed|identified|evident|appreciated)|resolved|gone)\b.*$",
-        r"No \g<x>",
-    ),
-    (r"^(?:interval(?:ly)? )?resolved (?P<x>.+)$", r"No \g<x>"),
+def _any(words: str) -> str:
+    """Space-separated words as an alternation; "_" stands for a space inside one."""
+    return "(?:" + "|".join(w.replace("_", " ") for w in words.split()) + ")"
+
+
+_BLANK = r"(?:x{2,}|_{2,}|[\d/:-]+(?:[.,]\d+)*)"
+_DEGREE = _any(
+    "very slightly mildly grossly overall essentially relatively largely markedly significantly minimally somewhat much "
+    "generally fairly clearly definitely substantially likewise also now otherwise not slight mild marked little no"
 )
-_DROPPED = (
-    rf"^(?:there (?:is|has been|have been) |with )?(?:{_DEGREE}|any |otherwise |no |without |significant |appreciable |acute |interval |x+ )*(?:interval )?changes?(?: (?:is|are) (?:seen|noted|identified|found|appreciated))?(?: (?:from|since|in the|compared|when|as|over|to)\b.*)?$",
-    rf"^(?:(?:the|an?|overall) )*(?:{_DEGREE}|otherwise )*(?:stable|unchanged|similar)(?: (?:radiographic|chest|overall|interval))*(?: (?:appearance|exam(?:ination)?|study|chest|findings?|radiographs?|x-?\w+|follow ?-?up|since|of the chest))+(?: (?:from|since|compared|when|as|to|with)\b.*)?$",
-    rf"^(?:the )?(?:exam(?:ination)?|study|appearance(?: of the chest)?|findings?|chest) {_BE} {_DEGREE}(?:stable|unchanged|similar)\b.*$",
+_DEGREES = rf"(?:{_DEGREE} )*+"
+_SAME = _any("stable unchanged similar constant the_same same")
+_MOVED = _any(
+    "improved improving worsened worsening progressed increased decreased enlarged_in_the_interval changed"
+)
+_BE = _any("is are was were remains? appears? has_been have_been has have seems? continues?_to_be")
+_SEEN = _any("seen noted identified demonstrated visuali[sz]ed present evident observed visible appreciated")
+_FEATURE = rf"(?: (?:in|since) (?:{_any('size appearance extent position configuration contour the_interval')}|,|and| )++)?"
+_EARLIER = _any(
+    "prior previous preceding last old older earlier remote recent comparison outside baseline priors"
+)
+_STUDY = _any(
+    "exam(?:ination)?s? stud(?:y|ies) radiographs? x-?rays? x-?x+ films? ct imaging images? scans? chest one "
+    "priors? pa ap lateral portable frontal comparisons? and"
+)
+_DATED = (
+    rf"(?: (?:dated|from|of|performed|obtained|on|at|the|same|day|am|pm|hours?|days?|weeks?|months?|"
+    rf"years?|ago|earlier|{_BLANK}))*+"
+)
+_PRIOR = (
+    rf"(?:(?:the|a|an|his|her|most|patient's|multiple) )*+(?:{_EARLIER}|{_BLANK})(?:,? (?:{_EARLIER}|"
+    rf"{_STUDY}|{_BLANK}))*+{_DATED}"
+)
+_CHANGE = _any(
+    "changes? increase decrease development improvement worsening progression enlargement reduction"
+)
+_KIND = _any("significant appreciable interval definite further substantial acute any x+")
+
+_GONE = (  # what stood there and does so no more: the rewriting denies it
+    rf"^(?:the |there (?:is|has been) )?(?:{_DEGREE} |interval |complete |near |nearly |a )*+"
+    r"(?:resolution|clearing|disappearance|removal) (?:of|in) (?:the |a )?(?P<x>.+)$",
+    r"^(?:the |a )?(?P<x>.+?) (?:has|have)(?: now| since| completely| nearly| essentially| almost|"
+    r" subsequently)* "
+    r"(?:resolved|cleared|disappeared|been removed)\b.*$",
+    rf"^(?:the |a )?(?P<x>.+?) (?:is|are) (?:now )?(?:no longer (?:\w+ )?{_SEEN}|resolved|gone)\b.*$",
+    r"^(?:interval(?:ly)? )?resolved (?P<x>.+)$",
+)
+_EARLIER_ADJECTIVE = re.compile(
+    rf"^(?:previous(?:ly)?(?: (?:{_SEEN}|described))?|prior|stable|old|small|the|a|an) ", re.IGNORECASE
+)
+_DROPPED = (  # nothing but comparison
+    rf"^(?:there (?:is|has been|have been) |with )?(?:{_DEGREE} |{_KIND} |without )*+(?:change|changes)"
+    rf"(?: (?:is|are) {_SEEN})?(?: (?:from|since|in the|compared|when|as|over|to)\b.*)?$",
+    rf"^(?:(?:the|an?|overall) )*+{_DEGREES}{_SAME}(?: (?:radiographic|chest|overall|interval))*"
+    r"(?: (?:appearance|exam(?:ination)?|study|chest|findings?|radiographs?|x-?\w+|follow ?-?up|"
+    r"of the chest))+"
+    r"(?: (?:from|since|compared|when|as|to)\b.*)?$",
+    rf"^(?:this|these|it|they) (?:shows?|has|have|is|are|appears?) (?:{_DEGREE} |{_KIND} )*+(?:{_SAME}|"
+    rf"{_MOVED}|{_CHANGE})\b.*$",
+    rf"^(?:the )?(?:exam(?:ination)?|study|appearance(?: of the chest)?|findings?|"
+    rf"chest) {_BE} {_DEGREES}{_SAME}\b.*$",
     r"^(?:in )?(?:comparison|compared?|correlation)(?: (?:is|was|are|made|to|with|the|none)\b.*)?$",
-    rf"^(?:no|none)(?: available)? (?:prior|previous|comparison)s?(?: \S+)*$",
-    rf"^(?:{_DEGREE})*(?:stable|unchanged)$",
+    r"^(?:no|none)(?: available)? (?:prior|previous|comparison)s?(?: \S+)*$",
+    rf"^{_DEGREES}(?:{_SAME}|{_MOVED})$",
 )
 _REWRITES = (
-    # whole phrases that only point to another examination
+    # phrases that only point to another examination
+    (rf"[,(]? ?\b(?:(?:when|as) )?(?:compared|comparison|relative) (?:to|with)(?: {_PRIOR})?\)?,?", " "),
     (
-        rf"[,(]? ?\b(?:when |as )?(?:compared|comparison|relative|in comparison)(?: (?:to|with))(?: {_PRIOR})?\)?,?",
+        rf",? ?(?:\b(?:which|this|that) )?\b(?:was|were|is|are)? ?not (?:\w+ )?(?:{_SEEN}|apparent) (?:on|"
+        rf"in) {_PRIOR}",
         " ",
     ),
     (
-        rf"[,(]? ?\b(?:in the interval|interval(?:ly)?|since|from|on|than(?: on)?|as on|as seen on|seen on|over|to) {_PRIOR}(?=$|[,.;)]| (?:and|with|but|without|are|is)\b)\)?",
+        rf"[,(]? ?\b(?:in the interval|since|from|than(?: on)?|as on|(?:as )?seen on|on|over|to) {_PRIOR}"
+        r"(?=$|[,.;)]| (?:and|with|but|without|are|is)\b)\)?",
         " ",
     ),
-    (r",? ?\b(?:in|over|during) the (?:short )?interval\b", " "),
-    (rf",? ?\bsince (?:the )?{_BLANK}(?: \w+)?\b", " "),
+    (rf",? ?\b(?:(?:in|over|during) the (?:short )?interval|since (?:the )?{_BLANK}(?: \w+)?)\b", " "),
     (r",? ?\b(?:as (?:before|previously(?: \w+)?)|as seen previously|previously)\b,?", " "),
-    # change denied: the thing itself stays
+    # a stable whole with something in it
     (
-        rf"^(?:there (?:is|has been) )?(?:{_DEGREE}|no |without )+(?:significant |appreciable |interval |definite |further )*(?:change|increase|decrease|progression) (?:in|of) (?:the )?(?:appearance of |size of )?(?:the )?",
-        "",
-    ),
-    (r",? (?:without|with no)(?: (?:significant|appreciable|interval|substantial|definite))* change\b", " "),
-    # change affirmed: likewise
-    (
-        rf"^(?:the |there (?:is|has been) )?(?:{_DEGREE}|interval |continued |an? )*(?:development|increase|decrease|improvement|worsening|progression|enlargement|reduction|appearance) (?:of|in) (?:the )?(?:size of |appearance of )?(?:the |a )?(?!heart|cardiac|lung|aort|mediast|pulmonary art|hil)",
+        rf"^(?:the )?{_DEGREES}{_SAME} (?:appearance of (?:the )?chest|chest|exam(?:ination)?|"
+        rf"study)(?: (?:x-?\w+|radiograph))?,? with (?=no )",
         "",
     ),
     (
-        rf",? {_BE} {_DEGREE}(?:stable|unchanged|similar|improved|improving|worsened|worsening|progressed)(?: in (?:size|appearance|extent|position|configuration|the interval))?(?: (?:and|but|in|or) (?:stable|unchanged))?(?=$|[,.;]| (?:and|with|but|without)\b)",
+        rf"^(?:the )?{_DEGREES}{_SAME} (?:appearance of (?:the )?chest|chest|exam(?:ination)?|"
+        rf"study)(?: (?:x-?\w+|radiograph))?,? with ",
         "",
     ),
     (
-        rf",? (?:and |but |is |are )?{_DEGREE}(?:stable|unchanged|similar)(?: in (?:size|appearance|extent|position))?$",
+        rf"^(?:the )?{_DEGREES}{_SAME} (?:appearance of (?:the )?chest|chest|exam(?:ination)?|"
+        rf"study)(?: (?:x-?\w+|radiograph))?,? without ",
+        "No ",
+    ),
+    (rf"^(?:there is |the )?{_DEGREES}{_SAME} appearance(?: (?:of|to))?(?: the| an?)? (?!chest)", ""),
+    (rf",? with (?:an? )?{_DEGREES}{_SAME} (?:appearance|size|position|configuration)\b", ""),
+    # change denied or affirmed: the thing itself stays
+    (rf",? (?:without|with no)(?: {_KIND})* change(?: (?:in )?(?:size|position|appearance))?\b", " "),
+    (rf",? with (?:{_KIND} )*{_CHANGE}$", ""),
+    (
+        rf"^(?:the |there (?:is|has been|have been) )?(?:{_DEGREE} |{_KIND} |without |continued |"
+        rf"an? )*+{_CHANGE} (?:in|of) "
+        r"(?:the |an? )?(?:(?:appearance|size|number) of )?(?:the |an? )?(?!heart|cardiac|lung|aort|"
+        r"mediast|pulmonary art|hil|aeration)",
         "",
     ),
+    (r"^no change (?=(?:chronic|mild|minimal|moderate|right|left|bilateral)\b)", ""),
     (
-        r"\b(?:is|are) (?:again|redemonstrated|once again)(?= (?:seen|noted|identified|demonstrated|visuali[sz]ed|present|evident|enlarged|low|hyper\w+)\b)",
-        "is",
+        rf"\b(is|are|appears?) {_DEGREES}{_SAME},? (?:and|but) (?=(?:with)?in |normal|unremarkable|clear|"
+        rf"enlarged)",
+        r"\1 ",
     ),
-    (r"\b(?:is|are) redemonstrated\b", "is seen"),
-    (r"\b(?:persists?|continues?)(?=$|[,.;])", "is present"),
+    (rf",? (?:which|that) {_BE} {_DEGREES}(?:{_SAME}|{_MOVED}){_FEATURE}(?=$|[,.;]| and)", ""),
+    (
+        rf",? {_BE} {_DEGREES}(?:{_SAME}|{_MOVED}){_FEATURE}(?: (?:and|but|in|or) {_SAME})?(?=$|[,.;]|"
+        rf" (?:and|with|but|without)\b)",
+        "",
+    ),
+    (rf",? (?:and |but |is |are )?{_DEGREES}{_SAME}{_FEATURE}$", ""),
+    # verbs that hold a "still"
+    (rf"\b(is|are) (?:once )?again(?= (?:{_SEEN}|enlarged|elevated|low|hyper\w+)\b)", r"\1"),
+    (r"\b(is|are) (?:redemonstrated|re-?identified)\b", r"\1 seen"),
+    (r"\bpersists(?=$|[,.;])", "is present"),
+    (r"\bpersist(?=$|[,.;])", "are present"),
     (r"\bremains\b", "is"),
     (r"\bremain\b", "are"),
+    # adjectives and adverbs of time
     (
-        rf"\b(?:{_DEGREE}(?:stable|unchanged)|new(?:ly)?|interval(?:ly)?|persist(?:ent(?:ly)?|ing)|worsening|worsened|improving|improved|resolving|(?:once )?again|redemonstrated|redemonstration of|re-?identified|progressive(?:ly)?|residual|(?<!of )known|continued|evolving|developing|(?:in|de)creas(?:ed|ing) (?=(?:in )?(?:size|(?:\w+ ){{0,3}}(?:effusions?|pneumothorax|atelectasis|consolidation|edema|cardiomegaly|infiltrates?))\b))(?: (?:and|but|or) (?:stable|unchanged|improved))?\b(?! (?:line|lines)\b),?",
+        rf"\b{_DEGREES}(?:stable|unchanged|new(?:ly)?|interval(?:ly)?|persist(?:ent(?:ly)?|ing)|worsening|"
+        rf"worsened|improving|"
+        r"improved|resolving|(?:once )?again|redemonstrated|redemonstration of|re-?identified|"
+        r"progressive(?:ly)?|residual|"
+        r"(?<!of )known|continued|evolving|developing)(?: (?:and|but|or) (?:stable|unchanged|"
+        r"improved))?\b(?! lines?\b),?",
         "",
     ),
     (
-        r"^(?:there (?:is|are) )?(?:in|de)creas(?:ed|ing) (?=(?:size of (?:the )?)?(?:\w+ ){0,3}(?:effusion|pneumothorax|atelectasis|consolidation|edema))",
+        r"(?:^there (?:is|are) )?\b(?:in|de)creas(?:ed|"
+        r"ing) (?=(?:in )?(?:size(?: of)? )?(?:\w+ ){0,3}(?:effusions?|"
+        r"pneumothorax|atelectasis|consolidation|edema|cardiomegaly|infiltrates?)\b)",
         "",
     ),
 )
-_GONE_RULES = tuple((re.compile(p, re.IGNORECASE), r) for p, r in _GONE)
+_GONE_RULES = tuple(re.compile(p, re.IGNORECASE) for p in _GONE)
 _DROP_RULE = re.compile("|".join(f"(?:{p})" for p in _DROPPED), re.IGNORECASE)
 _REWRITE_RULES = tuple((re.compile(p, re.IGNORECASE), r) for p, r in _REWRITES)
-_HINT = re.compile(
-    r"chang|stable|interval|prior|previous|compar|since|again|persist|remain|continu|new|worse|improv|increas|decreas|progress|"
-    r"similar|resol|clear(?:ed|ing)|disappear|remov|longer|redemonstrat|develop|before|residual|known|evolv|than|gone|from|identified",
+_HINT = re.compile(  # cheap test: most sentences hold none of these and are left alone
+    r"chang|stable|interval|prior|previous|compar|since|again|persist|remain|continu|new|wors|improv|"
+    r"increas|decreas|progress|"
+    r"similar|resol|clear(?:ed|ing)|disappear|remov|longer|redemonstrat|develop|before|residual|known|"
+    r"evolv|than|gone|from|identified",
     re.IGNORECASE,
 )
 _TIDY = (
     (re.compile(r"\s+([,.;)])"), r"\1"),
     (re.compile(r"([,(])\s*(?=[,.;)])"), ""),
     (re.compile(r"\s+"), " "),
-    (re.compile(r"^(?:and|but|or|with)\b ?", re.I), ""),
-    (re.compile(r"\b(?:and|but|or|with|in|of|the|a|is|are|,)\s*$", re.I), ""),
+    (re.compile(r"^(?:and|but|or|with)\b ?", re.IGNORECASE), ""),
+    (re.compile(r"[ ,]*\b(?:and|but|or|with|in|of|the|a|is|are|which)\s*$", re.IGNORECASE), ""),
 )
-_BARE = re.compile(
-    r"^(?:(?:the|a|an|is|are|and|of|in|appearance|findings?|heart|cardiac|lungs?|mediastin\w+|cardio ?-?mediastin\w+|silhouettes?|contours?|size|chest|hil\w+|bony|osseous|structures|pulmonary|vascularity|vasculature|x+|on|this|that|these|it|there|otherwise|exam(?:ination)?|study)[ ,]*)*$",
+_BARE = re.compile(  # anatomy of which nothing is said any more
+    r"(?:(?:the|a|an|is|are|and|of|in|appearance|findings?|heart|cardiac|lungs?|mediastin\w+|"
+    r"cardio ?-?mediastin\w+|silhouettes?|"
+    r"contours?|size|chest|hil\w+|bony|osseous|structures|pulmonary|vascularity|vasculature|x+|on|this|"
+    r"that|these|it|there|"
+    r"otherwise|exam(?:ination)?|study|aeration)\b[ ,]*)*+",
     re.IGNORECASE,
 )
 
@@ -119,36 +188,34 @@ def _tidy(text: str) -> str:
     return finish(text)
 
 
-def _denied(sentence: str) -> str | None:
-    """ "The effusion has resolved" -> "No effusion."; None where nothing is said to have gone."""
-    body = sentence.rstrip(".")
-    for pattern, replacement in _GONE_RULES:
-        match = pattern.match(body)
+def _denied(text: str) -> str | None:
+    """The denial in "the effusion has resolved": "No effusion."; None where nothing is said to have gone."""
+    for pattern in _GONE_RULES:
+        match = pattern.match(text.rstrip("."))
         if match and any(m.explicit for m in mentions(match.group("x"))):
-            thing = re.sub(
-                r"^(?:previous(?:ly)?(?: (?:seen|noted|described|identified))?|prior|stable|old|small|the|a|an) ",
-                "",
-                match.group("x"),
-                flags=re.I,
-            )
+            thing = _EARLIER_ADJECTIVE.sub("", match.group("x"))
             return _tidy(f"No {thing[0].lower()}{thing[1:]}")
     return None
 
 
 def remove_comparison(sentence: str) -> str:
-    """One sentence without reference to other examinations; '' when nothing else was in it."""
+    """One sentence without reference to other examinations; '' when nothing else was in it.
+
+    Source: METHOD section 5, step 2.
+    """
     if not _HINT.search(sentence):
         return sentence
-    before = states([sentence], explicit=True)
-    denied = _denied(sentence)
-    if denied is not None and states([denied], explicit=True).keys() == before.keys():
-        return denied
-    if not before and _DROP_RULE.match(sentence.rstrip(". ")):
+    before = states([sentence])
+    text = sentence.rstrip(". ")
+    if not before and _DROP_RULE.match(text):
         return ""
-    text = sentence.rstrip(".")
     for pattern, replacement in _REWRITE_RULES:
-        text = pattern.sub(replacement, text)
+        text = pattern.sub(replacement, text).strip()
     text = _tidy(text)
-    if not mentions(sentence) and (_BARE.match(text.rstrip(".")) or _DROP_RULE.match(text.rstrip("."))):
+    for candidate in (sentence, text):
+        denied = _denied(candidate)
+        if denied is not None and states([denied]).keys() == before.keys():
+            return denied
+    if not before and (_BARE.fullmatch(text.rstrip(".")) or _DROP_RULE.match(text.rstrip("."))):
         return ""
-    return text if states([text]) == states([sentence]) else sentence
+    return text if states([text]) == before else sentence

@@ -34,7 +34,8 @@ def _type_index(label: str, name: str) -> int:
     short = _LONG_TYPES.get("anatomy" if long.startswith("anatomy") else long, label)
     if short not in GRAPH_TYPES:
         raise UserError(
-            f"graph {name}: unknown entity label {label!r}; expected one of {', '.join(GRAPH_TYPES)} or RadGraph-XL's long form"
+            f"graph {name}: unknown entity label {label!r}; expected one of {', '.join(GRAPH_TYPES)} or "
+            f"RadGraph-XL's long form"
         )
     return GRAPH_TYPES.index(short)
 
@@ -55,7 +56,8 @@ def parse(entry: Mapping[str, Any], name: str = "entry") -> Graph:
         start, end = int(entity["start_ix"]), int(entity["end_ix"])
         if not 0 <= start <= end < len(tokens):
             raise UserError(
-                f"graph {name}: entity {key} spans tokens {start}-{end} of {len(tokens)}; the file does not fit its text"
+                f"graph {name}: entity {key} spans tokens {start}-{end} of {len(tokens)}; the file does "
+                f"not fit its text"
             )
         spans.append((start, end))
         types.append(_type_index(str(entity["label"]), name))

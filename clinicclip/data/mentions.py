@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from clinicclip.data import phrases
+from clinicclip.data import cues, phrases
 from clinicclip.data.schema import (
     ABSENT,
     BOTH,
@@ -53,18 +53,19 @@ def _named(table: Mapping[str, tuple[str, ...]]) -> re.Pattern[str]:
     return re.compile("|".join(f"(?P<{name}>{union(patterns)})" for name, patterns in table.items()))
 
 
-_FINDING = _named(phrases.MENTIONS)
+_SIGN = "sign_"
+_FINDING = _named({**phrases.MENTIONS, **{_SIGN + name: p for name, p in phrases.SIGNS.items()}})
 _CUE = _named(
     {
-        "neutral": phrases.NEUTRAL,
-        "deny_around": phrases.DENY_AROUND,
-        "deny_after": phrases.DENY_AFTER,
-        "doubt_around": phrases.DOUBT_AROUND,
-        "doubt_after": phrases.DOUBT_AFTER,
-        "doubt_before": phrases.DOUBT_BEFORE,
-        "deny_before": phrases.DENY_BEFORE,
-        "history": phrases.HISTORY,
-        "end": phrases.SCOPE_END,
+        "neutral": cues.NEUTRAL,
+        "doubt_after": cues.DOUBT_AFTER,
+        "deny_after": cues.DENY_AFTER,
+        "deny_around": cues.DENY_AROUND,
+        "doubt_around": cues.DOUBT_AROUND,
+        "doubt_before": cues.DOUBT_BEFORE,
+        "deny_before": cues.DENY_BEFORE,
+        "history": cues.HISTORY,
+        "end": cues.SCOPE_END,
     }
 )
 _ANATOMY = _named({name.replace(" ", "_"): subjects for name, (subjects, _) in phrases.ANATOMY.items()})
@@ -80,10 +81,10 @@ _BOTH = re.compile(r"\b(?:both|bilateral(?:ly)?|bi(?:basilar|basal|apical)|lungs
 NO_FINDING = INDEX["no_finding"]
 
 
-def _explicit_polarity(start: int, end: int, cues: list[Cue]) -> int | None:
+def _explicit_polarity(start: int, end: int, turns: list[Cue]) -> int | None:
     """Polarity of a mention at [start, end) under the cues that reach it; None if it belongs to the history."""
     polarity = PRESENT
-    for cue in reversed([c for c in cues if c.start < end]):
+    for cue in reversed([c for c in turns if c.start < end]):
         if cue.kind == "end" and cue.end <= start:
             break
         if cue.kind == "history" and cue.end <= start:
@@ -92,7 +93,7 @@ def _explicit_polarity(start: int, end: int, cues: list[Cue]) -> int | None:
             return ABSENT
         if cue.kind in ("doubt_before", "doubt_around"):
             polarity = UNCERTAIN
-    for cue in (c for c in cues if c.start >= end):
+    for cue in (c for c in turns if c.start >= end):
         if cue.kind in ("end", "deny_before", "doubt_before"):
             break
         if cue.kind in ("deny_after", "deny_around"):
@@ -106,11 +107,14 @@ def _named_findings(low: str) -> list[Mention]:
     found = list(_FINDING.finditer(low))
     if not found:
         return []
-    cues = [Cue(str(m.lastgroup), m.start(), m.end()) for m in _CUE.finditer(low)]
+    turns = [Cue(str(m.lastgroup), m.start(), m.end()) for m in _CUE.finditer(low)]
     mentions = []
     for match in found:
-        index = INDEX[str(match.lastgroup)]
-        polarity = PRESENT if index == NO_FINDING else _explicit_polarity(match.start(), match.end(), cues)
+        name = str(match.lastgroup)
+        index = INDEX[name.removeprefix(_SIGN)]
+        polarity = PRESENT if index == NO_FINDING else _explicit_polarity(match.start(), match.end(), turns)
+        if name.startswith(_SIGN) and polarity == PRESENT:
+            polarity = UNCERTAIN
         if polarity is not None:
             mentions.append(Mention(index, polarity, match.start(), match.end(), True))
     return mentions
@@ -124,7 +128,8 @@ def _clauses(low: str) -> list[tuple[int, int]]:
 def _subjects_of(
     state: re.Match[str], subjects: list[re.Match[str]], low: str, floor: int
 ) -> list[re.Match[str]]:
-    """Anatomy that a state word ("normal", "clear") speaks about: what stands before it, else what follows."""
+    """Anatomy that a state word ("normal", "clear") speaks about: what stands before it, else what "
+    r"follows."""
     before = []
     for subject in subjects:
         between = low[subject.end() : state.start()]

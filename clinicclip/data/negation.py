@@ -101,7 +101,7 @@ def choose(sentences: Sequence[Sentence], rng: np.random.Generator) -> int | Non
         f
         for f in sorted(named)
         if FINDINGS[f] not in _CANNOT_CHOOSE
-        and all(states[c] in (UNKNOWN, ABSENT) for c in _family(f)[0] - {f})
+        and all(states[c] != PRESENT for c in _family(f)[0] - {f})
         and _is_alone(sentences, f)
     ]
     visible = [f for f in candidates if FINDINGS[f] in _VISIBLE]

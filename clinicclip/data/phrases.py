@@ -10,7 +10,10 @@ _GAP = (
     r"(?: (?!and\b|or\b|with\b|but\b|without\b|which\b)[a-z-]+){0,5}?"  # a few words of the same noun phrase
 )
 _HEART = r"(?:heart|(?:cardiac|cardio ?pericardial) (?:size|silhouette|shadow|contour|outline)s?)"
-_MEDIASTINUM = r"(?:cardio-?(?: and )?)? ?(?:superior |upper )?mediastin(?:um|al(?: (?:silhouette|contour|shadow|width)s?)?)"
+_MEDIASTINUM = (
+    r"(?:cardio-?(?: and )?)? ?(?:superior |upper )?"
+    r"mediastin(?:um|al(?: (?:silhouette|contour|shadow|width)s?)?)"
+)
 _AIRSPACE = r"(?:air ?-?space|alveolar|parenchymal|pulmonary|lung)"
 
 # Order matters inside one text position only: the first list that matches there wins.
@@ -22,21 +25,16 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"(?:apical|fissural|biapical) thickening",
     ),
     "pleural_other": (
-        r"pleural(?:[- ]?parenchymal)? (?:scar(?:ring|s)?|fibrosis|plaques?|calcifications?|abnormality|disease)",
+        r"pleural(?:[- ]?parenchymal)? (?:scar(?:ring|s)?|fibrosis|plaques?|calcifications?|abnormality|"
+        r"disease)",
         r"pleuro-?parenchymal scar(?:ring|s)?",
         r"calcified pleura(?:l plaques?)?",
         r"fibrothorax",
     ),
     "pleural_effusion": (
-        r"(?:pleural |subpulmonic |parapneumonic )?effusions?",
+        r"(?:pleural |subpulmonic |parapneumonic )?(?<!pericardial )(?<!joint )effusions?",
         r"pleural (?:fluid|spaces? fluid|collections?)",
-        r"(?:fluid|effusion) (?:in|within|tracking along) (?:the )?(?:[a-z]+ ){0,3}?(?:fissures?|pleural space)",
-        r"hydro(?:pneumo)?thorax",
         r"h[ae]?emothorax",
-        r"empyema",
-        r"blunting(?: of)?(?: the)?(?: [a-z]+){0,3}? (?:costophrenic|cp|costo phrenic)(?: [a-z]+)?",
-        r"(?:costophrenic|cp|costophrenic angle|costophrenic sulcus)(?: [a-z]+){0,3}? (?:blunted|blunting)",
-        r"blunted (?:[a-z]+ ){0,2}?(?:costophrenic|cp) (?:[a-z]+)",
     ),
     "pneumothorax": (r"(?:hydro)?pneumothora(?:x|ces|xes)", r"ptx"),
     "hernia": (r"hernias?", r"herniation"),
@@ -56,37 +54,30 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"atelecta(?:sis|ses|tic)(?: (?:changes?|opacit(?:y|ies)|disease))?",
         r"(?:volume loss|loss of volume)",
         r"(?:lobar|lung|lobe|segmental) collapse",
-        r"collapse of (?:the )?(?:[a-z]+ ){0,3}?(?:lung|lobe)",
+        r"collapse of (?:the )?(?:[a-z]+ ){0,5}?(?:lungs?|lobes?)",
     ),
-    "edema": (
-        r"(?:pulmonary |interstitial |alveolar |airspace )*o?edema",
-        r"(?:congestive (?:heart|cardiac) failure|heart failure|chf)",
-        r"(?:pulmonary )?(?:vascular|venous|interstitial)? ?congest(?:ion|ive changes?)",
-        r"(?:vascular(?:ity|ature)?|vessels) (?:[a-z]+ ){0,3}?(?:congested|engorged)",
-        r"(?:pulmonary )?vascular (?:engorgement|redistribution|cephalization)",
-        r"cephalization",
-        r"kerley(?:[- ]b)? lines?",
-        r"fluid overload",
-    ),
+    "edema": (r"(?:pulmonary |interstitial |alveolar |airspace )*o?edema",),
     "consolidation": (r"consolidat(?:ions?|ive|ed)(?: (?:changes?|opacit(?:y|ies)|process(?:es)?))?",),
     "pneumonia": (
         r"(?:broncho)?pneumoni(?:as?|c)(?: (?:infiltrates?|process))?",
         r"pneumonitis",
-        r"infect(?:ion|ious)(?: (?:process|etiology|infiltrates?))?",
     ),
     "infiltration": (r"infiltrat(?:es?|ions?|ive(?: changes?)?)",),
     "granuloma": (
         r"granulom(?:as?|ata)",
         r"granulomatous(?: (?:disease|changes?|calcifications?|process|infection))?",
     ),
-    "nodule": (r"(?:micro)?nodules?", r"nodularity"),
+    "nodule": (r"(?:micro)?nodules?", r"fibro-?nodular", r"nodularity"),
     "mass": (r"mass(?:es)?(?:-? ?like)?(?: (?:lesions?|opacit(?:y|ies)|opacification|density))?",),
     "lung_lesion": (
         r"nodular (?:[a-z]+ )?(?:opacit(?:y|ies)|densit(?:y|ies)|lesions?|foc(?:us|i))",
         r"(?:lung|pulmonary|cavitary|parenchymal) lesions?",
         r"(?:neoplasms?|malignan(?:cy|t)|carcinomas?|tumou?rs?|metasta(?:sis|ses|tic)(?: disease)?)",
     ),
-    "fibrosis": (r"(?:pulmonary |interstitial )?fibro(?:sis|tic)(?: (?:changes?|scarring|disease))?",),
+    "fibrosis": (
+        r"(?<!cystic )(?:pulmonary |interstitial )?fibro(?:sis|tic)(?: (?:changes?|scarring|"
+        r"disease))?",
+    ),
     "fracture": (r"fractur(?:es?|ed)", r"compression deformit(?:y|ies)"),
     "scoliosis": (r"(?:dextro|levo|kypho|roto)?-?scolio(?:sis|tic)(?: (?:curvature|deformity))?",),
     "degenerative_change": (
@@ -110,8 +101,8 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "cardiomegaly": (
         r"cardiomegaly",
-        rf"{_HEART}{_GAP} (?:enlarged|enlargement|prominent)",
-        rf"(?:enlarged|enlargement of(?: the)?|prominent)(?: [a-z]+)?? {_HEART}",
+        rf"{_HEART}{_GAP} (?:enlarged|enlargement|prominent|large|increased|borderline)",
+        rf"(?:enlarged|enlargement of(?: the)?|prominent|borderline)(?: [a-z]+)?? {_HEART}",
         r"cardiac (?:[a-z]+ )?enlargement",
     ),
     "enlarged_cardiomediastinum": (
@@ -129,9 +120,11 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"ground[- ]glass",
     ),
     "support_devices": (
-        r"(?:endotracheal|tracheostomy|nasogastric|orogastric|enteric|feeding|dobbhoff|chest|thoracostomy|ng|og|et)"
+        r"(?:endotracheal|tracheostomy|nasogastric|orogastric|enteric|feeding|dobbhoff|chest|thoracostomy|"
+        r"ng|og|et)"
         r"(?:/[a-z]+)? tubes?",
-        r"(?:venous|central|picc|ij|jugular|subclavian|swan-?ganz|pulmonary artery|dialysis|port(?:-?a-?cath)?|mediport|infusion)"
+        r"(?:venous|central|picc|ij|jugular|subclavian|swan-?ganz|pulmonary artery|dialysis|"
+        r"port(?:-?a-?cath)?|mediport|infusion)"
         r"(?: [a-z]+){0,2}? (?:lines?|catheters?|ports?)",
         r"catheters?",
         r"picc",
@@ -142,15 +135,45 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"(?:sternotomy|sternal) (?:wires?|sutures?)",
         r"(?:surgical|mediastinal|cabg|vascular) (?:clips?|sutures?|staples?)",
         r"(?:orthopedic|spinal|surgical|fixation|fusion) (?:hardware|rods?|plates?|devices?)",
-        r"(?:prosthe(?:tic|sis)|stents?|neurostimulators?|stimulators?|intra-?aortic balloon(?: pump)?)(?: (?:valves?|devices?))?",
+        r"(?:prosthe(?:tic|sis)|stents?|neurostimulators?|stimulators?|"
+        r"intra-?aortic balloon(?: pump)?)(?: (?:valves?|devices?))?",
         r"(?:valve|joint|shoulder) (?:replacement|prosthesis|arthroplasty)",
     ),
     "no_finding": (
         r"(?:normal|unremarkable|negative) (?:[a-z]+ )?(?:chest|cxr|examination|exam|study|radiographs?)",
         r"chest (?:radiograph |x-?ray |examination )?(?:is |appears )?(?:within )?(?:normal|unremarkable)",
-        r"(?:no|without|negative for) (?:[a-z]+ ){0,3}?(?:acute|active|significant) (?:[a-z]+,? ){0,7}?"
+        r"(?:no|without|negative for) (?:[a-z]+ ){0,3}?(?:acute|active|significant|"
+        r"visible)(?: (?:cardio-?pulmonary|cardiac|"
+        r"cardiovascular|pulmonary|pleural|lung|intra-?thoracic|thoracic|chest|radiographic|disease|"
+        r"process|or|and|acute|"
+        r"active|visible|preoperative|inflammatory|pathologic),?)*? "
         r"(?:abnormalit(?:y|ies)|disease|process(?:es)?|findings?|pathology|changes?)",
         r"no (?:[a-z]+ )?acute(?: disease)?$",
+    ),
+}
+# Signs that speak for a finding without naming it: affirmed they leave it uncertain, denied they deny it.
+SIGNS: Mapping[str, tuple[str, ...]] = {
+    "pleural_effusion": (
+        r"(?:fluid|effusion) (?:in|within|tracking along) (?:the )?(?:[a-z]+ ){0,3}?(?:fissures?|"
+        r"pleural space)",
+        r"blunting(?: of)?(?: the)?(?: [a-z]+){0,3}? (?:costophrenic|cp|costo phrenic)(?: [a-z]+)?",
+        r"(?:costophrenic|cp)(?: [a-z]+){0,4}? (?:blunted|blunting)",
+        r"blunted (?:[a-z]+ ){0,2}?(?:costophrenic|cp) [a-z]+",
+        r"empyema",
+    ),
+    "edema": (
+        r"(?:congestive (?:heart|cardiac) failure|heart failure|chf)",
+        r"(?:(?:pulmonary|vascular|venous|interstitial) )*congest(?:ion|ive changes?)",
+        r"(?:vascular(?:ity|ature)?|vasculature|vessels) (?:[a-z]+ ){0,3}?(?:congested|engorged)",
+        r"(?:pulmonary )?vascular (?:engorgement|redistribution|cephalization)",
+        r"cephalization",
+        r"kerley(?:[- ]b)? lines?",
+        r"(?:fluid|volume) overload",
+    ),
+    "pneumonia": (r"infect(?:ion|ious)(?: (?:process|etiology|infiltrates?))?",),
+    "fracture": (
+        r"(?:bony|osseous|skeletal|bone|rib) (?:[a-z]+ ){0,4}?(?:abnormalit(?:y|ies)|findings?|injur(?:y|"
+        r"ies)|trauma)",
     ),
 }
 # Nouns that lists deny beside the findings; knowing them keeps "adenopathy" apart from the next item of its list.
@@ -195,7 +218,8 @@ ANATOMY: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "heart": ((_HEART, r"cardiac"), ("cardiomegaly",)),
     "mediastinum": (
         (
-            r"(?:hilar and )?mediastin(?:um|al(?: and hilar)?(?: (?:silhouette|contour|shadow|structure|border)s?)?)",
+            r"(?:hilar and )?mediastin(?:um|al(?: and hilar)?(?: (?:silhouette|contour|shadow|structure|"
+            r"border)s?)?)",
         ),
         ("enlarged_cardiomediastinum",),
     ),
@@ -248,98 +272,6 @@ BORDERLINE = (
 )
 VERBS = r"\b(?:is|are|was|were|appears?|remains?|shows?|has|have|demonstrates?|seen|noted|reveals?)\b"
 ABNORMAL = r"\b(?:abnormal|enlarged|prominent|tortuous|elevated|hyper\w+|widened|low|increased|decreased)\b"
-
-# --- cues (NegEx: Chapman et al., J Biomed Inform 2001; ours in words and scope) ---
-_CHANGE = r"(?:change[sd]?|increases?|decreases?|progression|improvement|worsening|enlargement of the)"
-NEUTRAL = (  # look like a denial and are none, or bind tighter than the cue inside them
-    rf"(?:(?:is|are|has|have) )?(?:no|without|not|any)(?: (?!degenerative|emphysematous|fibrotic|calcific)[a-z]+){{0,3}}? {_CHANGE}(?: in| of)?(?: size)?",
-    r"unchanged",
-    r"not only",
-    r"no doubt",
-    r"no further",
-    r"(?:consistent|compatible|associated) with",
-    r"to (?:suggest|indicate)",
-    r"no prior",
-    r"no comparisons?",
-)
-DENY_BEFORE = (
-    r"no(?: longer)?",
-    r"not",
-    r"without",
-    r"w/o",
-    r"(?:is |are )?negative for",
-    r"(?:free|clear|cleared) of",
-    r"absence of",
-    r"lack of",
-    r"(?:interval )?resolution of(?: the)?",
-    r"(?:interval )?removal of(?: the)?",
-    r"rather than",
-    r"neither",
-    r"nor",
-    r"never",
-    r"den(?:y|ies)",
-)
-DENY_AFTER = (
-    r"(?:is|are|was|were) (?:now )?(?:absent|excluded|resolved|gone)",
-    r"(?:has|have)(?: now| since| completely| nearly| essentially)* (?:resolved|cleared)",
-    r"no longer (?:[a-z]+ )?(?:seen|present|visible|visuali[sz]ed|identified|evident|appreciated)",
-    r"not (?:[a-z]+ )?(?:seen|identified|visuali[sz]ed|present|evident|appreciated|demonstrated|noted|visible)",
-    r"(?:is|are|appears?) (?:[a-z]+ )?(?:unlikely|improbable)",
-    r"(?:has|have) been (?:removed|ruled out|excluded)",
-    r": ?(?:none|no|negative|absent)",
-)
-DENY_AROUND = (r"(?:is|are|was|were|has|have) not(?: been)?", r"resolved", r"absent", r"excluded")
-DOUBT_BEFORE = (
-    r"(?:may|might|could|can|would|cannot|can not|can't)(?: [a-z]+){0,3}? (?:represents?|reflect|be|exclude|indicate|suggest|relate|ruled?)(?: out)?(?: (?:due|related|secondary))?(?: to)?",
-    r"(?:may|might|could)",
-    r"not (?:entirely |completely )?exclud(?:ed?|ing)",
-    r"possib(?:le|ly|ility)(?: of)?",
-    r"question(?:able|ed)?(?: of)?",
-    r"equivocal",
-    r"suspect(?:ed)?",
-    r"suspicio(?:us|n)(?: for| of)?",
-    r"concern(?:ing)?(?: for| of)",
-    r"worrisome for",
-    r"(?:rule|ruling) out",
-    r"r/o",
-    r"evaluate for",
-    r"differential (?:diagnosis )?(?:includes?|considerations?)",
-    r"(?:perhaps|potential(?:ly)?|presumabl[ye]|maybe)",
-    r"borderline",
-    r"indeterminate",
-)
-DOUBT_AFTER = (
-    r"(?:is|are|remains?) (?:a |also )?(?:possib(?:le|ility)|question(?:able|ed)|suspected|considered|equivocal)",
-    r"(?:cannot|can not|could not|can't) be (?:[a-z]+ )?(?:excluded|ruled out)",
-    r"not (?:entirely |completely )?excluded",
-    r"(?:is|are) in the differential",
-    r"should be considered",
-)
-DOUBT_AROUND = (r"versus", r"vs", r"\?")
-HISTORY = (r"(?:history|h/o|hx)(?: of)?", r"(?:status|s/p) post", r"indication(?: of|:)?")
-# Where the reach of a cue ends.
-SCOPE_END = (
-    r"but",
-    r"however",
-    r"(?:al)?though",
-    r"except(?:ing)?(?: for)?",
-    r"(?:aside|apart) from",
-    r"other than",
-    r"besides",
-    r"otherwise",
-    r"with",
-    r"which",
-    r"while",
-    r"whereas",
-    r"(?:secondary|due|related) to",
-    r"because of",
-    r";",
-    r"\.(?= |$)",
-    r":",
-    r"(?:,|and) (?:there|the|is|are|has|heart|lungs?|both|it|this|these)",
-    r"(?:,|and) (?=(?:a |an |some )?(?:mild|minimal|moderate|stable|unchanged|persistent|small|trace|tiny|old|chronic|probable|probably|possible|likely|calcified|low)(?:ly)?\b(?! or large))",
-    r"(?:there is|there are)",
-)
 
 # How a finding is named when it is denied. Every name is one that MENTIONS recognises.
 DENIED_NAMES: Mapping[str, tuple[str, ...]] = {

@@ -2,11 +2,13 @@
 
 import re
 
+LONGEST = 600  # characters of a sentence; real ones stay far below
 _HEADERS = {
     "findings": r"findings?(?: ?(?:and|/|&) ?impressions?)?|report",
     "impression": r"impressions?|conclusions?|opinion|interpretation|summary|addendum",
     "other": r"exam(?:ination)?s?|indications?|(?:clinical )?(?:history|information|indication)|reason for (?:the )?exam(?:ination)?|"
-    r"techniques?|procedures?|views?|comparisons?|recommendations?(?: ?\(s\))?|notifications?|final report|wet read|"
+    r"techniques?|procedures?|views?|comparisons?|recommendations?(?: ?\(s\))?|notifications?|final report|"
+    r"wet read|"
     r"preliminary report|type of exam(?:ination)?|study|clinical data|medical history|signs and symptoms",
 }
 # At a line start in any case, or inside a line in capitals; the colon may lack only behind the joint header.
@@ -17,7 +19,8 @@ _HEADER = re.compile(
     re.IGNORECASE,
 )
 _INLINE = re.compile(
-    r"(?<=[.\s])(FINDINGS?(?: AND IMPRESSIONS?)?|IMPRESSIONS?|CONCLUSIONS?|COMPARISONS?|INDICATIONS?|TECHNIQUE|HISTORY|RECOMMENDATIONS?):"
+    r"(?<=[.\s])(FINDINGS?(?: AND IMPRESSIONS?)?|IMPRESSIONS?|CONCLUSIONS?|COMPARISONS?|INDICATIONS?|"
+    r"TECHNIQUE|HISTORY|RECOMMENDATIONS?):"
 )
 
 _ABBREVIATIONS = frozenset("dr mr mrs ms st vs e.g i.e approx cf fig no. p.o a.m p.m etc lat".split()) - {
@@ -31,6 +34,7 @@ _BOUNDARY = re.compile(
 )
 _NUMBER = re.compile(r"(?:(?<=^)|(?<=[.;:\n] )|(?<=[.;:\n])|(?<=\s\s))\(?\d{1,2}[.)](?!\d)\s*")
 _NUMBERED_TAIL = re.compile(r"(?<=[a-z]) (?=\d\. [A-Z])")
+_LABEL = re.compile(r"(?i)(?:^|(?<=\n))\s*(?:findings?|impressions?)\s*:")
 _SPACE = re.compile(r"\s+")
 _WORD = re.compile(r"[^\W\d_]{2}")
 
@@ -69,6 +73,7 @@ def split_sentences(section: str) -> list[str]:
     section = re.sub(r"\n(?=\s*(?:\(?\d{1,2}[.)]|[-*•])\s)", "\n\n", section)
     section = _NUMBERED_TAIL.sub(". ", re.sub(r"(?m)^\s*[-*•]+\s+", "", section))
     section = _NUMBER.sub("", section)
+    section = _LABEL.sub("", section)
     pieces, start = [], 0
     for match in _BOUNDARY.finditer(section):
         if match.group().startswith(".") and _ends_abbreviation(section, match.start()):
@@ -78,7 +83,20 @@ def split_sentences(section: str) -> list[str]:
         start = match.end()
     pieces.append(section[start:])
     cleaned = (_SPACE.sub(" ", _NUMBER.sub("", p.strip())).strip(" ,-:") for p in pieces)
-    return [finish(p) for p in cleaned if _WORD.search(p)]
+    return [finish(part) for p in cleaned if _WORD.search(p) for part in _bounded(p)]
+
+
+def _bounded(sentence: str) -> list[str]:
+    """A run-on without marks in pieces of whole words: everything later works on one sentence at a time."""
+    if len(sentence) <= LONGEST:
+        return [sentence]
+    pieces = [""]
+    for word in sentence.split(" "):
+        if pieces[-1] and len(pieces[-1]) + len(word) >= LONGEST:
+            pieces.append(word)
+        else:
+            pieces[-1] = f"{pieces[-1]} {word}".lstrip()
+    return [piece for piece in pieces if piece]
 
 
 def finish(sentence: str) -> str:

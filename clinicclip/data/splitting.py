@@ -9,68 +9,100 @@ from clinicclip.data import phrases
 from clinicclip.data.mentions import mentions, states, union
 from clinicclip.data.sections import finish
 
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE)
+
+
 _OTHER = re.compile(union(phrases.OTHER_NOUNS))
 _ANATOMY = re.compile(union(tuple(p for subjects, _ in phrases.ANATOMY.values() for p in subjects)))
 _DENIAL = r"(?:no|without|negative for|free of|clear of|absence of|lack of)"
-_FILLER = r"(?:(?:any|the|a|an|visible|definite|convincing|evidence|sign|signs|suggestion|xxxx|findings|typical|of|for) )*"
-_LEAD = rf"(?:(?:specifically|otherwise|additionally|in addition|also)[, ]+)?(?P<pre>(?:there (?:is|are|was|were|has been) |i see )?(?:{_DENIAL}) {_FILLER})"
+_FILLER = (
+    r"(?:(?:any|the|a|an|visible|definite|convincing|evidence|radiographic|sign|signs|suggestion|x{3,}|"
+    r"findings|typical|of|for)"
+    r" )*+"
+)
+_SEEN = (
+    r"(?:seen|identified|noted|present|visuali[sz]ed|evident|demonstrated|appreciated|visible|detected|"
+    r"observed|apparent)"
+)
 _PREDICATE = (
-    r" (?:is|are|was|were|can be|has been|have been) (?:(?:now|also|clearly|definitely|otherwise|currently) )*(?:seen|identified|noted|present|visuali[sz]ed|evident|demonstrated|appreciated|visible|detected|suspected|observed|apparent|suggested)\b.*"
-    r"| (?:seen|identified|noted|present|visuali[sz]ed|evident|demonstrated|appreciated|visible|detected)\b.*"
+    rf" (?:(?:is|are|was|were|can be|has been|have been) (?:(?:now|also|clearly|definitely|"
+    rf"currently) )*)?{_SEEN}\b.*"
 )
-_DENIED_LIST = re.compile(rf"^{_LEAD}(?P<list>.+?)(?P<post>{_PREDICATE})?[.?]?$", re.IGNORECASE)
-_NORMAL_LIST = re.compile(
-    r"^(?:the )?(?P<list>[^.;:]+?) (?P<verb>is|are|appears?|remains?)? ?(?P<state>(?:(?:all|both|also|grossly|otherwise|again|within|in|of|the|broad|normal|clear|unremarkable|intact) ?)*"
-    r"(?:normal|clear|unremarkable|limits|intact)(?: (?:in|for|size|and|contour|appearance|shape|configuration|caliber|limits|patient|age|technique|of|normal|position|overall|radiographically|bilaterally)\b)*)[.]?$",
-    re.IGNORECASE,
+# "There is no A, B or C seen.", with a subject in front too: "The lungs are free of A and B."
+_DENIED_LIST = _compile(
+    r"^(?:(?:specifically|otherwise|additionally|in addition|also)[, ]+)?"
+    rf"(?P<pre>(?P<bare>(?:there (?:is|are|was|were|has been) |i see )?{_DENIAL} |"
+    rf"(?P<subject>[^,;:]{{1,60}}? (?:is|are|appears?) "
+    rf"(?:\w+ ){{0,3}}?{_DENIAL} )){_FILLER})(?P<list>.+?)(?P<post>{_PREDICATE})?[.?]?$"
 )
-_NORMAL_FIRST = re.compile(
-    r"^(?P<state>(?:grossly )?(?:normal|unremarkable|clear)(?: appearance of(?: the)?)?) (?P<list>[^.;:]+?)[.]?$",
-    re.IGNORECASE,
+_NORMAL_LIST = _compile(
+    r"^(?:the )?(?P<list>[^.;:]+?)(?: (?P<verb>is|are|appears?))? (?P<state>(?:(?:all|both|also|grossly|"
+    r"otherwise) )*"
+    r"(?:(?:with)?in (?:the )?(?:broad )?(?:normal limits|limits of normal)|normal|clear|unremarkable|intact)"
+    r"(?: (?:in|for|size|and|contour|appearance|shape|configuration|caliber|patient|age|technique|of|"
+    r"position|overall|"
+    r"radiographically|bilaterally)\b)*)[.]?$"
 )
-_PLAIN_LIST = re.compile(
-    rf"^(?P<pre>there (?:is|are)(?: also)? |)(?P<list>.+?)(?P<post>{_PREDICATE})?[.]?$", re.IGNORECASE
+_NORMAL_FIRST = _compile(
+    r"^(?P<state>(?:grossly )?(?:normal|unremarkable|"
+    r"clear)(?: appearance of(?: the)?)?) (?P<list>[^.;:]+?)[.]?$"
 )
+_STATES_ITSELF = _compile(r"\b(?:is|are|appears?|limits|normal|clear|enlarged|no|without)\b")
+_PLAIN_LIST = _compile(rf"^(?P<pre>there (?:is|are)(?: also)? |)(?P<list>.+?)(?P<post>{_PREDICATE})?[.]?$")
+_CHOICE = _compile(r"\bor\b|/|\bversus\b|\bvs\b")  # one of two: taking it apart would claim both
+_DENIED_ITEM = _compile(rf"{_DENIAL} ")
 _ITEM_CUT = re.compile(r",? (?:and/or|and|or|nor) |, ?|/(?=[a-z])")
-_SIDES = re.compile(
-    r"^(?P<pre>.*?)(?P<one>(?:\w+ )?(?:left|right)) (?:and|greater than) (?P<two>(?:\w+ )?(?:left|right))(?P<tail>(?:-sided)?(?: \w+)* effusions?)\b(?P<post>.*)$",
-    re.IGNORECASE,
+_SIDES = _compile(
+    r"^(?P<pre>.*?)(?P<one>(?:\w+ )?(?:left|right)) (?:and|greater than) (?P<two>(?:\w+ )?(?:left|right))"
+    r"(?P<tail>(?:-sided)?(?: \w+){0,2} effusions?)[.]?$"
 )
-# Where a sentence may be cut in two, and what the second half then starts with.
-_CUTS = (
-    (
-        re.compile(
-            r"(?:,)? (?:but |and |though )?(?:without|with no|with no evidence of|negative for|and no|but no)(?: (?=evidence|any|findings|signs))? ?(?=\w)",
-            re.IGNORECASE,
-        ),
-        "No ",
-    ),
-    (re.compile(r", (?:and |but |with )?(?=no )", re.IGNORECASE), ""),
-    (
-        re.compile(
-            r",? (?:and|but|while|although|however|though),? (?=(?:there|the|heart|lungs?|both|no|pulmonary|cardiac|mediastin\w*|cardio\w*|bony|osseous|trachea|left|right|is|are|it)\b)",
-            re.IGNORECASE,
-        ),
-        "",
-    ),
-    (re.compile(r"(?:,)? (?:but|however|although),? ", re.IGNORECASE), ""),
-    (
-        re.compile(
-            r", (?=(?:there (?:is|are)|the|heart|lungs?|pulmonary vasc\w+|mediastin\w+|cardiomediastinal)\b)",
-            re.IGNORECASE,
-        ),
-        "",
-    ),
-    (
-        re.compile(
-            r"(?<!consistent)(?<!compatible)(?<!associated) with (?:associated |adjacent |superimposed |overlying )?(?!a normal)",
-            re.IGNORECASE,
-        ),
-        "",
-    ),
-    (re.compile(r",? (?:and|as well as|plus|along with) ", re.IGNORECASE), ""),
-    (re.compile(r", ", re.IGNORECASE), ""),
+# Where a sentence may be cut in two, and what the second half then starts with; the safest cuts first.
+_SUBJECT = (
+    r"(?:there|the|heart|lungs?|both|no|pulmonary|cardiac|mediastin\w*|cardio\w*|bony|osseous|trachea|left|"
+    r"right|is|are|it)"
 )
+_CUTS = tuple(
+    (_compile(pattern), start)
+    for pattern, start in (
+        (r",? (?:but |and |though )?(?:without|with no|negative for|and no|but no) (?=\w)", "No "),
+        (r", (?:and |but |with )?(?=no )", ""),
+        (rf",? (?:and|but|while|although|however|though),? (?={_SUBJECT}\b)", ""),
+        (r",? (?:but|however|although|otherwise),? ", ""),
+        (
+            r", (?=(?:there (?:is|are)|the|heart|lungs?|pulmonary vasc\w+|mediastin\w+|"
+            r"cardiomediastinal)\b)",
+            "",
+        ),
+        (r" (?=(?:the )?(?:lungs?|heart(?: size)?|mediastinum) (?:is|are|appears?) )", ""),
+        (
+            r"(?<!consistent)(?<!compatible)(?<!associated) with (?:associated |adjacent |superimposed |"
+            r"overlying )?",
+            "",
+        ),
+        (r",? (?:and|as well as|plus|along with) (?:associated |adjacent )?", ""),
+        (r", ", ""),
+    )
+)
+# A second half that cannot stand alone, and a first half that waits for more.
+_NO_START = _compile(
+    r"^(?:there (?:is|are) )?(?:x{3,} )*(?:compatible|consistent|suggest\w*|represent\w*|indicat\w*|"
+    r"presumably|possibly|perhaps|probably|likely|most|"
+    r"due|related|secondary|seen|noted|which|that|in|on|at|of|to|from|as|with|or|and|is|are|may|could|"
+    r"projecting|overlying|"
+    r"concerning|worrisome|favor\w*|extending|involving|greater|worse)\b|^(?:\w+(?:ic|ed|ous)|x{3,})\.$"
+)
+_NO_END = _compile(
+    r"\b(?:in|on|at|of|to|from|with|and|or|the|an?|consistent|compatible|may|be|due|is|are|"
+    r"left|right|versus)\.$"
+)
+_LOOSE_ADJECTIVE = _compile(
+    r"\b(?:emphysematous|atherosclerotic|tortuous|calcified|fibrotic|ectatic|"
+    r"degenerative)\.$"
+)
+_VERB = _compile(r"\b(?:is|are|appears?|was|were)\b")
+_OPEN_LIST = _compile(r"\b(?:differential|considerations|include)")  # what follows is doubted as a whole
 
 
 def topics(text: str) -> frozenset[int]:
@@ -85,117 +117,101 @@ def topics(text: str) -> frozenset[int]:
     return frozenset(found)
 
 
-def _items(text: str, known: re.Pattern[str] | None = None) -> list[str]:
+def _items(text: str, known: re.Pattern[str] = _OTHER) -> list[str]:
     """The members of a list; a piece that names nothing belongs to the next piece, at the end to the last."""
-    pieces, joints, start = [], [], 0
-    for cut in _ITEM_CUT.finditer(text):
-        pieces.append(text[start : cut.start()])
-        joints.append(cut.group())
-        start = cut.end()
-    pieces.append(text[start:])
-    joints.append("")
-    items, pending = [], ""
-    for piece, joint in zip(pieces, joints, strict=True):
-        pending += piece
-        low = pending.lower()
-        if mentions(pending) or _OTHER.search(low) or (known is not None and known.search(low)):
+    items, pending, start = [], "", 0
+    for cut in (*_ITEM_CUT.finditer(text), None):
+        pending += text[start : cut.start() if cut else len(text)]
+        start = cut.end() if cut else start
+        if mentions(pending) or known.search(pending.lower()):
             items.append(pending)
             pending = ""
-        else:
-            pending += joint
+        elif cut:
+            pending += cut.group()
     if pending:
         items = [*items[:-1], f"{items[-1]} {pending}"] if items else [pending]
     return items
-
-
-def _is_plural(noun: str) -> bool:
-    last = noun.split()[-1].lower() if noun.split() else ""
-    return (last.endswith("s") and not last.endswith(("ss", "sis", "us", "ax", "is"))) or last.endswith(
-        ("ces", "hila")
-    )
 
 
 def _split_denied(sentence: str) -> list[str]:
     match = _DENIED_LIST.match(sentence)
     if not match:
         return [sentence]
-    items = _items(match["list"])
-    pre, post = match["pre"], match["post"] or ""
-    return [finish(f"{pre}{item}{post}") for item in items]
+    parts = []
+    for item in _items(match["list"]):
+        pre = "" if _DENIED_ITEM.match(item) else "No " if match["subject"] and parts else match["pre"]
+        parts.append(finish(f"{pre}{item}{match['post'] or ''}"))
+    return parts
+
+
+def _is_plural(noun: str) -> bool:
+    last = noun.split()[-1].lower()
+    return last == "hila" or (last.endswith("s") and not last.endswith(("ss", "is", "us")))
 
 
 def _split_normal(sentence: str) -> list[str]:
     match = _NORMAL_LIST.match(sentence)
-    if match:
-        items = _items(match["list"], _ANATOMY)
-        if len(items) < 2:
-            return [sentence]
-        verb = (match["verb"] or "").lower()
-        plural = {
-            "is": "are",
-            "are": "are",
-            "appear": "appear",
-            "appears": "appear",
-            "remain": "remain",
-            "remains": "remain",
-        }
-        single = {
-            "is": "is",
-            "are": "is",
-            "appear": "appears",
-            "appears": "appears",
-            "remain": "remains",
-            "remains": "remains",
-        }
-        return [
-            finish(" ".join((i, (plural if _is_plural(i) else single).get(verb, ""), match["state"])))
-            for i in items
-        ]
+    if match and not _STATES_ITSELF.search(match["list"]):
+        parts = []
+        for item in _items(match["list"], _ANATOMY):
+            verb = (match["verb"] or "").lower()
+            if verb in ("is", "are"):
+                verb = "are" if _is_plural(item) else "is"
+            elif verb:
+                verb = "appear" if _is_plural(item) else "appears"
+            parts.append(finish(f"{item} {verb} {match['state']}"))
+        return parts
     match = _NORMAL_FIRST.match(sentence)
-    if match:
-        items = _items(match["list"], _ANATOMY)
-        if not any(
-            union_word in i.lower().split()[0:1] for i in items for union_word in ("clear", "normal", "no")
-        ):
-            return [finish(f"{match['state']} {i}") for i in items]
+    if match and not _STATES_ITSELF.search(match["list"]):
+        return [finish(f"{match['state']} {item}") for item in _items(match["list"], _ANATOMY)]
     return [sentence]
 
 
 def _split_plain(sentence: str) -> list[str]:
     match = _PLAIN_LIST.match(sentence)
-    if not match:
+    if not match or _CHOICE.search(match["list"]):
         return [sentence]
     return [finish(f"{match['pre']}{item}{match['post'] or ''}") for item in _items(match["list"])]
 
 
+def _split_sides(sentence: str) -> list[str]:
+    match = _SIDES.match(sentence)
+    if not match:
+        return [sentence]
+    return [
+        finish(f"{match['pre']}{side}{match['tail'].rstrip('s')}") for side in (match["one"], match["two"])
+    ]
+
+
+def _stands_alone(part: str) -> bool:
+    if _LOOSE_ADJECTIVE.search(part) and not _VERB.search(part):
+        return False
+    return bool(part) and not _NO_START.search(part) and not _NO_END.search(part)
+
+
 def _same(whole: str, parts: list[str]) -> bool:
-    return len(parts) > 1 and all(parts) and states(parts) == states([whole])
+    return len(parts) > 1 and all(map(_stands_alone, parts)) and states(parts) == states([whole])
 
 
 def _cut(sentence: str) -> list[str]:
     for pattern, start in _CUTS:
         for match in pattern.finditer(sentence):
-            head, tail = finish(sentence[: match.start()]), sentence[match.end() :].strip()
-            if start and tail.lower().startswith(("evidence", "findings", "signs", "any")):
-                tail = f"{start}{tail}"
-            elif start:
-                tail = f"{start}{tail}"
-            parts = [head, finish(tail)]
-            if len(parts[0].split()) > 0 and topics(parts[0]) and topics(parts[1]) and _same(sentence, parts):
+            parts = [finish(sentence[: match.start()]), finish(start + sentence[match.end() :])]
+            if _OPEN_LIST.search(parts[0]):
+                continue
+            if topics(parts[0]) and topics(parts[1]) and _same(sentence, parts):
                 return parts
     return [sentence]
 
 
 def split_findings(sentence: str) -> list[str]:
-    """The sentence as sentences about one finding each; whole where taking it apart would change what it states."""
-    sides = _SIDES.match(sentence)
-    if sides:
-        parts = [
-            finish(f"{sides['pre']}{side}{sides['tail'].rstrip('s')}")
-            for side in (sides["one"], sides["two"])
-        ]
-        if not sides["post"].strip(" .") and _same(sentence, parts):
-            return parts
+    """The sentence as sentences about one finding each; whole where taking it apart would change what it states.
+
+    Source: METHOD section 5, step 3.
+    """
+    parts = _split_sides(sentence)
+    if _same(sentence, parts):
+        return parts
     if len(topics(sentence)) < 2:
         return [sentence]
     for split in (_split_denied, _split_normal, _cut, _split_plain):

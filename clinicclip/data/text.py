@@ -1,6 +1,7 @@
 """Report language: raw report to single-finding sentences, and sentences to labels."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Int8
@@ -28,6 +29,13 @@ _ORDER = {UNKNOWN: 0, ABSENT: 1, UNCERTAIN: 2, PRESENT: 3}
 _ABNORMAL = tuple(INDEX[name] for name in FINDINGS if name not in NOT_ABNORMAL)
 
 
+@lru_cache(maxsize=65536)
+def _statements(raw: str) -> tuple[Sentence, ...]:
+    """One raw sentence as statements of the present state; reports repeat themselves, so this is remembered."""
+    present = remove_comparison(raw)
+    return tuple(describe(text) for text in split_findings(present)) if present else ()
+
+
 def sentences(findings: str, impression: str) -> list[Sentence]:
     """Both sections as sentences about one finding each, in order, without comparisons and without repetitions.
 
@@ -36,9 +44,8 @@ def sentences(findings: str, impression: str) -> list[Sentence]:
     result: dict[str, Sentence] = {}
     for section in (findings, impression):
         for raw in split_sentences(section):
-            present = remove_comparison(raw)
-            for text in split_findings(present) if present else ():
-                result.setdefault(text.casefold(), describe(text))
+            for sentence in _statements(raw):
+                result.setdefault(sentence.text.casefold(), sentence)
     return list(result.values())
 
 

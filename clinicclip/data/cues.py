@@ -1,0 +1,116 @@
+"""Cues that turn a mention round or make it doubtful, and where their reach ends (NegEx form).
+
+Patterns are for lower-cased text and are matched at word boundaries. Source of the form: Chapman et al., J Biomed
+Inform 2001; words and scopes are ours.
+"""
+
+_CHANGE = r"(?:change[sd]?|increases?|decreases?|progression|improvement|worsening|enlargement of the)"
+_DEGREE = (
+    r"(?:significant(?:ly)?|substantial(?:ly)?|appreciable|definite|interval|acute|further|"
+    r"suggestion of|evidence of|much|other)"
+)
+NEUTRAL = (  # look like a denial and are none, or bind tighter than the cue inside them
+    rf"(?:(?:is|are|has|have) )?(?:no|without|not|any)(?: {_DEGREE})*? {_CHANGE}(?: in)?(?: size)?(?! of)",
+    r"unchanged",
+    r"not only",
+    r"no doubt",
+    r"no further",
+    r"(?:consistent|compatible|associated) with",
+    r"to (?:suggest|indicate)",
+    r"no prior",
+    r"no comparisons?",
+)
+DENY_BEFORE = (
+    r"no(?: longer)?",
+    r"not",
+    r"without",
+    r"w/o",
+    r"(?:is |are )?negative for",
+    r"(?:free|clear|cleared) of",
+    r"absence of",
+    r"lack of",
+    r"(?:interval )?resolution of(?: the)?",
+    r"(?:interval )?removal of(?: the)?",
+    r"rather than",
+    r"neither",
+    r"nor",
+    r"never",
+    r"den(?:y|ies)",
+)
+DENY_AFTER = (
+    r"(?:is|are|was|were) (?:now )?(?:absent|excluded|resolved|gone)",
+    r"(?:has|have)(?: now| since| completely| nearly| essentially)* (?:resolved|cleared)",
+    r"no longer (?:[a-z]+ )?(?:seen|present|visible|visuali[sz]ed|identified|evident|appreciated)",
+    r"(?:(?:is|are|was|were) )?not (?:[a-z]+ )?(?:seen|identified|visuali[sz]ed|present|evident|"
+    r"appreciated|demonstrated|noted|visible)"
+    r"(?! (?:on|in) (?:the )?(?:lateral|frontal|prior|previous))",
+    r"(?:is|are|appears?) (?:with)?in (?:the )?(?:limits of normal|normal limits)",
+    r"(?:is|are|appears?) (?:[a-z]+ )?(?:unlikely|improbable)",
+    r"(?:has|have) been (?:removed|ruled out|excluded)",
+    r": ?(?:none|no|negative|absent)",
+)
+DENY_AROUND = (r"(?:is|are|was|were|has|have) not(?: been)?", r"resolved", r"absent", r"excluded")
+DOUBT_BEFORE = (
+    r"(?:may|might|could|can|would|cannot|can not|can't)(?: [a-z]+){0,3}? (?:represents?|reflect|be|"
+    r"exclude|indicate|suggest|relate|ruled?)(?: out)?(?: (?:due|related|secondary))?(?: to)?",
+    r"(?:may|might|could)",
+    r"not (?:entirely |completely )?exclud(?:e|ing)",
+    r"suggest(?:s|ed|ing|ive|ion)?(?: of)?",
+    r"possib(?:le|ly|ility)(?: of)?",
+    r"question(?:able|ed)?(?: of)?",
+    r"equivocal",
+    r"suspect(?:ed)?",
+    r"suspicio(?:us|n)(?: for| of)?",
+    r"concern(?:ing)?(?: for| of)",
+    r"worrisome for",
+    r"(?:rule|ruling) out",
+    r"r/o",
+    r"differential (?:diagnosis )?(?:includes?|considerations?)",
+    r"(?:perhaps|potential(?:ly)?|presumabl[ye]|maybe)",
+    r"indeterminate",
+)
+DOUBT_AFTER = (
+    r"(?:is|are|remains?) (?:a |also )?(?:possib(?:le|ility)|question(?:able|ed)|suspected|considered|"
+    r"equivocal)",
+    r"(?:cannot|can not|could not|can't) be (?:[a-z]+ )?(?:excluded|ruled out)",
+    r"(?:(?:is|are|but) )?not (?:entirely |completely )?excluded",
+    r"suspected",
+    r"(?:is|are) in the differential",
+    r"should be considered",
+)
+DOUBT_AROUND = (r"versus", r"vs", r"\?")
+# What follows belongs to the patient's past or to a question, and is no statement about this image.
+HISTORY = (
+    r"(?:history|h/o|hx)(?: of)?",
+    r"indication(?: of|:)?",
+    r"(?:prior|previous|old|remote)(?: [a-z]+){0,2}? (?=infect|(?:[a-z]+ )?pneumonia)",
+    r"tubercul(?:osis|ous)",
+    r"evaluat(?:e|ion)(?: [a-z]+)? (?:for|of)",
+    r"correlat[a-z]+(?: [a-z]+)? (?:for|as to)",
+    r"(?:to|and) exclude",
+    r"(?:symptoms|risk) of",
+)
+# Where the reach of a cue ends.
+SCOPE_END = (
+    r"but",
+    r"however",
+    r"(?:al)?though",
+    r"except(?:ing)?(?: for)?",
+    r"(?:aside|apart) from",
+    r"other than",
+    r"besides",
+    r"otherwise",
+    r"with",
+    r"which",
+    r"while",
+    r"whereas",
+    r"(?:secondary|due|related) to",
+    r"because of",
+    r";",
+    r"\.(?= |$)",
+    r":",
+    r"(?:,|and) (?:there|the|is|are|has|heart|lungs?|both|it|this|these)",
+    r"(?:,|and) (?=(?:a |an |some )?(?:mild|minimal|moderate|stable|unchanged|persistent|small|trace|tiny|"
+    r"old|chronic|probable|probably|possible|likely|calcified|low)(?:ly)?\b(?! or large))",
+    r"(?:there is|there are)",
+)
