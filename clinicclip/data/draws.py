@@ -121,19 +121,13 @@ class DrawStudy(grain.transforms.RandomMap):
     def _stored_negation(self, record: Record) -> str:
         wanted, made = self.spec.negation_generator, record["negated_by"]
         if record["negated"] and made != wanted:
-            raise UserError(
-                f"negation_generator={wanted!r}: the data were prepared with {made!r}; prepare again"
-            )
+            raise UserError(f"negation_generator={wanted!r}: the data were prepared with {made!r}; prepare again")
         return record["negated"]
 
     def _new_negation(self, drawn: Sequence[Sentence], rng: np.random.Generator) -> str:
         # Not `negation.alter`: that also wants an r^o, which a text of one sentence does not have.
         finding = negation.choose(drawn, rng)
-        return (
-            ""
-            if finding is None
-            else " ".join(negation.negate(drawn, finding, self.spec.negation_generator, rng))
-        )
+        return "" if finding is None else " ".join(negation.negate(drawn, finding, self.spec.negation_generator, rng))
 
     def _graph(self, record: Record) -> dict[str, Any]:
         assert self.features is not None

@@ -25,9 +25,7 @@ class PackedText(NamedTuple):
     shortened: int  # texts that were cut to fit a fixed number of rows
 
 
-def pack(
-    ids: Ids, *, length: int, groups: int = 1, row_step: int = 1, rows: int = 0, pad_id: int = 0
-) -> PackedText:
+def pack(ids: Ids, *, length: int, groups: int = 1, row_step: int = 1, rows: int = 0, pad_id: int = 0) -> PackedText:
     """First-fit packing, texts in study order; R is the fullest group's row count rounded up to `row_step`.
 
     With `rows` > 0, R is that number whatever the texts (processes that cannot see each other's texts need
@@ -86,9 +84,7 @@ def _first_fit(texts: Ids, length: int, cap: int) -> tuple[list[int], int]:
     return starts, len(used)
 
 
-def _place(
-    dealt: list[Ids], starts: list[list[int]], rows: int, length: int, cap: int, pad_id: int
-) -> PackedText:
+def _place(dealt: list[Ids], starts: list[list[int]], rows: int, length: int, cap: int, pad_id: int) -> PackedText:
     shape = (len(dealt), rows * length)
     tokens = np.full(shape, pad_id, np.int32)
     owner, position = np.zeros(shape, np.int32), np.zeros(shape, np.int32)

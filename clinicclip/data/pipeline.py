@@ -29,7 +29,6 @@ COUNTS = ("truncated", "graphs_cut")
 
 
 @runtime_checkable
-@runtime_checkable
 class Source(Protocol):
     """Random access to records; picklable when worker processes are used."""
 
@@ -51,10 +50,7 @@ class Batches:
     def __next__(self) -> Any:
         batch = next(self._iterator)
         if self._shared:  # worker processes lend their memory; a copy outlives them
-            return {
-                key: np.array(value) if isinstance(value, np.ndarray) else value
-                for key, value in batch.items()
-            }
+            return {key: np.array(value) if isinstance(value, np.ndarray) else value for key, value in batch.items()}
         return batch
 
     def close(self) -> None:
@@ -85,9 +81,7 @@ class Collate:
             if key.endswith("_tokens"):
                 name = key.removesuffix("_tokens")
                 packed = self._pack(column)
-                batch |= {
-                    f"{name}_{part}": getattr(packed, part) for part in ("ids", "owner", "position", "start")
-                }
+                batch |= {f"{name}_{part}": getattr(packed, part) for part in ("ids", "owner", "position", "start")}
                 batch["truncated"] = batch.get("truncated", 0) + packed.shortened
             elif key in COUNTS:
                 batch[key] = batch.get(key, 0) + sum(column)
@@ -144,17 +138,13 @@ def train_batches(
     packed = spec.packed and (process_count == 1 or spec.text_rows > 0)
     stream = grain.MapDataset.source(source).shuffle(seed=seed).repeat()
     studies = stream.random_map(DrawStudy(spec, tokenizer, features), seed=seed)
-    blocks = studies.batch(
-        batch_size // process_count, batch_fn=Collate(spec, groups, packed, tokenizer.pad_id)
-    )
+    blocks = studies.batch(batch_size // process_count, batch_fn=Collate(spec, groups, packed, tokenizer.pad_id))
     mine = blocks[start_step * process_count + process_index :: process_count]
     batches = mine.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
     if workers:
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # grain's workers read absl flags, which our programs do not use
-        batches = batches.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-        )
+        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
     return Batches(batches, shared=workers > 0)
 
 

@@ -103,9 +103,7 @@ class Tokenizer:
     def save(self, folder: Path, length: int) -> None:
         """Write the four files transformers and open_clip read; `length` = tokens of the longest text."""
         folder.mkdir(parents=True, exist_ok=True)
-        names = dict(
-            zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True)
-        )
+        names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
         config = names | {
             "tokenizer_class": "BertTokenizer",
             "do_lower_case": self.lowercase,
@@ -117,9 +115,7 @@ class Tokenizer:
         self._backend.save(str(folder / "tokenizer.json"))
         (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
         (folder / "special_tokens_map.json").write_text(json.dumps(names, indent=2) + "\n")
-        (folder / "vocab.txt").write_text(
-            "".join(f"{piece}\n" for piece in self.vocabulary), encoding="utf-8"
-        )
+        (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in self.vocabulary), encoding="utf-8")
 
     @classmethod
     def load(cls, source: str | Path) -> "Tokenizer":
@@ -138,9 +134,7 @@ class Tokenizer:
         else:
             found = _from_json(_hub_json(str(source)), str(source))
         if set(found.encode([PROBE], 64)[0][0][1:-1]) == {found.unk_id}:
-            raise UserError(
-                f"tokenizer: {source} turns every word of {PROBE!r} into [UNK]; wrong vocabulary file?"
-            )
+            raise UserError(f"tokenizer: {source} turns every word of {PROBE!r} into [UNK]; wrong vocabulary file?")
         return found
 
 

@@ -11,9 +11,7 @@ from clinicclip.errors import UserError
 Pair = tuple[str, str]
 
 
-def count(
-    words: Sequence[Sequence[str]], patients: Iterable[str] | None = None, min_patients: int = 1
-) -> Counter[str]:
+def count(words: Sequence[Sequence[str]], patients: Iterable[str] | None = None, min_patients: int = 1) -> Counter[str]:
     """How often each word occurs; with `patients` (one a text), without digits and rare words."""
     counts = Counter(word for text in words for word in text)
     if patients is None:

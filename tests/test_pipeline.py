@@ -1,0 +1,320 @@
+"""The loader: order and draws are functions of (seed, step, study), however many processes and workers read."""
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clinicclip.data import draws, images, records
+from clinicclip.data.augment import STILL, AugmentSpec
+from clinicclip.data.draws import TrainSpec
+from clinicclip.data.features import FeatureTable
+from clinicclip.data.pipeline import HOST_ONLY, Batch, examples, train_batches
+from clinicclip.data.schema import INDEX, UNCERTAIN, UNKNOWN, Graph, Record, Study
+from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
+from clinicclip.errors import UserError
+
+ABNORMAL = ("The heart is enlarged.", "There is a small left pleural effusion.", "There is mild pulmonary edema.")
+NORMAL = ("The heart is normal in size.", "There is no pneumothorax.", "There is no pleural effusion.")
+SIZE, LENGTH, WIDTH = 24, 40, 6
+
+
+def make_record(index: int) -> Record:
+    """A study with its own picture; even ones are normal, every third has a graph."""
+    rng = np.random.default_rng(index)
+    chosen = ABNORMAL[: 1 + index // 2 % 3] if index % 2 else ()
+    report = [*NORMAL[: 3 - len(chosen)], *chosen]
+    graph = Graph(("heart", "enlarged"), ((0, 0), (1, 1)), (0, 1), ((1, 0),)) if index % 3 == 0 else None
+    study = Study(
+        patient=f"p{index}",
+        study=f"s{index}",
+        image_id=f"i{index:02}",
+        split="train",
+        image=rng.integers(0, 256, (30, 36), dtype=np.uint8),
+        findings=" ".join(report),
+        impression="",
+        graph=graph,
+    )
+    record = records.make(study, records.Recipe())
+    assert isinstance(record, dict)
+    return record
+
+
+@pytest.fixture(scope="module")
+def source() -> list[Record]:
+    return [make_record(i) for i in range(21)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(source: list[Record]) -> Tokenizer:
+    return train_wordpiece([draws.report_text(record) for record in source], 300)
+
+
+@pytest.fixture(scope="module")
+def table(source: list[Record]) -> FeatureTable:
+    texts = {text for r in source for text in (draws.report_text(r), *r["sentences"], *r["graph_tokens"])}
+    rng = np.random.default_rng(0)
+    return FeatureTable(sorted(texts), rng.normal(size=(len(texts), WIDTH)).astype(np.float32))
+
+
+FULL = TrainSpec(
+    image_size=SIZE,
+    text_length=LENGTH,
+    augment=AugmentSpec(crop_area=0.8, rotation=5.0, brightness=0.1, contrast=0.1),
+    text_mode="sentences",
+    text_features=True,
+    negation=True,
+    graph=True,
+    graph_nodes=4,
+    graph_edges=6,
+)
+
+
+class Loader:
+    """Batches of the module's source with a few arguments changed."""
+
+    def __init__(self, source: list[Record], tokenizer: Tokenizer, table: FeatureTable) -> None:
+        self._fixed: dict[str, Any] = {"source": source, "tokenizer": tokenizer, "features": table}
+
+    def __call__(self, count: int, spec: TrainSpec = FULL, **changed: Any) -> list[Batch]:
+        arguments = {"seed": 7, "batch_size": 4, "threads": 0} | self._fixed | changed
+        with train_batches(arguments.pop("source"), spec=spec, **arguments) as batches:
+            return list(islice(batches, count))
+
+
+@pytest.fixture(scope="module")
+def load(source: list[Record], tokenizer: Tokenizer, table: FeatureTable) -> Loader:
+    return Loader(source, tokenizer, table)
+
+
+def assert_equal(found: Sequence[Batch], expected: Sequence[Batch]) -> None:
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.keys() == theirs.keys()
+        for key in ours:
+            np.testing.assert_array_equal(ours[key], theirs[key], err_msg=key, strict=True)
+
+
+def test_a_batch_has_the_documented_keys_shapes_and_types(load: Loader) -> None:
+    (batch,) = load(1)
+    rows = batch["text_ids"].shape[0]
+    packed = {part: ((rows, LENGTH), "int32") for part in ("text_ids", "text_owner", "text_position")}
+    more = batch["negated_ids"].shape[0]
+    packed |= {f"negated_{part}": ((more, LENGTH), "int32") for part in ("ids", "owner", "position")}
+    flags = ("negated_valid", "text_valid", "labels_valid", "normal", "normal_valid", "graph_valid")
+    expected = packed | {key: ((4,), "bool") for key in flags}
+    expected |= {
+        "image": ((4, SIZE, SIZE), "uint8"),
+        "text_start": ((4,), "int32"),
+        "negated_start": ((4,), "int32"),
+        "text_feature": ((4, WIDTH), "float32"),
+        "labels": ((4, 14), "float32"),
+        "graph_nodes": ((4, 4, WIDTH + 4), "float32"),
+        "graph_senders": ((4, 6), "int32"),
+        "graph_receivers": ((4, 6), "int32"),
+        "graph_mask": ((4, 4), "bool"),
+        "id": ((4,), "<U3"),
+    }
+    arrays = {key: value for key, value in batch.items() if isinstance(value, np.ndarray)}
+    assert {key: (value.shape, str(value.dtype)) for key, value in arrays.items()} == expected
+    assert batch.keys() - arrays.keys() == {"truncated", "graphs_cut"} and set(HOST_ONLY) <= batch.keys()
+    assert isinstance(batch["truncated"], int) and isinstance(batch["graphs_cut"], int)
+
+
+def test_streams_switched_off_are_absent(load: Loader) -> None:
+    (batch,) = load(1, dataclasses.replace(FULL, text_features=False, negation=False, graph=False), features=None)
+    assert not [key for key in batch if key.startswith(("text_feature", "text_valid", "negated", "graph"))]
+
+
+def test_first_ids_of_a_seed_are_pinned(load: Loader) -> None:
+    first = [batch["id"].tolist() for batch in load(2)]
+    assert first == [["i04", "i13", "i20", "i07"], ["i02", "i09", "i06", "i10"]]
+
+
+def test_an_epoch_shows_every_study_once_and_the_next_in_another_order(load: Loader) -> None:
+    ids = np.concatenate([batch["id"] for batch in load(21, batch_size=2)]).tolist()
+    first, second = ids[:21], ids[21:]
+    assert sorted(first) == sorted(second) == sorted(set(first))
+    assert first != second
+
+
+def test_two_processes_laid_end_to_end_make_the_batch_of_one(load: Loader) -> None:
+    spec = dataclasses.replace(FULL, text_rows=2)
+    whole = load(3, spec, batch_size=8, groups=4)
+    halves = [load(3, spec, batch_size=8, groups=2, process_count=2, process_index=p) for p in (0, 1)]
+    joined = []
+    for first, second in zip(*halves, strict=True):
+        counts = {key: first[key] + second[key] for key in ("truncated", "graphs_cut")}
+        joined.append({key: np.concatenate([first[key], second[key]]) for key in first if key not in counts} | counts)
+    assert_equal(joined, whole)
+
+
+def test_several_processes_have_equal_shapes_without_a_row_budget(load: Loader) -> None:
+    for process in (0, 1):
+        (batch,) = load(1, batch_size=8, process_count=2, process_index=process)
+        assert batch["text_ids"].shape == batch["negated_ids"].shape == (4, LENGTH)
+
+
+def test_threads_and_worker_processes_change_nothing(load: Loader) -> None:
+    expected = load(6)
+    assert_equal(load(6, threads=2), expected)
+    for workers in (1, 2):
+        assert_equal(load(6, workers=workers, threads=1), expected)
+
+
+def test_a_run_resumed_at_a_step_goes_on_as_if_never_stopped(load: Loader) -> None:
+    expected = load(9)
+    assert_equal(load(2, start_step=7), expected[7:])
+    assert_equal(load(2, start_step=7, workers=1, threads=1), expected[7:])
+
+
+def test_one_switch_moves_no_draw_of_the_others(load: Loader) -> None:
+    lean = dataclasses.replace(FULL, text_features=False, negation=False, graph=False)
+    for full, less in zip(load(4), load(4, lean), strict=True):
+        for key in set(less) - {"truncated"}:
+            np.testing.assert_array_equal(full[key], less[key], err_msg=key)
+
+
+def test_seeds_change_order_and_draws(load: Loader) -> None:
+    one, other = (load(5, seed=seed, batch_size=20)[0] for seed in (7, 8))
+    assert one["id"].tolist() != other["id"].tolist()
+    same = np.intersect1d(one["id"], other["id"], return_indices=True)
+    pairs = zip(one["image"][same[1]], other["image"][same[2]], strict=True)
+    assert not any(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_packed_and_plain_batches_hold_the_same_texts(load: Loader) -> None:
+    def texts(batch: Batch, name: str) -> list[list[int]]:
+        ids, starts = batch[f"{name}_ids"].reshape(2, -1), batch[f"{name}_start"]
+        owner = batch[f"{name}_owner"].reshape(2, -1)
+        sizes = [(owner[k // 2] == k % 2 + 1).sum() for k in range(4)]
+        return [ids[k // 2, starts[k] : starts[k] + size].tolist() for k, size in enumerate(sizes)]
+
+    for packed, twin in zip(load(4, groups=2), load(4, dataclasses.replace(FULL, packed=False), groups=2), strict=True):
+        assert texts(packed, "text") == texts(twin, "text") and texts(packed, "negated") == texts(twin, "negated")
+        assert packed["text_ids"].shape[0] <= twin["text_ids"].shape[0] == 4
+
+
+def test_report_mode_shows_the_whole_report_and_the_stored_negation(
+    load: Loader, source: list[Record], tokenizer: Tokenizer, table: FeatureTable
+) -> None:
+    spec = dataclasses.replace(FULL, text_mode="report", packed=False, augment=STILL)
+    by_id = {record["image_id"]: record for record in source}
+    for batch in load(6, spec):
+        for k, name in enumerate(batch["id"]):
+            record = by_id[name]
+            report = draws.report_text(record)
+            shown = batch["text_ids"][k][batch["text_owner"][k] > 0].tolist()
+            assert [shown] == tokenizer.encode([report], LENGTH)[0]
+            vector = table.lookup([report])[0]
+            np.testing.assert_allclose(batch["text_feature"][k], vector / np.linalg.norm(vector), rtol=1e-5)
+            negated = batch["negated_ids"][k][batch["negated_owner"][k] > 0].tolist()
+            assert [negated] == tokenizer.encode([record["negated"] or report], LENGTH)[0]
+            assert batch["negated_valid"][k] == bool(record["negated"])
+            assert batch["normal"][k] == (record["normal"] == 1) and batch["labels_valid"][k]
+            np.testing.assert_array_equal(batch["labels"][k], record["labels"] == 1)
+            np.testing.assert_array_equal(batch["image"][k], images.resize(images.decode(record["image"]), SIZE))
+            assert batch["graph_valid"][k] == bool(record["graph_tokens"])
+
+
+def test_sentence_mode_draws_subsets_in_order_with_their_own_feature_labels_and_negation(
+    source: list[Record], tokenizer: Tokenizer, table: FeatureTable
+) -> None:
+    record = next(r for r in source if sum(r["sentence_polarity"][i] == 1 for i in range(len(r["sentences"]))) == 3)
+    draw = draws.DrawStudy(dataclasses.replace(FULL, augment=STILL), tokenizer, table)
+    said = draws.sentences(record)
+    subsets = {}
+    for seed in range(40):
+        study = draw.random_map(record, np.random.default_rng(seed))
+        subsets[tuple(study["text_tokens"])] = study
+    expected = {}
+    for mask in range(1, 2 ** len(said)):
+        chosen = [s for i, s in enumerate(said) if mask >> i & 1]
+        ((tokens,), _) = tokenizer.encode([" ".join(s.text for s in chosen)], LENGTH)
+        expected[tuple(tokens)] = chosen
+    assert set(subsets) <= set(expected) and len(subsets) > 4
+    for tokens, study in subsets.items():
+        chosen = expected[tokens]
+        mean = table.lookup([s.text for s in chosen]).mean(0)
+        np.testing.assert_allclose(study["text_feature"], mean / np.linalg.norm(mean), rtol=1e-4, atol=1e-6)
+        present = {s.finding for s in chosen if s.polarity == 1}
+        assert all(study["labels"][finding] == 1 for finding in present)
+        assert study["labels"].sum() <= 3 * len(present)
+        assert study["negated_valid"] and study["negated_tokens"] != study["text_tokens"]
+
+
+def test_max_sentences_bounds_the_subset(source: list[Record], tokenizer: Tokenizer, table: FeatureTable) -> None:
+    draw = draws.DrawStudy(dataclasses.replace(FULL, max_sentences=1), tokenizer, table)
+    single = {tuple(tokens) for tokens in tokenizer.encode(source[0]["sentences"], LENGTH)[0]}
+    drawn = {tuple(draw.random_map(source[0], np.random.default_rng(seed))["text_tokens"]) for seed in range(30)}
+    assert drawn == single
+
+
+def test_labels_of_a_subset_keep_parents_and_drop_what_is_not_said(source: list[Record]) -> None:
+    labels = np.full(14, UNKNOWN, np.int8)
+    labels[[INDEX["edema"], INDEX["lung_opacity"], INDEX["cardiomegaly"]]] = 1
+    drawn = [s for s in draws.sentences(source[5]) if s.finding == INDEX["edema"]]
+    kept = draws.restrict(labels, drawn)
+    assert np.flatnonzero(kept == 1).tolist() == sorted((INDEX["edema"], INDEX["lung_opacity"]))
+    assert labels[INDEX["cardiomegaly"]] == 1
+
+
+@pytest.mark.parametrize("uncertain", [0, 1])
+def test_uncertain_labels_count_as_told(uncertain: int) -> None:
+    labels = np.array([1, 0, UNCERTAIN, UNKNOWN] + [0] * 10, np.int8)
+    assert draws.target_labels(labels, uncertain).tolist() == [1, 0, uncertain] + [0] * 11
+
+
+def test_studies_without_labels_or_a_known_normal_are_not_valid(load: Loader, source: list[Record]) -> None:
+    blank = [record | {"labels": np.full(14, UNKNOWN, np.int8), "normal": UNKNOWN} for record in source]
+    (batch,) = load(1, source=blank)
+    assert not batch["labels_valid"].any() and not batch["normal_valid"].any()
+    assert not batch["labels"].any() and not batch["normal"].any()
+
+
+def test_cut_texts_and_graphs_are_counted(load: Loader, source: list[Record]) -> None:
+    spec = dataclasses.replace(FULL, text_mode="report", text_length=6, graph_nodes=2)
+    (batch,) = load(1, spec, batch_size=21)
+    assert batch["truncated"] == 21
+    assert batch["graphs_cut"] == sum(bool(record["graph_tokens"]) for record in source)
+
+
+def test_examples_come_once_in_order_as_evaluation_sees_them(source: list[Record]) -> None:
+    chunks = list(examples(source, SIZE, chunk=8))
+    assert [len(pixels) for pixels, _ in chunks] == [8, 8, 5]
+    assert [record["image_id"] for _, found in chunks for record in found] == [r["image_id"] for r in source]
+    assert np.array_equal(chunks[0][0][3], images.resize(images.decode(source[3]["image"]), SIZE))
+
+
+def test_what_cannot_be_loaded_is_refused_in_one_line(load: Loader, source: list[Record]) -> None:
+    with pytest.raises(UserError, match="not divisible by 6"):
+        load(1, batch_size=8, groups=3, process_count=2)
+    with pytest.raises(UserError, match="holds only 21 studies"):
+        load(1, batch_size=24)
+    with pytest.raises(UserError, match="feature table"):
+        load(1, features=None)
+    with pytest.raises(UserError, match="one of report, sentences"):
+        dataclasses.replace(FULL, text_mode="words")
+    with pytest.raises(UserError, match="0 or 1"):
+        dataclasses.replace(FULL, uncertain=2)
+    with pytest.raises(UserError, match="prepare again"):
+        load(1, dataclasses.replace(FULL, text_mode="report", negation_generator="eval"), batch_size=21)
+
+
+def test_data_works_where_jax_cannot_be_imported() -> None:
+    code = (
+        "import sys; sys.modules['jax'] = None\n"
+        "import importlib, pkgutil, clinicclip.data as data\n"
+        "names = [m.name for m in pkgutil.walk_packages(data.__path__, 'clinicclip.data.')]\n"
+        "[importlib.import_module(name) for name in names]\n"
+        "print(len(names))"
+    )
+    root = Path(__file__).parents[1]
+    run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=root)
+    assert run.returncode == 0 and int(run.stdout) > 10, run.stderr
