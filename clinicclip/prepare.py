@@ -67,7 +67,7 @@ def main(args: argparse.Namespace) -> int:
         shorter_side=args.shorter_side,
         seed=args.seed,
     )
-    verb = "would write" if args.dry_run else "holds"
+    verb = "would hold" if args.dry_run else "holds"
     print(f"{args.output} {verb}\n{account(manifest)}")
     return 0
 

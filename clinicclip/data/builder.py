@@ -21,7 +21,7 @@ from tqdm import tqdm
 from clinicclip.data import images, publish, records, releases, shards
 from clinicclip.data.manifest import DROPPED, MANIFEST, PARTIAL, Ledger, read_manifest
 from clinicclip.data.records import Recipe
-from clinicclip.data.schema import Drop, Record, Study
+from clinicclip.data.schema import Drop, Record, Sketch, Study
 from clinicclip.data.shards import Summary, Task
 from clinicclip.errors import UserError, nearest
 
@@ -176,7 +176,9 @@ def _prepare(
     return account, summaries
 
 
-def _read(reader: ModuleType, arguments: Mapping[str, Any], ledger: Ledger, limit: int, bar: tqdm) -> Iterator[Study]:
+def _read(
+    reader: ModuleType, arguments: Mapping[str, Any], ledger: Ledger, limit: int, bar: tqdm
+) -> Iterator[Study | Sketch]:
     studies = 0
     with _reading(reader.NAME):
         for item in reader.read(**arguments):
@@ -199,9 +201,11 @@ def _reading(release: str) -> Iterator[None]:
         raise UserError(f"{release}: cannot read {fault.filename or 'the source'}: {fault.strerror}") from None
 
 
-def _tasks(studies: Iterator[Study], splits: Sequence[str], folder: Path | None, recipe: Recipe) -> Iterator[Task]:
+def _tasks(
+    studies: Iterator[Study | Sketch], splits: Sequence[str], folder: Path | None, recipe: Recipe
+) -> Iterator[Task]:
     """One task a shard; a shard holds studies of one split, in the reader's order."""
-    waiting: dict[str, list[Study]] = {split: [] for split in splits}
+    waiting: dict[str, list[Study | Sketch]] = {split: [] for split in splits}
     numbers = {split: itertools.count() for split in splits}
     for study in studies:
         batch = waiting[study.split]

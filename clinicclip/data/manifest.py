@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clinicclip.data.schema import Drop, Study
+from clinicclip.data.schema import Drop, Sketch, Study
 from clinicclip.data.shards import Summary
 from clinicclip.errors import UserError
 
@@ -33,7 +33,7 @@ class Ledger:
         self._records: dict[str, int] = dict.fromkeys(splits, 0)
         self._written: dict[str, set[str]] = {split: set() for split in splits}
 
-    def read(self, study: Study) -> None:
+    def read(self, study: Study | Sketch) -> None:
         """Notes a study the reader yielded. Raises UserError when it breaks the split by patient."""
         if study.split not in self._records:
             raise UserError(f"{self._release}: image {study.image_id}: unknown split {study.split!r}")

@@ -1,6 +1,7 @@
 """A stored record: its fields, how a Study becomes one, and how it reads back."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +54,21 @@ def features() -> Any:
     fields |= {name: tfds.features.Sequence(tfds.features.Scalar(dtype)) for name, dtype in NUMBERS.items()}
     fields |= {name: tfds.features.Tensor(shape=shape, dtype=dtype) for name, (shape, dtype) in TENSORS.items()}
     return tfds.features.FeaturesDict(fields)
+
+
+@cache
+def _serializer() -> tuple[Any, Any]:
+    from tensorflow_datasets.core.example_serializer import ExampleSerializer
+
+    described = features()
+    return described, ExampleSerializer(described.get_serialized_info())
+
+
+def serialize(record: Record) -> bytes:
+    """The record as TFDS stores it; equal records give equal bytes in every process."""
+    described, serializer = _serializer()
+    example = serializer.get_tf_example(described.encode_example(record))
+    return example.SerializeToString(deterministic=True)
 
 
 def restore(example: Mapping[str, Any]) -> Record:

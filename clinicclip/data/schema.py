@@ -5,7 +5,7 @@ which of the two a blank means is decided by each release's reader, never later.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,6 +128,16 @@ class Study:
     graph: Graph | None = None
     sex: str = ""
     age_band: str = ""
+
+
+class Sketch(NamedTuple):
+    """A study that a worker process makes: what must be known of it before, and how to make it (picklable)."""
+
+    patient: str
+    study: str
+    image_id: str
+    split: str
+    make: Callable[[], Study]
 
 
 class Drop(NamedTuple):

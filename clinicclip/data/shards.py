@@ -10,6 +10,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections import Counter, deque
@@ -28,7 +29,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 import clinicclip
 from clinicclip.data import records, schema
 from clinicclip.data.records import Recipe
-from clinicclip.data.schema import Drop, Record, Study
+from clinicclip.data.schema import Drop, Record, Sketch, Study
 from clinicclip.errors import UserError
 
 RECORDS_PER_SHARD = 256
@@ -40,7 +41,7 @@ class Task(NamedTuple):
     folder: Path | None
     split: str
     number: int
-    studies: tuple[Study, ...]
+    studies: tuple[Study | Sketch, ...]
     recipe: Recipe
 
 
@@ -136,9 +137,9 @@ def code_digest() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 
-def _make_record(study: Study, recipe: Recipe) -> Record | Drop:
+def _make_record(study: Study | Sketch, recipe: Recipe) -> Record | Drop:
     try:
-        return records.make(study, recipe)
+        return records.make(study.make() if isinstance(study, Sketch) else study, recipe)
     except Exception as fault:
         fault.add_note(f"while preparing image {study.image_id}")
         raise
@@ -147,19 +148,28 @@ def _make_record(study: Study, recipe: Recipe) -> Record | Drop:
 def _key(task: Task) -> str:
     digest = hashlib.sha256(f"{clinicclip.__version__} {code_digest()} {task.split} {task.recipe}".encode())
     for study in task.studies:
-        for field in fields(study):
-            value = getattr(study, field.name)
-            digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
-        if isinstance(study.image, Path) and study.image.exists():
-            state = study.image.stat()
-            digest.update(f"{state.st_size} {state.st_mtime_ns}".encode())
+        for part in _parts(study):
+            digest.update(part)
     return digest.hexdigest()[:16]
+
+
+def _parts(study: Study | Sketch) -> Iterator[bytes]:
+    """All that a study is, as bytes: a file stands for itself by its size and the time of its last change."""
+    if isinstance(study, Sketch):
+        yield repr(study[:-1]).encode()
+        yield pickle.dumps(study.make)
+        return
+    for field in fields(study):
+        value = getattr(study, field.name)
+        yield value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
+    if isinstance(study.image, Path) and study.image.exists():
+        state = study.image.stat()
+        yield f"{state.st_size} {state.st_mtime_ns}".encode()
 
 
 def _write(path: Path, kept: list[Record], summary: Summary) -> Summary:
     unfinished = path.with_name(f"{path.name}.tmp")
-    features = records.features()
-    examples = [features.serialize_example(record) for record in kept]
+    examples = [records.serialize(record) for record in kept]
     _write_examples(unfinished, examples)
     with unfinished.open("rb") as file:
         os.fsync(file.fileno())

@@ -1,5 +1,7 @@
 """One reader a public release: its files -> Study (an image-report pair) or Drop (what is left out, and why).
 
+Where making a study is work in itself, the reader yields a Sketch and a worker process makes the study.
+
 A reader is a module with the constants NAME, TITLE, LICENCE, CITATION, OPEN (may images and texts be shown),
 SPLITS, OPTIONS (defaults of a generated world; empty for files) and two functions of the same arguments:
 ``read(source, **options)``, and ``count(source, **options)``, which says independently how many reports and
