@@ -1,7 +1,7 @@
 """Comparison removal: a sentence about change becomes a sentence about the present state, or nothing.
 
-A radiograph shows no change, so text that is paired with one image must not speak of any. No finding and no denial
-may be lost: a rewritten sentence that states other findings than the original is given up and the original kept.
+A radiograph shows no change, so text that is paired with one image must not speak of any. No finding and no
+denial may be lost: a rewriting that states other findings than the original is given up for the original.
 """
 
 import re
@@ -17,20 +17,17 @@ def _any(words: str) -> str:
 
 _BLANK = r"(?:x{2,}|_{2,}|[\d/:-]+(?:[.,]\d+)*)"
 _DEGREE = _any(
-    "very slightly mildly grossly overall essentially relatively largely markedly significantly minimally somewhat much "
-    "generally fairly clearly definitely substantially likewise also now otherwise not slight mild marked little no"
+    "very slightly mildly grossly overall essentially relatively largely markedly significantly minimally somewhat "
+    "much generally fairly clearly definitely substantially likewise also now otherwise slight mild marked little"
 )
 _DEGREES = rf"(?:{_DEGREE} )*+"
 _SAME = _any("stable unchanged similar constant the_same same")
-_MOVED = _any(
-    "improved improving worsened worsening progressed increased decreased enlarged_in_the_interval changed"
-)
+_MOVED = _any("improved improving worsened worsening progressed increased decreased enlarged_in_the_interval changed")
 _BE = _any("is are was were remains? appears? has_been have_been has have seems? continues?_to_be")
 _SEEN = _any("seen noted identified demonstrated visuali[sz]ed present evident observed visible appreciated")
-_FEATURE = rf"(?: (?:in|since) (?:{_any('size appearance extent position configuration contour the_interval')}|,|and| )++)?"
-_EARLIER = _any(
-    "prior previous preceding last old older earlier remote recent comparison outside baseline priors"
-)
+_ASPECT = _any("size appearance extent position configuration contour the_interval")
+_FEATURE = rf"(?: (?:in|since) (?:{_ASPECT}|,|and| )++)?"
+_EARLIER = _any("prior previous preceding last old older earlier remote recent comparison outside baseline priors")
 _STUDY = _any(
     "exam(?:ination)?s? stud(?:y|ies) radiographs? x-?rays? x-?x+ films? ct imaging images? scans? chest one "
     "priors? pa ap lateral portable frontal comparisons? and"
@@ -43,9 +40,7 @@ _PRIOR = (
     rf"(?:(?:the|a|an|his|her|most|patient's|multiple) )*+(?:{_EARLIER}|{_BLANK})(?:,? (?:{_EARLIER}|"
     rf"{_STUDY}|{_BLANK}))*+{_DATED}"
 )
-_CHANGE = _any(
-    "changes? increase decrease development improvement worsening progression enlargement reduction"
-)
+_CHANGE = _any("changes? increase decrease development improvement worsening progression enlargement reduction")
 _KIND = _any("significant appreciable interval definite further substantial acute any x+")
 
 _GONE = (  # what stood there and does so no more: the rewriting denies it
@@ -61,7 +56,7 @@ _EARLIER_ADJECTIVE = re.compile(
     rf"^(?:previous(?:ly)?(?: (?:{_SEEN}|described))?|prior|stable|old|small|the|a|an) ", re.IGNORECASE
 )
 _DROPPED = (  # nothing but comparison
-    rf"^(?:there (?:is|has been|have been) |with )?(?:{_DEGREE} |{_KIND} |without )*+(?:change|changes)"
+    rf"^(?:there (?:is|has been|have been) |with )?(?:{_DEGREE} |{_KIND} |no |without )*+(?:change|changes)"
     rf"(?: (?:is|are) {_SEEN})?(?: (?:from|since|in the|compared|when|as|over|to)\b.*)?$",
     rf"^(?:(?:the|an?|overall) )*+{_DEGREES}{_SAME}(?: (?:radiographic|chest|overall|interval))*"
     r"(?: (?:appearance|exam(?:ination)?|study|chest|findings?|radiographs?|x-?\w+|follow ?-?up|"
@@ -112,7 +107,7 @@ _REWRITES = (
     (rf",? (?:without|with no)(?: {_KIND})* change(?: (?:in )?(?:size|position|appearance))?\b", " "),
     (rf",? with (?:{_KIND} )*{_CHANGE}$", ""),
     (
-        rf"^(?:the |there (?:is|has been|have been) )?(?:{_DEGREE} |{_KIND} |without |continued |"
+        rf"^(?:the |there (?:is|has been|have been) )?(?:{_DEGREE} |{_KIND} |no |without |continued |"
         rf"an? )*+{_CHANGE} (?:in|of) "
         r"(?:the |an? )?(?:(?:appearance|size|number) of )?(?:the |an? )?(?!heart|cardiac|lung|aort|"
         r"mediast|pulmonary art|hil|aeration)",
@@ -124,9 +119,9 @@ _REWRITES = (
         rf"enlarged)",
         r"\1 ",
     ),
-    (rf",? (?:which|that) {_BE} {_DEGREES}(?:{_SAME}|{_MOVED}){_FEATURE}(?=$|[,.;]| and)", ""),
+    (rf",? (?:which|that) {_BE} (?:not )?{_DEGREES}(?:{_SAME}|{_MOVED}){_FEATURE}(?=$|[,.;]| and)", ""),
     (
-        rf",? {_BE} {_DEGREES}(?:{_SAME}|{_MOVED}){_FEATURE}(?: (?:and|but|in|or) {_SAME})?(?=$|[,.;]|"
+        rf",? {_BE} (?:not )?{_DEGREES}(?:{_SAME}|{_MOVED}){_FEATURE}(?: (?:and|but|in|or) {_SAME})?(?=$|[,.;]|"
         rf" (?:and|with|but|without)\b)",
         "",
     ),

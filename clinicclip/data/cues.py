@@ -1,7 +1,7 @@
 """Cues that turn a mention round or make it doubtful, and where their reach ends (NegEx form).
 
-Patterns are for lower-cased text and are matched at word boundaries. Source of the form: Chapman et al., J Biomed
-Inform 2001; words and scopes are ours.
+Patterns are for lower-cased text and are matched at word boundaries. Source of the form: Chapman et al., J
+Biomed Inform 2001; words and scopes are ours.
 """
 
 _CHANGE = r"(?:change[sd]?|increases?|decreases?|progression|improvement|worsening|enlargement of the)"

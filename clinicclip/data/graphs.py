@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Int32
 from clinicclip.data.schema import GRAPH_TYPES, Graph
 from clinicclip.errors import UserError
 
-# RadGraph 1.0 writes the short form; RadGraph-XL and the radgraph package write "Observation::definitely absent".
+# RadGraph 1.0 writes the short form; RadGraph-XL and the radgraph package "Observation::definitely absent".
 _LONG_TYPES = {
     "anatomy": "ANAT-DP",
     "observation::definitely present": "OBS-DP",
@@ -19,7 +19,7 @@ _LONG_TYPES = {
 
 
 class PaddedGraph(NamedTuple):
-    """One report graph at a fixed budget; `valid` is False without a graph, `cut` True when the budget was too small."""
+    """One report graph at a fixed budget; `valid` False: no graph, `cut` True: the budget was too small."""
 
     nodes: Float32[np.ndarray, "v w"]  # frozen span feature, then one-hot GRAPH_TYPES
     senders: Int32[np.ndarray, " e"]
@@ -43,8 +43,8 @@ def _type_index(label: str, name: str) -> int:
 def parse(entry: Mapping[str, Any], name: str = "entry") -> Graph:
     """One RadGraph entry ({"text", "entities"}) as a `Graph` over RadGraph's own whitespace tokens.
 
-    Nodes are in order of their first token. Raises: UserError naming `name` for a label, span or relation that does
-    not fit. Source: Jain et al., RadGraph (NeurIPS 2021 datasets).
+    Nodes are in order of their first token. Raises: UserError naming `name` for a label, span or relation that
+    does not fit. Source: Jain et al., RadGraph (NeurIPS 2021 datasets).
     """
     tokens = tuple(str(entry["text"]).split())
     entities = entry["entities"]
@@ -81,15 +81,13 @@ def _undirected(edges: tuple[tuple[int, int], ...], kept: int) -> list[tuple[int
 def pad(graph: Graph, features: Float32[np.ndarray, "n f"], *, nodes: int, edges: int) -> PaddedGraph:
     """The graph at `nodes` x `edges`: symmetrised, de-duplicated, without self loops (the GCN adds them).
 
-    The last node is padding and is where padding edges start and end. Over budget, the first nodes - 1 in order of
-    their first token are kept, then the edges among them, then the first edges // 2 neighbour pairs, both ways each.
+    The last node is padding and is where padding edges start and end. Over budget, the first nodes - 1 in order
+    of their first token are kept, then of the edges among them the first edges // 2 pairs, both ways each.
     Raises: ValueError when `features` has not one row a node.
     """
     if len(features) != len(graph.spans):
         raise ValueError(f"{len(features)} feature rows for {len(graph.spans)} graph nodes")
-    order = (
-        np.argsort([start for start, _ in graph.spans], kind="stable") if graph.spans else np.zeros(0, int)
-    )
+    order = np.argsort([start for start, _ in graph.spans], kind="stable") if graph.spans else np.zeros(0, int)
     rank = {int(node): i for i, node in enumerate(order)}
     kept = min(len(order), nodes - 1)
     ranked = tuple((rank[a], rank[b]) for a, b in graph.edges)

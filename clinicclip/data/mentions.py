@@ -1,12 +1,13 @@
 """Which findings a sentence names, whether it affirms, denies or doubts them, and on which side.
 
-Own rules instead of a library: the kept NegEx ports need spaCy and a model, miss "has resolved", and know nothing
-of normal-anatomy statements.
+Own rules instead of a library: the kept NegEx ports need spaCy, miss "has resolved", and know nothing of
+normal-anatomy statements.
 """
 
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 from clinicclip.data import cues, phrases
@@ -69,9 +70,7 @@ _CUE = _named(
     }
 )
 _ANATOMY = _named({name.replace(" ", "_"): subjects for name, (subjects, _) in phrases.ANATOMY.items()})
-_COVERED = {
-    name.replace(" ", "_"): tuple(INDEX[f] for f in covered) for name, (_, covered) in phrases.ANATOMY.items()
-}
+_COVERED = {name.replace(" ", "_"): tuple(INDEX[f] for f in covered) for name, (_, covered) in phrases.ANATOMY.items()}
 _STATE = _named({"borderline": phrases.BORDERLINE, "normal": phrases.NORMAL})
 _VERB = re.compile(phrases.VERBS)
 _ABNORMAL = re.compile(phrases.ABNORMAL)
@@ -82,7 +81,7 @@ NO_FINDING = INDEX["no_finding"]
 
 
 def _explicit_polarity(start: int, end: int, turns: list[Cue]) -> int | None:
-    """Polarity of a mention at [start, end) under the cues that reach it; None if it belongs to the history."""
+    """Polarity of a mention at [start, end) under the cues that reach it; None if it is history."""
     polarity = PRESENT
     for cue in reversed([c for c in turns if c.start < end]):
         if cue.kind == "end" and cue.end <= start:
@@ -122,20 +121,18 @@ def _named_findings(low: str) -> list[Mention]:
 
 def _clauses(low: str) -> list[tuple[int, int]]:
     cuts = [0, *(m.start() for m in _CLAUSE_END.finditer(low)), len(low)]
-    return [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+    return [(a, b) for a, b in pairwise(cuts) if b > a]
 
 
-def _subjects_of(
-    state: re.Match[str], subjects: list[re.Match[str]], low: str, floor: int
-) -> list[re.Match[str]]:
+def _subjects_of(state: re.Match[str], subjects: list[re.Match[str]], low: str, floor: int) -> list[re.Match[str]]:
     """Anatomy that a state word ("normal", "clear") speaks about: what stands before it, else what "
     r"follows."""
     before = []
     for subject in subjects:
         between = low[subject.end() : state.start()]
-        if floor <= subject.start() and subject.end() <= state.start() and not _ABNORMAL.search(between):
-            if len(_VERB.findall(between)) <= 1:
-                before.append(subject)
+        stands_before = floor <= subject.start() and subject.end() <= state.start()
+        if stands_before and not _ABNORMAL.search(between) and len(_VERB.findall(between)) <= 1:
+            before.append(subject)
     if before:
         return before
     after = []
@@ -148,22 +145,22 @@ def _subjects_of(
 
 def _normal_anatomy(low: str) -> list[Mention]:
     """Findings denied by statements such as "the lungs are clear" or "normal heart size"."""
-    mentions: list[Mention] = []
+    found: list[Mention] = []
     for start, end in _clauses(low):
         subjects = list(_ANATOMY.finditer(low, start, end))
         floor = start
         for state in _STATE.finditer(low, start, end) if subjects else ():
             polarity = UNCERTAIN if state.lastgroup == "borderline" else ABSENT
             for subject in _subjects_of(state, subjects, low, floor):
-                for finding in _COVERED[str(subject.lastgroup)]:
-                    mentions.append(Mention(finding, polarity, subject.start(), state.end(), False))
+                covered = _COVERED[str(subject.lastgroup)]
+                found.extend(Mention(f, polarity, subject.start(), state.end(), False) for f in covered)
             floor = state.end()
-    return mentions
+    return found
 
 
 @lru_cache(maxsize=65536)
 def mentions(text: str) -> tuple[Mention, ...]:
-    """All findings that one sentence names or, by calling anatomy normal, covers; in order of rank then position."""
+    """All findings that one sentence names, then those it covers by calling anatomy normal."""
     low = text.lower()
     return tuple(_named_findings(low) + _normal_anatomy(low))
 

@@ -92,8 +92,8 @@ def _is_alone(report: Sequence[Sentence], finding: int) -> bool:
 def choose(sentences: Sequence[Sentence], rng: np.random.Generator) -> int | None:
     """A present finding that can be denied without touching another one, or None.
 
-    Leaves of the hierarchy only (denying "opacity" beside "atelectasis" would deny both), what is visible on its own
-    first. Source: METHOD section 5.
+    Leaves of the hierarchy only (denying "opacity" beside "atelectasis" would deny both), what is visible on its
+    own first. Source: METHOD section 5.
     """
     states = finding_states(sentences)
     named = {m.finding for s in sentences for m in mentions(s.text) if m.explicit and m.polarity == PRESENT}
@@ -118,10 +118,8 @@ def _with_followers(report: Sequence[Sentence], positions: Sequence[int]) -> set
     return chosen
 
 
-def negate(
-    sentences: Sequence[Sentence], finding: int, generator: str, rng: np.random.Generator
-) -> list[str]:
-    """Texts of r^n: every sentence that states `finding` as present or uncertain is replaced by a denial of it.
+def negate(sentences: Sequence[Sentence], finding: int, generator: str, rng: np.random.Generator) -> list[str]:
+    """Texts of r^n: every sentence that states `finding` as present or uncertain becomes a denial of it.
 
     Raises: KeyError for a generator other than "train" and "eval".
     """
@@ -142,14 +140,12 @@ def negate(
 
 
 def omit(sentences: Sequence[Sentence], finding: int) -> list[str]:
-    """Texts of r^o: every sentence that names `finding`, or what implies it, is left out, whatever its polarity."""
+    """Texts of r^o: every sentence that names `finding`, or what implies it, is left out, denials too."""
     touched = _with_followers(sentences, _stating(sentences, finding, (PRESENT, UNCERTAIN, ABSENT)))
     return [s.text for i, s in enumerate(sentences) if i not in touched]
 
 
-def _is_right(
-    report: Sequence[Sentence], negated: Sequence[str], omitted: Sequence[str], finding: int
-) -> bool:
+def _is_right(report: Sequence[Sentence], negated: Sequence[str], omitted: Sequence[str], finding: int) -> bool:
     """Self-check by re-labelling: the finding is denied or gone, and no unrelated finding has changed."""
     before = finding_states(report)
     denied = finding_states([describe(t) for t in negated])
@@ -165,7 +161,7 @@ def _is_right(
 
 
 def alter(sentences: Sequence[Sentence], *, seed: int, key: str, generator: str) -> Altered:
-    """r^n and r^o of one report, a function of (seed, key, generator) and the text alone; NONE where none can be made.
+    """r^n and r^o of one report, a function of (seed, key, generator) and text alone; NONE where none can be made.
 
     Normal reports give none, and so does every alteration that fails its self-check.
     """

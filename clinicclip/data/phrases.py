@@ -1,4 +1,4 @@
-"""Every word list of the report language in one place: findings, anatomy, and the cues that turn a mention round.
+"""Every name of a finding or of anatomy in one place; `cues` holds the words that turn a mention round.
 
 All patterns are written for lower-cased text, are matched at word boundaries, and name no group. A finding is
 listed once, under the most specific name of `schema.FINDINGS`; what it implies follows from `schema.PARENTS`.
@@ -6,9 +6,7 @@ listed once, under the most specific name of `schema.FINDINGS`; what it implies 
 
 from collections.abc import Mapping
 
-_GAP = (
-    r"(?: (?!and\b|or\b|with\b|but\b|without\b|which\b)[a-z-]+){0,5}?"  # a few words of the same noun phrase
-)
+_GAP = r"(?: (?!and\b|or\b|with\b|but\b|without\b|which\b)[a-z-]+){0,5}?"  # a few words of the same noun phrase
 _HEART = r"(?:heart|(?:cardiac|cardio ?pericardial) (?:size|silhouette|shadow|contour|outline)s?)"
 _MEDIASTINUM = (
     r"(?:cardio-?(?: and )?)? ?(?:superior |upper )?"
@@ -147,7 +145,7 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"cardiovascular|pulmonary|pleural|lung|intra-?thoracic|thoracic|chest|radiographic|disease|"
         r"process|or|and|acute|"
         r"active|visible|preoperative|inflammatory|pathologic),?)*? "
-        r"(?:abnormalit(?:y|ies)|disease|process(?:es)?|findings?|pathology|changes?)",
+        r"(?:abnormalit(?:y|ies)|disease|process(?:es)?|findings?|pathology)",
         r"no (?:[a-z]+ )?acute(?: disease)?$",
     ),
 }
@@ -176,7 +174,7 @@ SIGNS: Mapping[str, tuple[str, ...]] = {
         r"ies)|trauma)",
     ),
 }
-# Nouns that lists deny beside the findings; knowing them keeps "adenopathy" apart from the next item of its list.
+# Nouns that lists deny beside the findings; knowing them keeps "adenopathy" apart from the item behind it.
 OTHER_NOUNS = (
     r"(?:lymph)?adenopathy",
     r"free (?:[a-z]+ )?air",

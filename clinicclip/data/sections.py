@@ -6,7 +6,8 @@ LONGEST = 600  # characters of a sentence; real ones stay far below
 _HEADERS = {
     "findings": r"findings?(?: ?(?:and|/|&) ?impressions?)?|report",
     "impression": r"impressions?|conclusions?|opinion|interpretation|summary|addendum",
-    "other": r"exam(?:ination)?s?|indications?|(?:clinical )?(?:history|information|indication)|reason for (?:the )?exam(?:ination)?|"
+    "other": r"exam(?:ination)?s?|indications?|(?:clinical )?(?:history|information|indication)|"
+    r"reason for (?:the )?exam(?:ination)?|"
     r"techniques?|procedures?|views?|comparisons?|recommendations?(?: ?\(s\))?|notifications?|final report|"
     r"wet read|"
     r"preliminary report|type of exam(?:ination)?|study|clinical data|medical history|signs and symptoms",
@@ -23,9 +24,9 @@ _INLINE = re.compile(
     r"TECHNIQUE|HISTORY|RECOMMENDATIONS?):"
 )
 
-_ABBREVIATIONS = frozenset("dr mr mrs ms st vs e.g i.e approx cf fig no. p.o a.m p.m etc lat".split()) - {
-    "no."
-}
+_ABBREVIATIONS = frozenset(
+    {"dr", "mr", "mrs", "ms", "st", "vs", "e.g", "i.e", "approx", "cf", "fig", "p.o", "a.m", "p.m", "etc", "lat"}
+)
 _BOUNDARY = re.compile(
     r"(?<![.\d\s])[.!?]+(?=[A-Z][a-z])"  # a space was forgotten: "clear.Heart"
     r"|[.!?]+(?=\s|$)"
@@ -43,8 +44,8 @@ def report_sections(text: str) -> tuple[str, str]:
     """FINDINGS and IMPRESSION of a whole report ('' where missing).
 
     Headers count at a line start in any case, or inside a line in capitals. A joint "FINDINGS AND IMPRESSION" is
-    findings; an addendum belongs to the impression; a report with neither header is all findings, save for what
-    stands under other headers, whose last paragraph is taken when nothing else is left.
+    findings; an addendum belongs to the impression. With neither header, the last of several paragraphs under the
+    last other header is findings, or else what stands before all headers.
     """
     text = _INLINE.sub(r"\n\1:", text.replace("\r\n", "\n").replace("\r", "\n"))
     parts: dict[str, list[str]] = {"findings": [], "impression": [], "other": []}
@@ -68,7 +69,7 @@ def _ends_abbreviation(text: str, stop: int) -> bool:
 def split_sentences(section: str) -> list[str]:
     """Sentences of a section without their numbers in a list; decimals and abbreviations stay whole.
 
-    Single line breaks are wrapping, blank lines and semicolons end a sentence. Every sentence ends in a period.
+    Single line breaks are wrapping; blank lines and semicolons end a sentence. Every sentence ends in a mark.
     """
     section = re.sub(r"\n(?=\s*(?:\(?\d{1,2}[.)]|[-*•])\s)", "\n\n", section)
     section = _NUMBERED_TAIL.sub(". ", re.sub(r"(?m)^\s*[-*•]+\s+", "", section))

@@ -1,6 +1,6 @@
 """One finding a sentence: coordination is taken apart without changing what is stated.
 
-Every candidate split is checked: the parts must state exactly the findings of the whole, else the whole stays.
+Every split is checked: the parts must state exactly the findings of the whole, else the whole stays.
 """
 
 import re
@@ -106,7 +106,7 @@ _OPEN_LIST = _compile(r"\b(?:differential|considerations|include)")  # what foll
 
 
 def topics(text: str) -> frozenset[int]:
-    """Findings a sentence speaks of, one for each statement: named ones, and the main one of covered anatomy."""
+    """Findings a sentence speaks of: those it names, and of anatomy called normal the main one it covers."""
     found: set[int] = set()
     spans: set[tuple[int, int]] = set()
     for mention in mentions(text):
@@ -119,7 +119,8 @@ def topics(text: str) -> frozenset[int]:
 
 def _items(text: str, known: re.Pattern[str] = _OTHER) -> list[str]:
     """The members of a list; a piece that names nothing belongs to the next piece, at the end to the last."""
-    items, pending, start = [], "", 0
+    items: list[str] = []
+    pending, start = "", 0
     for cut in (*_ITEM_CUT.finditer(text), None):
         pending += text[start : cut.start() if cut else len(text)]
         start = cut.end() if cut else start
@@ -137,7 +138,7 @@ def _split_denied(sentence: str) -> list[str]:
     match = _DENIED_LIST.match(sentence)
     if not match:
         return [sentence]
-    parts = []
+    parts: list[str] = []
     for item in _items(match["list"]):
         pre = "" if _DENIED_ITEM.match(item) else "No " if match["subject"] and parts else match["pre"]
         parts.append(finish(f"{pre}{item}{match['post'] or ''}"))
@@ -152,7 +153,7 @@ def _is_plural(noun: str) -> bool:
 def _split_normal(sentence: str) -> list[str]:
     match = _NORMAL_LIST.match(sentence)
     if match and not _STATES_ITSELF.search(match["list"]):
-        parts = []
+        parts: list[str] = []
         for item in _items(match["list"], _ANATOMY):
             verb = (match["verb"] or "").lower()
             if verb in ("is", "are"):
@@ -178,9 +179,7 @@ def _split_sides(sentence: str) -> list[str]:
     match = _SIDES.match(sentence)
     if not match:
         return [sentence]
-    return [
-        finish(f"{match['pre']}{side}{match['tail'].rstrip('s')}") for side in (match["one"], match["two"])
-    ]
+    return [finish(f"{match['pre']}{side}{match['tail'].rstrip('s')}") for side in (match["one"], match["two"])]
 
 
 def _stands_alone(part: str) -> bool:
@@ -205,7 +204,7 @@ def _cut(sentence: str) -> list[str]:
 
 
 def split_findings(sentence: str) -> list[str]:
-    """The sentence as sentences about one finding each; whole where taking it apart would change what it states.
+    """The sentence as sentences about one finding each; whole where a split would change what it states.
 
     Source: METHOD section 5, step 3.
     """

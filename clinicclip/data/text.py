@@ -31,13 +31,13 @@ _ABNORMAL = tuple(INDEX[name] for name in FINDINGS if name not in NOT_ABNORMAL)
 
 @lru_cache(maxsize=65536)
 def _statements(raw: str) -> tuple[Sentence, ...]:
-    """One raw sentence as statements of the present state; reports repeat themselves, so this is remembered."""
+    """One raw sentence as statements of the present state; remembered, since reports repeat themselves."""
     present = remove_comparison(raw)
     return tuple(describe(text) for text in split_findings(present)) if present else ()
 
 
 def sentences(findings: str, impression: str) -> list[Sentence]:
-    """Both sections as sentences about one finding each, in order, without comparisons and without repetitions.
+    """Both sections as sentences about one finding each, in order, without comparisons and repetitions.
 
     Source: METHOD section 5, steps 2-4.
     """
@@ -68,8 +68,8 @@ def finding_states(report: Sequence[Sentence]) -> Int8[np.ndarray, "27"]:
 def report_labels(report: Sequence[Sentence]) -> Int8[np.ndarray, "14"]:
     """The fourteen training labels of a report: 1 present, -1 uncertain, 0 absent or not mentioned.
 
-    "No finding" is 1 when none of the other findings but support devices is present or uncertain, else 0. A report
-    without any text is all -128 (unknown). Source: METHOD section 2 (absent and unmentioned are both 0 for training).
+    "No finding" is 1 when none of the others, support devices aside, is present or uncertain, else 0. A report
+    without text is all -128 (unknown). Source: METHOD section 2 (for training, unmentioned counts as absent).
     """
     if not report:
         return np.full(len(CHEXPERT), UNKNOWN, np.int8)
@@ -81,7 +81,7 @@ def report_labels(report: Sequence[Sentence]) -> Int8[np.ndarray, "14"]:
 
 
 def is_normal(report: Sequence[Sentence]) -> int:
-    """1 when no abnormal finding, the finer names included, is present or uncertain; else 0; -128 without text.
+    """1 when no abnormal finding, finer names included, is present or uncertain; else 0; -128 without text.
 
     Source: METHOD section 6 (support devices do not count).
     """
