@@ -1,6 +1,7 @@
 """The loader: order and draws are functions of (seed, step, study), however many processes and workers read."""
 
 import dataclasses
+import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from clinicclip.data import draws, images, records
 from clinicclip.data.augment import STILL, AugmentSpec
 from clinicclip.data.draws import TrainSpec
 from clinicclip.data.features import FeatureTable
-from clinicclip.data.pipeline import HOST_ONLY, Batch, examples, train_batches
+from clinicclip.data.pipeline import HOST_ONLY, Batch, Remembered, examples, train_batches
 from clinicclip.data.schema import INDEX, UNCERTAIN, UNKNOWN, Graph, Record, Study
 from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
 from clinicclip.errors import UserError
@@ -290,6 +291,33 @@ def test_examples_come_once_in_order_as_evaluation_sees_them(source: list[Record
     assert [len(pixels) for pixels, _ in chunks] == [8, 8, 5]
     assert [record["image_id"] for _, found in chunks for record in found] == [r["image_id"] for r in source]
     assert np.array_equal(chunks[0][0][3], images.resize(images.decode(source[3]["image"]), SIZE))
+
+
+class Counting(list[Record]):
+    """A source that counts how often it is read."""
+
+    reads = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        self.reads += 1
+        return super().__getitem__(index)
+
+
+def test_remembered_records_are_read_once_within_the_budget(load: Loader, source: list[Record]) -> None:
+    counting = Counting(source)
+    assert_equal(load(12, source=Remembered(counting, 2**20)), load(12))
+    assert counting.reads == 21
+    size = max(len(record["image"]) for record in source) + Remembered.BESIDES_IMAGE
+    counting.reads, some = 0, Remembered(counting, 5 * size)
+    assert [some[i]["image_id"] for i in range(21)] == [some[i]["image_id"] for i in range(21)]
+    assert 21 < counting.reads <= 42 - 5
+
+
+def test_a_remembered_source_travels_without_what_it_keeps(source: list[Record]) -> None:
+    remembered = Remembered(source[:1], 2**20)
+    before = len(pickle.dumps(remembered))
+    assert remembered[0]["image_id"] == "i00"
+    assert len(pickle.dumps(remembered)) == before and len(pickle.loads(pickle.dumps(remembered))) == 1
 
 
 def test_what_cannot_be_loaded_is_refused_in_one_line(load: Loader, source: list[Record]) -> None:

@@ -1,5 +1,6 @@
 """WordPiece vocabularies: trained, loaded, saved, and read back by transformers with equal ids."""
 
+import html
 import json
 import pickle
 import subprocess
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clinicclip.data import wordpiece
 from clinicclip.data.tokenizer import SPECIAL, Tokenizer, clean, train_wordpiece
@@ -129,10 +132,16 @@ def test_pickle_keeps_the_ids(tokenizer: Tokenizer) -> None:
         ("ﬁbrosis\u00a0in\n\n both\tlungs ", "fibrosis in both lungs"),
         ("soft\u00adhyphen and zero\u200bwidth", "softhyphen and zerowidth"),
         ("Ｆｕｌｌ width … dots", "Full width ... dots"),
+        ("&\u200bamp; bell\x07", "& bell"),
     ],
 )
 def test_cleaning_makes_text_plain(raw: str, plain: str) -> None:
     assert clean(raw) == plain == clean(plain)
+
+
+@given(st.text() | st.text(alphabet="&amp;lt#38x ＆；\u200b"))
+def test_cleaning_twice_changes_nothing(text: str) -> None:
+    assert clean(clean(text)) == clean(text) == html.unescape(clean(text))
 
 
 def test_unusable_tokenizers_are_refused_in_one_line(tmp_path: Path) -> None:

@@ -37,6 +37,37 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Record: ...
 
 
+class Remembered:
+    """A source that keeps what it has read, as long as `budget` bytes last: small data sets are parsed once.
+
+    Kept records are handed out again, so nobody may change them. Worker processes start with nothing kept, and
+    each has the budget for itself.
+    """
+
+    BESIDES_IMAGE = 8192  # bytes of a record's text and numbers, about
+
+    def __init__(self, source: Source, budget: int) -> None:
+        self._source, self._budget = source, budget
+        self._kept: dict[int, Record] = {}
+        self._free = budget
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Record:
+        record = self._kept.get(index)
+        if record is None:
+            record = self._source[index]
+            size = len(record["image"]) + self.BESIDES_IMAGE
+            if size <= self._free:
+                self._free -= size
+                self._kept[index] = record
+        return record
+
+    def __reduce__(self) -> tuple[type["Remembered"], tuple[Source, int]]:
+        return Remembered, (self._source, self._budget)
+
+
 class Batches:
     """An iterator over batches that lets go of its threads and processes on `close` or when `with` ends."""
 

@@ -22,7 +22,7 @@ from clinicclip.errors import UserError
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PLAIN = str.maketrans("‘’‚‛“”„‟‐‑‒–—―−\u00ad", "''''\"\"\"\"-------\u200b")
-INVISIBLE = re.compile(r"[\u200b-\u200f\u2028-\u202e\u2060\ufeff]")
+INVISIBLE = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
 PROBE = "the heart and lungs are normal"
 
 
@@ -30,12 +30,16 @@ def clean(text: str) -> str:
     """Text that open_clip's own cleaning leaves alone: entities resolved, quotes and dashes plain, one line.
 
     open_clip mends and unescapes text before its tokenizer and transformers does not; on text cleaned here
-    both see the same characters. Idempotent.
+    both see the same characters. Idempotent. (Text decoded with the wrong character set is left as it is.)
     """
-    while (plain := html.unescape(text)) != text:
+    while (plain := _plainer(text)) != text:  # an entity may appear once something between is gone
         text = plain
-    text = INVISIBLE.sub("", unicodedata.normalize("NFKC", text).translate(PLAIN))
-    return " ".join(text.split())
+    return text
+
+
+def _plainer(text: str) -> str:
+    text = unicodedata.normalize("NFKC", html.unescape(text)).translate(PLAIN)
+    return " ".join(INVISIBLE.sub("", text).split())
 
 
 @dataclass(frozen=True)
