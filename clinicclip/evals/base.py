@@ -34,6 +34,7 @@ class EvalSet:
     open: bool  # images and texts may be shown in reports
     phantom: bool  # synthetic data: numbers prove code, not clinical quality
     source: str  # where `truth` comes from
+    title: str  # of the data, with version and level where there are any
     ids: tuple[str, ...]
     patients: tuple[str, ...]
     reports: tuple[str, ...]
@@ -52,6 +53,7 @@ class EvalSet:
         image_size: int,
         open: bool,
         phantom: bool = False,
+        title: str = "",
     ) -> "EvalSet":
         """Decode and resize the images of stored records and gather their truth by finding.
 
@@ -83,6 +85,7 @@ class EvalSet:
             open=open,
             phantom=phantom,
             source=(" + ".join(sources) or "gold labels") if coded else "report text (no gold labels)",
+            title=title,
             ids=ids,
             patients=tuple(row.patient for row in rows),
             reports=tuple(" ".join(sentence.text for sentence in row.sentences) for row in rows),
@@ -236,6 +239,7 @@ class SetFacts(NamedTuple):
     open: bool
     phantom: bool
     truth: str
+    title: str
     preprocessing: str
     digest: str
 

@@ -57,7 +57,8 @@ def records(evaluation: Evaluation, provenance: Mapping[str, str]) -> list[dict[
     for result in evaluation.results:
         row = {key: _finite(value) for key, value in asdict(result).items()}
         facts = sets[result.data]
-        row |= {"phantom": facts.phantom, "data_hash": facts.digest, "preprocessing": facts.preprocessing}
+        row |= {"data_title": facts.title, "data_hash": facts.digest, "phantom": facts.phantom}
+        row |= {"preprocessing": facts.preprocessing}
         row |= dict(evaluation.facts)
         clash = row.keys() & provenance.keys()
         if clash:
@@ -91,7 +92,7 @@ def summary_lines(evaluation: Evaluation) -> list[str]:
     lines: list[str] = []
     for facts in evaluation.sets:
         numbers = Numbers(evaluation, facts)
-        lines += ["", _title(facts)]
+        lines += ["", _title(facts), *filter(None, [facts.title])]
         for table in (
             zero_shot_table(numbers, ("auroc",)),
             align_table(numbers),
@@ -144,7 +145,7 @@ def markdown(evaluation: Evaluation, provenance: Mapping[str, str]) -> str:
 
 
 def _set_sections(numbers: Numbers, facts: SetFacts) -> list[str]:
-    lines = [f"## {_title(facts)}", ""]
+    lines = [f"## {_title(facts)}", "", *([facts.title + ".", ""] if facts.title else [])]
     for title, note, table in (
         ("Summary", "", summary_table(numbers)),
         ("Zero-shot by finding", _zero_shot_note(numbers, facts), zero_shot_table(numbers)),

@@ -19,8 +19,10 @@ def open_set(name: str, data_dir: Path | str, split: str, *, image_size: int, li
     manifest = builder.read_manifest(data_dir)
     source = builder.open_source(data_dir, split)
     records = itertools.islice(source, limit or len(source))
+    phantom = manifest["name"] == "phantom"
+    title = manifest["title"] + (f", level {manifest['settings']['level']}" if phantom else "")
     return EvalSet.from_records(
-        name, split, records, image_size, open=manifest["open"], phantom=manifest["name"] == "phantom"
+        name, split, records, image_size, open=manifest["open"], phantom=phantom, title=title
     )
 
 

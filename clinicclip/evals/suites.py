@@ -87,6 +87,7 @@ def _facts(evalset: EvalSet) -> SetFacts:
         evalset.open,
         evalset.phantom,
         evalset.source,
+        evalset.title,
         f"squash to {evalset.images.shape[1]} px, bicubic with antialias",
         evalset.digest(),
     )
