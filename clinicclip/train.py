@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -91,10 +92,9 @@ def train(config: ConfigDict, workdir: Path) -> int:
     ):
         state, start = restore_or_init(run, checkpoints)
         bar.update(start)
-        writer = metrics.MetricWriter(workdir, start)
-        log = Log(writer, bar, config.batch_size)
         step_fn = make_step(run)
-        with batches(run, start) as stream:
+        with batches(run, start) as stream, closing(metrics.MetricWriter(workdir, start)) as writer:
+            log = Log(writer, bar, config.batch_size)
             for now in range(start, config.total_steps + 1):
                 last = now == config.total_steps
                 if due(now, config.evaluate_every) and now > start and not last:
@@ -120,7 +120,6 @@ def train(config: ConfigDict, workdir: Path) -> int:
                     waited,
                     write=due(now + 1, config.log_every) or now + 1 == config.total_steps,
                 )
-        writer.close()
         checkpoints.wait()
     finish(run, state)
     (workdir / "DONE").write_text(f"{config.total_steps} steps\n")

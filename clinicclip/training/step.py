@@ -75,7 +75,7 @@ def make_train_step(
         alpha = alpha_schedule(state.step) if alpha_schedule else loss_spec.alpha
         grad = jax.value_and_grad(objective, has_aux=True)
         (loss, metrics), gradient = grad(state.params, batch, key, alpha)
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         updates, opt_state = tx.update(gradient, state.opt_state, state.params)
         new = TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state)

@@ -1,0 +1,94 @@
+"""The front doors: exit codes and one-line faults, through the real command."""
+
+import errno
+import subprocess
+import sys
+from argparse import Namespace
+
+import pytest
+
+from clinicclip import cli
+from clinicclip.__main__ import PROGRAMS
+from clinicclip.errors import UserError
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture
+def parser() -> cli.Parser:
+    made = cli.Parser(program="example", description="d", example="e", overrides=True)
+    made.add_argument("--output")
+    return made
+
+
+def test_the_package_lists_its_programs() -> None:
+    done = command("clinicclip")
+    assert done.returncode == 0
+    assert all(f"clinicclip.{name}" in done.stdout for name in PROGRAMS)
+
+
+def test_an_unknown_program_names_the_nearest() -> None:
+    done = command("clinicclip", "trian")
+    assert done.returncode == 2
+    assert "did you mean train?" in done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(PROGRAMS))
+def test_every_program_has_help_with_an_example(name: str) -> None:
+    done = command("clinicclip", name, "--help")
+    assert done.returncode == 0
+    assert f"python -m clinicclip.{name}" in done.stdout.split("example:")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--outptu=x"], "unknown flag --outptu; did you mean --output?"),
+        (["stray"], "unexpected argument 'stray'"),
+        (["--config.seed"], "written --config.KEY=VALUE"),
+        (["--output"], "expected one argument"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_exit_code_2(
+    parser: cli.Parser, words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.call(lambda args: 0, parser, words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert says in error
+
+
+def test_overrides_are_collected_in_order(parser: cli.Parser) -> None:
+    args = parser.read(["--config.a=1", "--output=x", "--config.b.c=2=3"])
+    assert args.overrides == [("a", "1"), ("b.c", "2=3")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "says"),
+    [
+        (UserError("a\nfault"), 1, "error: a fault\n"),
+        (OSError(errno.ENOSPC, "No space left on device", "/x/y"), 1, "storage: No space left on device at /x/y"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_faults_end_in_one_line(
+    parser: cli.Parser, fault: BaseException, code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main(args: Namespace) -> int:
+        raise fault
+
+    assert cli.call(main, parser, []) == code
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_a_defect_of_ours_keeps_its_traceback(parser: cli.Parser) -> None:
+    def main(args: Namespace) -> int:
+        raise OSError(errno.EIO, "not the user's")
+
+    with pytest.raises(OSError, match="not the user's"):
+        cli.call(main, parser, [])

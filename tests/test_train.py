@@ -1,0 +1,185 @@
+"""The main job, tiny but whole: train, report, export, stop, resume; and how it refuses to start or to go on."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from clinicclip import api, cli, train
+from clinicclip import config as config_files
+from clinicclip.data import builder
+from clinicclip.errors import UserError
+from clinicclip.training import checkpoint, metrics
+
+STEPS = 6
+TINY = {
+    "total_steps": STEPS,
+    "batch_size": 16,
+    "log_every": 1,
+    "checkpoint_every": 4,
+    "evals.draws": 20,
+    "data.text_length": 64,
+    "data.vocab_size": 300,
+    "data.row_step": 64,
+    "data.phantom.studies": 160,
+    "model.dim": 32,
+    "model.feature_dim": 16,
+    "model.image.embed_dim": 16,
+    "model.image.depths": "(1,1)",
+    "model.image.heads": "(1,2)",
+    "model.text.width": 32,
+    "model.text.depth": 1,
+    "model.text.heads": 2,
+    "model.text.mlp_width": 64,
+    "model.text.max_positions": 64,
+    "model.graph.hidden": 16,
+    "model.graph.width": 16,
+}
+
+
+def overrides(**more: object) -> list[tuple[str, str]]:
+    return [(key, str(value)) for key, value in (TINY | {k.replace("__", "."): v for k, v in more.items()}).items()]
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantom")
+    builder.write("phantom", folder, options={"level": "easy", "studies": 160, "size": 64}, say=lambda line: None)
+    return folder
+
+
+@pytest.fixture
+def tiny(data_dir: Path) -> Callable[..., ConfigDict]:
+    def make(**more: object) -> ConfigDict:
+        return config_files.load("configs/n_g_dtcg.py:demo", overrides(data__dir=data_dir, **more))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def finished(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The run folder and the output of one uninterrupted run, started as a user starts it."""
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    flags = [f"--config.{key}={value}" for key, value in overrides(evaluate_every=3)]
+    where = [f"--workdir={workdir}", f"--data_dir={data_dir}"]
+    line = [sys.executable, "-m", "clinicclip.train", "--config=configs/n_g_dtcg.py:demo", *where, *flags]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    return workdir, done.stdout
+
+
+def test_the_run_folder_holds_everything_the_readme_promises(finished: tuple[Path, str]) -> None:
+    workdir, output = finished
+    files = {path.relative_to(workdir).as_posix() for path in workdir.rglob("*") if path.is_file()}
+    assert {"config.json", "metrics.jsonl", "DONE", "report/report.md", "report/results.json"} <= files
+    assert {"report/results.csv", "report/roc.png", "report/gallery.png", "tokenizer/vocab.txt"} <= files
+    assert {"export/model.safetensors", "export/config.json", "export/README.md"} <= files
+    assert any(name.startswith("tensorboard/") for name in files)
+    assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"4", "6"}
+    assert "task_a" in output.lower().replace(" ", "_")
+    assert "PHANTOM" in (workdir / "report" / "report.md").read_text()
+
+
+def test_metrics_keep_what_is_deterministic_apart_from_timing(finished: tuple[Path, str]) -> None:
+    records = metrics.read(finished[0] / "metrics.jsonl")
+    steps = [r for r in records if "loss" in r["metrics"]]
+    assert [r["step"] for r in steps] == list(range(1, STEPS + 1))
+    assert {"loss/clip", "loss/graph", "grad_norm", "soft_labels/kept", "truncated_per_step"} <= steps[0]["metrics"].keys()
+    assert set(steps[0]["timing"]) == {"studies_per_second", "data_wait_share"}
+    validation = [r for r in records if any(key.startswith("validation/") for key in r["metrics"])]
+    assert [r["step"] for r in validation] == [3]
+
+
+def test_a_complete_run_is_not_done_twice(finished: tuple[Path, str], tiny: Callable[..., ConfigDict]) -> None:
+    before = (finished[0] / "metrics.jsonl").read_bytes()
+    assert train.train(tiny(), finished[0]) == 0
+    assert (finished[0] / "metrics.jsonl").read_bytes() == before
+
+
+def test_run_and_export_embed_alike(finished: tuple[Path, str]) -> None:
+    run, export = api.load(str(finished[0])), api.load(str(finished[0] / "export"))
+    assert run.describe()["parameters_sha256"] == export.describe()["parameters_sha256"]
+    images = np.random.default_rng(0).integers(0, 255, (3, 64, 64), dtype=np.uint8)
+    np.testing.assert_array_equal(run.embed_images(images), export.embed_images(images))
+    texts = ["No pleural effusion.", "There is a large left pleural effusion."]
+    np.testing.assert_array_equal(run.embed_texts(texts), export.embed_texts(texts))
+
+
+def test_a_run_stopped_and_resumed_equals_one_that_was_not(
+    finished: tuple[Path, str], tiny: Callable[..., ConfigDict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_step = train.make_step
+
+    def stopping_step(run: train.Run) -> Callable:
+        step = make_step(run)
+
+        def stepped(state, batch):
+            if int(state.step) == 2:
+                signal.raise_signal(signal.SIGTERM)
+            return step(state, batch)
+
+        return stepped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "make_step", stopping_step)
+        assert train.train(tiny(evaluate_every=3), tmp_path) == cli.PREEMPTED
+    assert not (tmp_path / "DONE").exists()
+    assert train.train(tiny(evaluate_every=3), tmp_path) == 0
+    whole, parts = (checkpoint.read_params(folder / "checkpoints")[1] for folder in (finished[0], tmp_path))
+    jax.tree.map(np.testing.assert_array_equal, whole, parts)
+    columns = [[(r["step"], r["metrics"]) for r in metrics.read(f / "metrics.jsonl")] for f in (finished[0], tmp_path)]
+    assert columns[0] == columns[1]
+
+
+def test_other_settings_are_refused_in_the_folder_of_a_run(
+    finished: tuple[Path, str], tiny: Callable[..., ConfigDict], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_bytes((finished[0] / "config.json").read_bytes())
+    (tmp_path / "tokenizer").symlink_to(finished[0] / "tokenizer")
+    with pytest.raises(UserError, match=r"other settings \(optim.learning_rate\)"):
+        train.train(tiny(optim__learning_rate=1e-4), tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_records(
+    tiny: Callable[..., ConfigDict], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"step 2: loss or gradient is not finite.*Records: easy-"):
+        train.train(tiny(optim__learning_rate=1e38, optim__warmup=0.0, optim__clip_norm=0.0), tmp_path)
+    assert not (tmp_path / "DONE").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"batch_size": 4096}, "holds only"),
+        ({"batch_size": 20}, "8"),
+        ({"loss__alpha": 2.0}, "loss.alpha"),
+        ({"data__train": "trian"}, "train"),
+    ],
+)
+def test_impossible_settings_are_refused_before_training(
+    tiny: Callable[..., ConfigDict], tmp_path: Path, change: dict[str, object], says: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        train.train(tiny(**change), tmp_path)
+
+
+def test_missing_data_names_both_ways_on(tmp_path: Path) -> None:
+    config = config_files.load("configs/n_g_dtcg.py", [("data.dir", str(tmp_path / "none"))])
+    with pytest.raises(UserError, match=r"clinicclip.prepare mimic_cxr .*:demo"):
+        train.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_results_are_records_with_intervals(finished: tuple[Path, str]) -> None:
+    rows = json.loads((finished[0] / "report" / "results.json").read_text())
+    names = {row["metric"] for row in rows}
+    assert {"cxr_align/task_a", "cxr_align/task_a/wrong_image"} <= names
+    assert all({"value", "ci_low", "ci_high", "n", "split", "parameters_sha256"} <= row.keys() for row in rows)
