@@ -139,7 +139,9 @@ def code_digest() -> str:
 
 def _make_record(study: Study | Sketch, recipe: Recipe) -> Record | Drop:
     try:
-        return records.make(study.make() if isinstance(study, Sketch) else study, recipe)
+        made = study.make() if isinstance(study, Sketch) else study
+        assert (made.patient, made.image_id, made.split) == (study.patient, study.image_id, study.split)
+        return records.make(made, recipe)
     except Exception as fault:
         fault.add_note(f"while preparing image {study.image_id}")
         raise

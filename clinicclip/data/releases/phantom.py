@@ -3,12 +3,13 @@
 Generated, so it has no source folder: a level, a number of studies, an image size and a seed say everything.
 """
 
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from clinicclip.data.phantom import world
-from clinicclip.data.schema import Drop, Study
+from clinicclip.data.schema import Sketch, Study
 from clinicclip.errors import UserError
 
 NAME = "phantom"
@@ -36,27 +37,33 @@ def count(
 
 def read(
     source: Path | None = None, *, level: str = "easy", studies: int = 2000, size: int = 128, seed: int = 0
-) -> Iterator[Study | Drop]:
+) -> Iterator[Sketch]:
     """Studies 0..studies-1 of the world (level, seed) with images of size x size pixels; nothing is dropped.
 
     Raises: UserError for settings the world does not know.
     """
     count(level=level, studies=studies, size=size, seed=seed)
     for index in range(studies):
-        made = world.make(level, index, seed, size)
-        yield Study(
-            patient=made.patient,
-            study=made.study,
-            image_id=made.study,
-            split=made.split,
-            image=made.image,
-            findings=made.findings,
-            impression=made.impression,
-            view="frontal",
-            gold=made.gold,
-            gold_source=GOLD_SOURCE,
-            boxes=made.boxes,
-            graph=made.graph,
-            sex=made.sex,
-            age_band=made.age_band,
-        )
+        patient, study = world.names(level, seed, index)
+        make = functools.partial(_study, level, index, seed, size)
+        yield Sketch(patient, study, study, world.split_of(patient), make)
+
+
+def _study(level: str, index: int, seed: int, size: int) -> Study:
+    made = world.make(level, index, seed, size)
+    return Study(
+        patient=made.patient,
+        study=made.study,
+        image_id=made.study,
+        split=made.split,
+        image=made.image,
+        findings=made.findings,
+        impression=made.impression,
+        view="frontal",
+        gold=made.gold,
+        gold_source=GOLD_SOURCE,
+        boxes=made.boxes,
+        graph=made.graph,
+        sex=made.sex,
+        age_band=made.age_band,
+    )
