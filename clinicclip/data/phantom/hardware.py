@@ -1,25 +1,24 @@
 """What is drawn as strokes: broken bones, and the lines, tubes and generators that devices leave on a film."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
-from clinicclip.data.phantom.anatomy import Field
+from clinicclip.data.phantom.anatomy import Body, Field, Stroke
 from clinicclip.data.phantom.findings import Brush
 
-Stroke = tuple[np.ndarray, float, float]
 
-
-def _curve(*points: tuple[float, float], wobble: float = 0.0, rng: np.random.Generator | None = None) -> np.ndarray:
-    """A smooth way through the given points (Catmull-Rom), each moved by up to `wobble`."""
+def _course(b: Brush, wobble: float, *points: tuple[float, float]) -> np.ndarray:
+    """A smooth way through the given points (Catmull-Rom), the inner ones moved by up to `wobble`."""
     p = np.array(points)
-    if rng is not None:
-        p[1:-1] += rng.uniform(-wobble, wobble, p[1:-1].shape)
+    p[1:-1] += b.rng.uniform(-wobble, wobble, p[1:-1].shape)
     p = np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
     t = np.linspace(0, 1, 7)[:-1, None]
     parts = []
-    for a, b, c, d in zip(p[:-3], p[1:-2], p[2:-1], p[3:], strict=True):
-        parts.append(b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a))))
+    for p0, p1, p2, p3 in zip(p[:-3], p[1:-2], p[2:-1], p[3:], strict=True):
+        cubic = 3 * (p1 - p2) + p3 - p0
+        parts.append(p1 + 0.5 * t * (p2 - p0 + t * (2 * p0 - 5 * p1 + 4 * p2 - p3 + t * cubic)))
     return np.concatenate([*parts, p[-2:-1]])
 
 
@@ -34,89 +33,96 @@ def _ring(x: float, y: float, width: float, height: float, corner: float = 2.0) 
 def _broken(b: Brush, way: Callable[[float], float], a: float, step: float) -> tuple[list[Stroke], list[Stroke]]:
     """The two displaced ends of a bone that follows y = way(distance from the midline), and the gap between."""
     bone, gap = [], []
-    ends = ((a - 0.17, a - 0.012, 0.0), (a + 0.012, a + 0.16, step))
+    ends = ((a - 0.20, a - 0.015, 0.0), (a + 0.015, a + 0.19, step))
     for first, last, off in ends:
         s = np.linspace(first, last, 5)
-        bone.append((np.array([[b.sign * t, way(t) + off] for t in s]), 0.050 * b.look.size, 1.0))
-    gap.append((np.array([[b.sign * a, way(a) - 0.07], [b.sign * a, way(a) + 0.07 + step]]), 0.022, 1.0))
+        bone.append((np.array([[b.sign * t, way(t) + off] for t in s]), 0.062 * b.look.size, 1.0))
+    gap.append((np.array([[b.sign * a, way(a) - 0.035], [b.sign * a, way(a) + 0.035 + step]]), 0.030, 1.0))
     return bone, gap
+
+
+def _rib(body: Body, number: int, across: float) -> float:
+    return body.rib_slope * (across - 0.24) ** 2 + body.rib_top + number * body.rib_spacing
+
+
+def _collar_bone(across: float) -> float:
+    return -0.60 - (across - 0.1) * 0.34
 
 
 def fracture(b: Brush) -> Field:
     """A rib (or two or three, or the collar bone) broken, its ends apart and out of line."""
     body, rng = b.c.body, b.rng
-    step = rng.choice([-1.0, 1.0]) * (0.055 + 0.02 * b.extent) * b.look.size
+    step = rng.choice([-1.0, 1.0]) * (0.085 + 0.03 * b.extent) * b.look.size
     bone: list[Stroke] = []
     gap: list[Stroke] = []
+    parts: list[tuple[Callable[[float], float], float]]
     if b.item.kind == "clavicle":
-        parts = [(lambda t: -0.60 - (t - 0.1) * 0.34, rng.uniform(0.34, 0.56))]
+        parts = [(_collar_bone, rng.uniform(0.34, 0.56))]
     else:
         first, a = int(rng.integers(2, 6)), rng.uniform(0.40, 0.58)
-        count = 1 + (b.item.size == 2) + (b.item.size == 2 and rng.random() < 0.5)
-        parts = [
-            (lambda t, k=first + i: body.rib_slope * (t - 0.24) ** 2 + body.rib_top + k * body.rib_spacing, a + 0.03 * i)
-            for i in range(count)
-        ]
+        count = 1 if b.item.size < 2 else 2 + (rng.random() < 0.5)
+        parts = [(partial(_rib, body, first + i), a + 0.03 * i) for i in range(count)]
     for way, a in parts:
         ends, cleft = _broken(b, way, a, step)
         bone += ends
         gap += cleft
-    b.add(b.c.strokes(gap), -0.12)
-    return b.add(b.c.strokes(bone), 0.26)
+    b.add(b.c.strokes(gap, 0.006), -0.16)
+    return b.add(b.c.strokes(bone, 0.010), 0.42)
 
 
 def _pacemaker(b: Brush) -> tuple[list[Stroke], Field | None]:
     s, rng = b.sign, b.rng
     x, y = rng.uniform(0.48, 0.64), rng.uniform(-0.56, -0.36)
-    case = b.c.fill(_ring(s * x, y, 0.105 * b.look.size, 0.095 * b.look.size, 4.0))
+    case = b.c.fill(_ring(s * x, y, 0.125 * b.look.size, 0.110 * b.look.size, 4.0))
     enter = ((s * (x - 0.05), y - 0.08), (s * 0.30, -0.66), (s * 0.06, -0.52), (-0.09, -0.25))
-    leads = [_curve(*enter, (-0.08, 0.05), (0.06, 0.36), (0.26, 0.40), wobble=0.02, rng=rng)]
+    leads = [_course(b, 0.02, *enter, (-0.08, 0.05), (0.06, 0.36), (0.26, 0.40))]
     if rng.random() < 0.6:
-        leads.append(_curve(*enter, (-0.14, 0.06), (-0.06, 0.16), wobble=0.02, rng=rng))
-    return [(way, 0.024, 1.0) for way in leads], case
+        leads.append(_course(b, 0.02, *enter, (-0.14, 0.06), (-0.06, 0.16)))
+    return [(way, 0.036, 1.0) for way in leads], case
 
 
 def _port(b: Brush) -> tuple[list[Stroke], Field | None]:
     s, rng = b.sign, b.rng
     x, y = rng.uniform(0.42, 0.60), rng.uniform(-0.46, -0.26)
-    way = _curve((s * x, y), (s * 0.34, -0.62), (s * 0.10, -0.60), (-0.10, -0.30), (-0.11, -0.02), wobble=0.03, rng=rng)
-    return [(way, 0.022, 1.0)], b.c.fill(_ring(s * x, y, 0.060, 0.060))
+    way = _course(b, 0.03, (s * x, y), (s * 0.34, -0.62), (s * 0.10, -0.60), (-0.10, -0.30), (-0.11, -0.02))
+    return [(way, 0.034, 1.0)], b.c.fill(_ring(s * x, y, 0.075, 0.075))
 
 
 def _picc(b: Brush) -> tuple[list[Stroke], Field | None]:
     s = b.sign
     tip = b.rng.uniform(-0.10, 0.10)
     points = ((s * 1.0, -0.34), (s * 0.72, -0.55), (s * 0.38, -0.60), (s * 0.08, -0.52), (-0.10, -0.28), (-0.11, tip))
-    return [(_curve(*points, wobble=0.05, rng=b.rng), 0.022, 1.0)], None
+    return [(_course(b, 0.05, *points), 0.034, 1.0)], None
 
 
 def _jugular(b: Brush) -> tuple[list[Stroke], Field | None]:
     s, x = b.sign, b.rng.uniform(0.13, 0.22)
-    points = ((s * (x + 0.04), -1.0), (s * x, -0.75), (s * 0.10 if s < 0 else 0.02, -0.50), (-0.10, -0.25), (-0.11, 0.02))
-    return [(_curve(*points, wobble=0.02, rng=b.rng), 0.026, 1.0)], None
+    turn = 0.02 if s > 0 else -0.10
+    points = ((s * (x + 0.04), -1.0), (s * x, -0.75), (turn, -0.50), (-0.10, -0.25), (-0.11, 0.02))
+    return [(_course(b, 0.02, *points), 0.038, 1.0)], None
 
 
 def _endotracheal(b: Brush) -> tuple[list[Stroke], Field | None]:
     end = b.rng.uniform(-0.46, -0.30)
-    walls = [_curve((d, -1.05), (d + b.rng.uniform(-0.01, 0.01), -0.7), (d, end)) for d in (-0.022, 0.022)]
-    return [(way, 0.016, 1.0) for way in walls], None
+    walls = [_course(b, 0.01, (d, -1.05), (d, -0.7), (d, end)) for d in (-0.03, 0.03)]
+    return [(way, 0.024, 1.0) for way in walls], None
 
 
 def _enteric(b: Brush) -> tuple[list[Stroke], Field | None]:
-    way = _curve((0.0, -1.05), (0.01, -0.4), (0.03, 0.2), (0.10, 0.48), (0.36, 0.62), (0.46, 0.80), wobble=0.02, rng=b.rng)
-    return [(way, 0.026, 1.0)], None
+    way = _course(b, 0.02, (0.0, -1.05), (0.01, -0.4), (0.03, 0.2), (0.10, 0.48), (0.36, 0.62), (0.46, 0.80))
+    return [(way, 0.038, 1.0)], None
 
 
 def _chest_tube(b: Brush) -> tuple[list[Stroke], Field | None]:
     s, rng = b.sign, b.rng
     start, tip = rng.uniform(0.05, 0.40), rng.uniform(-0.60, -0.30)
-    way = _curve((s * 1.0, start + 0.1), (s * 0.72, start - 0.05), (s * 0.52, -0.15), (s * 0.34, tip), wobble=0.04, rng=rng)
-    return [(way, 0.040, 1.0)], None
+    way = _course(b, 0.04, (s, start + 0.1), (s * 0.72, start - 0.05), (s * 0.52, -0.15), (s * 0.34, tip))
+    return [(way, 0.054, 1.0)], None
 
 
 def _wires(b: Brush) -> tuple[list[Stroke], Field | None]:
     rows = np.linspace(-0.42, 0.22, 5) + b.rng.uniform(-0.02, 0.02, 5)
-    return [(_ring(b.rng.uniform(-0.01, 0.01), y, 0.055, 0.026), 0.020, 1.0) for y in rows], None
+    return [(_ring(b.rng.uniform(-0.01, 0.01), y, 0.065, 0.030), 0.028, 1.0) for y in rows], None
 
 
 DEVICES: dict[str, Callable[[Brush], tuple[list[Stroke], Field | None]]] = {
@@ -137,4 +143,4 @@ def device(b: Brush) -> Field:
     region = b.c.strokes(lines)
     if solid is not None:
         region = np.maximum(region, solid)
-    return b.add(region, 0.34)
+    return b.add(region, 0.48)

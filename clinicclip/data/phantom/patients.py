@@ -8,7 +8,7 @@ from clinicclip.data.phantom.anatomy import Body, Pose
 from clinicclip.data.phantom.findings import Item, Look
 from clinicclip.data.schema import BOTH, LEFT, NO_SIDE, RIGHT
 
-# Share of visits with the finding among patients who are not healthy altogether: long-tailed, from a fifth to a twentieth.
+# Share of visits with the finding, among patients who are not healthy altogether: long-tailed.
 PREVALENCE = {
     "cardiomegaly": 0.18,
     "enlarged_cardiomediastinum": 0.07,
@@ -108,14 +108,13 @@ def _next(before: dict[str, Item] | None, level: Level, rng: np.random.Generator
             if effect == finding and cause in now:
                 share *= COMPANY[cause, effect] ** level.company
         stay = STAYS.get(finding, COMMON_STAY)
-        if before is None:
-            chance = share
-        else:  # kept or newly come so that the share stays what it is
+        chance = share
+        if before is not None:  # kept or newly come such that the share stays what it is
             chance = stay if finding in before else share * (1 - stay) / (1 - share)
         if rng.random() >= chance:
             continue
         if before is None or finding not in before:
-            now[finding] = replace(_new_item(finding, rng, now), trend="new" if before is not None else "")
+            now[finding] = replace(_new_item(finding, rng, now), trend="" if before is None else "new")
             continue
         old = before[finding]
         size = min(2, max(0, old.size + int(rng.choice([-1, 0, 0, 1])))) if finding != "support_devices" else old.size
@@ -147,15 +146,15 @@ def _body(rng: np.random.Generator, female: bool, age: int) -> Body:
 
 def _pose(level: Level, rng: np.random.Generator) -> Pose:
     e = level.exposure
-    g = rng.normal(size=8)
+    g = rng.normal(size=7)
     return Pose(
         angle=float(np.clip(g[0], -2, 2) * 2.0 * e),
         scale=float(1.0 + np.clip(g[1], -2, 2) * 0.030 * e),
         shift=(float(g[2] * 0.025 * e), float(g[3] * 0.025 * e)),
         low=float(np.clip(g[4], -2, 2) * 0.020 * e),
-        high=float(0.95 + np.clip(g[5], -2, 2) * 0.035 * e),
+        high=float(1.00 + np.clip(g[5], -2, 2) * 0.035 * e),
         gamma=float(np.exp(np.clip(g[6], -2, 2) * 0.12 * e)),
-        haze=float(g[7] * 0.025 * e),
+        scatter=float(0.030 * e),
         noise=float(level.noise * rng.uniform(0.7, 1.3)),
         marker=bool(rng.random() < 0.7),
         grain=int(rng.integers(2**31)),
@@ -173,6 +172,7 @@ def visit(level: Level, seed: int, patient: int, number: int) -> Visit:
         before, now = (now if _ else None), ({} if healthy else _next(now if _ else None, level, rng))
     rng = np.random.default_rng((seed, level.code, 2, patient, number))
     breath = float(np.clip(rng.normal(0, 0.03), -0.06, 0.06))
-    body = replace(body, dome=(body.dome[0] + breath, body.dome[1] + breath))
+    dome = (body.dome[0] + breath, body.dome[1] + breath)
+    body = replace(body, dome=dome, air=(1.0 + float(rng.normal(0, 0.07)), 1.0 + float(rng.normal(0, 0.07))))
     gone = tuple(item for name, item in (before or {}).items() if name not in now)
     return Visit(body, _pose(level, rng), tuple(now.values()), gone, AGE_BANDS[age], "F" if female else "M")

@@ -44,10 +44,16 @@ COMPARED = {
     "increased": ("increased compared to the prior study", "increased since the prior exam"),
     "decreased": ("decreased compared to the prior study", "decreased since the prior exam"),
 }
+RESOLVING = {
+    "pleural_effusion": "pleural/a effusion/o",
+    "pneumothorax": "pneumothorax/o",
+    "consolidation": "consolidation/o",
+    "pneumonia": "pneumonia/o",
+}
 RESOLVED = (
-    "The previously seen {side} {plain} has resolved.",
-    "Interval resolution of the {side} {plain}.",
-    "The {side} {plain} seen on the prior study has resolved.",
+    "The previously seen {side} {name} has resolved.",
+    "Interval resolution of the {side} {name}.",
+    "The {side} {name} seen on the prior study has resolved.",
 )
 
 PRESENT: dict[tuple[str, str], Words] = {
@@ -156,7 +162,10 @@ PRESENT: dict[tuple[str, str], Words] = {
         ("{trend} {size} {side} pneumothorax/o", "{trend} {size} {side} apical/a pneumothorax/o"),
     ),
     ("pleural_other", "thickening"): Words(
-        ("{trend} {size} {side} pleural/a thickening/o", "{trend} {size} pleural/a thickening/o along the {side} lateral/a chest/a wall/a"),
+        (
+            "{trend} {size} {side} pleural/a thickening/o",
+            "{trend} {size} pleural/a thickening/o along the {side} lateral/a chest/a wall/a",
+        ),
         False,
         sizes=("mild", "moderate", "marked"),
     ),
@@ -213,14 +222,15 @@ DENIAL = (
     "No {list} {is} seen.",
     "No {list} {is} identified.",
 )
+_WIDE = "enlarged_cardiomediastinum"
 # Normal anatomy: the sentence, what must be absent for it to be true, and the finding it denies first ("" = none).
 NORMAL: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("The heart/a is normal/o in size.", ("cardiomegaly",), "cardiomegaly"),
     ("Heart/a size/a is normal/o.", ("cardiomegaly",), "cardiomegaly"),
     ("Heart/a size/a is within/o normal/o limits/o.", ("cardiomegaly",), "cardiomegaly"),
-    ("The cardiomediastinal/a silhouette/a is normal/o.", ("enlarged_cardiomediastinum",), "enlarged_cardiomediastinum"),
-    ("The cardiomediastinal/a silhouette/a is unremarkable/o.", ("enlarged_cardiomediastinum",), "enlarged_cardiomediastinum"),
-    ("The mediastinal/a contours/a are normal/o.", ("enlarged_cardiomediastinum",), "enlarged_cardiomediastinum"),
+    ("The cardiomediastinal/a silhouette/a is normal/o.", (_WIDE,), _WIDE),
+    ("The cardiomediastinal/a silhouette/a is unremarkable/o.", (_WIDE,), _WIDE),
+    ("The mediastinal/a contours/a are normal/o.", (_WIDE,), _WIDE),
     ("The lungs/a are clear/o.", ("lung_opacity",), "lung_opacity"),
     ("Lungs/a are clear/o bilaterally/a.", ("lung_opacity",), "lung_opacity"),
     ("The osseous/a structures/a are intact/o.", ("fracture",), "fracture"),

@@ -113,6 +113,14 @@ def _deny(sheet: _Sheet, absent: Sequence[str], section: str) -> None:
     sheet.say(section, text, ABSENT, [(name, ABSENT, NO_SIDE) for name in chosen])
 
 
+def _resolve(sheet: _Sheet, item: Item, present: set[str]) -> None:
+    """Now and then, a sentence that something seen at the last visit has gone."""
+    if item.finding in phrases.RESOLVING and item.finding not in present and sheet.rng.random() < 0.4:
+        name = phrases.RESOLVING[item.finding]
+        text = sheet.pick(phrases.RESOLVED).format(side=SIDE_WORDS[item.side], name=name)
+        sheet.say("findings", text, ABSENT, [(item.finding, ABSENT, item.side)])
+
+
 def _normal_parts(sheet: _Sheet, present: set[str]) -> None:
     """Some sentences of normal anatomy, at most one a finding, none that the findings contradict."""
     said: set[str] = set()
@@ -142,11 +150,7 @@ def write(items: tuple[Item, ...], resolved: tuple[Item, ...], hedged: float, rn
             _deny(sheet, absent, "findings")
             absent = [name for name in absent if all(name != a[0] for line in sheet.lines for a in line[3])]
         for item in resolved:
-            if item.finding in ("pleural_effusion", "pneumothorax", "consolidation", "pneumonia") and rng.random() < 0.4:
-                plain = item.finding.replace("_effusion", "/a effusion") + "/o"
-                text = sheet.pick(phrases.RESOLVED).format(side=SIDE_WORDS[item.side], plain=plain)
-                if item.finding not in present:
-                    sheet.say("findings", text, ABSENT, [(item.finding, ABSENT, item.side)])
+            _resolve(sheet, item, present)
     summary = [item for item in order if item.finding != "support_devices" or brief]
     for item in summary if brief else summary[:3]:
         _affirm(sheet, item, "impression", doubt[item.finding])
@@ -197,7 +201,7 @@ def _head(marked: list[tuple[str, str]], runs: list[tuple[int, int, str]], which
 
 
 def _graph(lines: list[tuple[str, int]]) -> Graph:
-    """RadGraph's form: spans of tokens, `modify` from modifier to observation, `located_at` from observation to place."""
+    """RadGraph's form: spans of tokens, edges from modifier to observation and from observation to its place."""
     tokens: list[str] = []
     spans: list[tuple[int, int]] = []
     types: list[int] = []

@@ -1,5 +1,6 @@
 """The phantom world: study number `index` of a level and a seed, made alone, anywhere, in any order."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,18 @@ def locate(level: Level, seed: int, index: int) -> tuple[int, int]:
     raise AssertionError("a block's visits add up to its length")
 
 
+def names(level: str, seed: int, index: int) -> tuple[str, str]:
+    """The ids of a study's patient and of the study."""
+    number, visit = locate(LEVELS[level], seed, index)
+    patient = f"{level}-{seed}-p{number:06d}"
+    return patient, f"{patient}-s{visit}"
+
+
+def words_rng(level: Level, seed: int, patient: int, number: int) -> np.random.Generator:
+    """What decides the wording of one study's report."""
+    return np.random.default_rng((seed, level.code, 3, patient, number))
+
+
 def split_of(patient: str) -> str:
     """`train` (75 %), `validation` (10 %) or `test` (15 %), by a hash of the patient."""
     part = fold(patient, 20)
@@ -98,13 +111,12 @@ def _extent(item: Item) -> float:
 def _develop(c: Canvas, size: int) -> UInt8[np.ndarray, "s s"]:
     """The film as an 8-bit picture: averaged down, exposed, noisy, with its side marker."""
     pose, f = c.pose, c.film
-    light = (f[::2, ::2] + f[1::2, ::2] + f[::2, 1::2] + f[1::2, 1::2]) * np.float32(0.25)
-    light += np.linspace(-pose.haze, pose.haze, size, dtype=np.float32)[None, :]
-    light = np.clip((light - np.float32(pose.low)) * np.float32(1 / (pose.high - pose.low)), 0, None)
-    light = (1 - np.exp(np.float32(-1.6) * light)) * np.float32(1 / (1 - np.exp(-1.6)))
-    light = np.clip(light, 0, 1) ** np.float32(pose.gamma)
-    light += np.random.default_rng((pose.grain, size)).standard_normal(light.shape, dtype=np.float32) * np.float32(pose.noise)
-    sheet = Image.fromarray(np.clip(light * 255 + np.float32(0.5), 0, 255).astype(np.uint8))
+    light = (f[::2, ::2] + f[1::2, ::2] + f[::2, 1::2] + f[1::2, 1::2]) * 0.25
+    light = np.clip((light - pose.low) * (1 / (pose.high - pose.low)), 0, None)
+    light = (1 - np.exp((-1.6) * light)) * (1 / (1 - math.exp(-1.6)))
+    light = np.clip(light, 0, 1) ** pose.gamma
+    light += np.random.default_rng((pose.grain, size)).standard_normal(light.shape, dtype=np.float32) * pose.noise
+    sheet = Image.fromarray(np.clip(light * 255 + 0.5, 0, 255).astype(np.uint8))
     if pose.marker:
         u = size / 64
         ImageDraw.Draw(sheet).line(
@@ -141,13 +153,13 @@ def make(level: str, index: int, seed: int = 0, size: int = 256) -> PhantomStudy
     patient, number = locate(world, seed, index)
     visit = patients.visit(world, seed, patient, number)
     image, boxes = draw(visit, world.look, size)
-    rng = np.random.default_rng((seed, world.code, 3, patient, number))
+    rng = words_rng(world, seed, patient, number)
     text = report.write(visit.items, visit.resolved, world.hedged, rng)
-    name = f"{level}-{seed}-p{patient:06d}"
+    patient_name, study_name = names(level, seed, index)
     return PhantomStudy(
-        patient=name,
-        study=f"{name}-s{number}",
-        split=split_of(name),
+        patient=patient_name,
+        study=study_name,
+        split=split_of(patient_name),
         image=image,
         findings=text.findings,
         impression=text.impression,
