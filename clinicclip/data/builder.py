@@ -160,7 +160,8 @@ def _prepare(
         expected = reader.count(**arguments)
     ledger = Ledger(reader.NAME, reader.SPLITS)
     summaries = []
-    with tqdm(total=expected["images"], desc=reader.NAME, unit=" images", disable=None) as bar:
+    total = min(limit, expected["images"]) if limit else expected["images"]
+    with tqdm(total=total, desc=reader.NAME, unit=" images", disable=None) as bar:
         studies = _read(reader, arguments, ledger, limit, bar)
         for summary in shards.run(_tasks(studies, reader.SPLITS, folder, recipe), workers):
             ledger.add(summary)
