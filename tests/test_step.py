@@ -1,0 +1,213 @@
+"""A training step gives the same result however the batch is ordered, packed, split over devices or cut in pieces."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from clinicclip.data.packing import pack
+from clinicclip.errors import UserError
+from clinicclip.losses import LossSpec
+from clinicclip.models.bert import BertSpec
+from clinicclip.models.clip import ClinicCLIP, ClipSpec, init_params
+from clinicclip.models.gcn import GcnSpec
+from clinicclip.models.swin import SwinSpec
+from clinicclip.training.embed import embed
+from clinicclip.training.optim import make_optimizer, soft_share
+from clinicclip.training.sharding import by_study, make_mesh, microbatches, place, text_groups
+from clinicclip.training.step import init_state, make_train_step
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+STUDIES, VOCABULARY, LENGTH = 40, 20, 12
+LOSS = LossSpec(
+    alpha=0.4, theta=0.2, text=1.0, clinical=1.0, graph_stream=1.0, graph=1.0, negation=1.0, neg_scope="all"
+)
+
+
+def clip_spec(depth: int = 0, dropout: float = 0.0, text_frozen: bool = False) -> ClipSpec:
+    """The real towers, as shallow as they go: embeddings, norms, pooling and projections remain at depth 0."""
+    image = SwinSpec(8, patch_size=2, window_size=2, embed_dim=4, depths=(depth,), heads=(2,), drop_path=0.0)
+    text = BertSpec(VOCABULARY, 8, depth, 2, 16, max_positions=LENGTH, dropout=dropout, pooling="mean")
+    return ClipSpec(image, text, GcnSpec(4, 8, 8), dim=8, text_frozen=text_frozen)
+
+
+def make_batch(devices: int, microbatch: int = 0, seed: int = 0, order: np.ndarray | None = None) -> dict:
+    """A random host batch whose texts are packed for so many devices and pieces."""
+    rng = np.random.default_rng(seed)
+    order = np.arange(STUDIES) if order is None else order
+    groups = text_groups(STUDIES, microbatch, devices)
+    nodes = rng.normal(size=(STUDIES, 5, 8)).astype(np.float32)
+    edges = rng.integers(0, 4, (2, STUDIES, 6)).astype(np.int32)
+    batch = {
+        "image": rng.integers(0, 256, (STUDIES, 8, 8)).astype(np.uint8),
+        "text_feature": rng.normal(size=(STUDIES, 6)).astype(np.float32),
+        "labels": (rng.random((STUDIES, 14)) < 0.3).astype(np.float32),
+        "graph_nodes": nodes,
+        "graph_senders": np.concatenate(edges[:2], axis=1),
+        "graph_receivers": np.concatenate(edges[::-1], axis=1),
+        "graph_mask": np.tile(np.arange(5) < 4, (STUDIES, 1)),
+    }
+    for mask in ("text_valid", "labels_valid", "graph_valid", "negated_valid"):
+        batch[mask] = rng.random(STUDIES) < 0.8
+    batch = {name: array[order] for name, array in batch.items()}
+    for name in ("text", "negated"):
+        texts = [[2, *rng.integers(4, VOCABULARY, rng.integers(1, 6)).tolist(), 3] for _ in range(STUDIES)]
+        packed = pack([texts[i] for i in order], length=LENGTH, groups=groups)
+        batch |= {f"{name}_{part}": getattr(packed, part) for part in ("ids", "owner", "position", "start")}
+    return batch
+
+
+def optimizer(frozen: tuple[str, ...] = ()):
+    return make_optimizer(total_steps=40, lr=1e-2, weight_decay=1e-4, warmup_fraction=0.1, clip_norm=1.0, frozen=frozen)
+
+
+@functools.cache
+def parameters(spec: ClipSpec):
+    return init_params(spec, 0)
+
+
+@functools.cache
+def stepper(spec: ClipSpec, devices: int, microbatch: int = 0, **settings):
+    mesh = make_mesh(jax.devices()[:devices])
+    settings = {"loss_spec": LOSS, "seed": 0, **settings}
+    tx = optimizer(settings.get("frozen", ()))
+    return mesh, tx, make_train_step(ClinicCLIP(spec), tx, mesh=mesh, microbatch=microbatch, **settings)
+
+
+def run(spec: ClipSpec, devices: int, microbatch: int = 0, steps: int = 3, order=None, **settings):
+    """Parameters and losses after a few steps, each on another batch."""
+    mesh, tx, step = stepper(spec, devices, microbatch, **settings)
+    state, losses = init_state(parameters(spec), tx, mesh), []
+    for seed in range(steps):
+        state, metrics = step(state, place(make_batch(devices, microbatch, seed, order), mesh))
+        losses.append(metrics["loss"])
+    return jax.device_get(state), np.asarray(losses), jax.device_get(metrics)
+
+
+def assert_same_run(ours, theirs) -> None:
+    np.testing.assert_allclose(ours[1], theirs[1], rtol=2e-6)
+    for one, other in zip(*map(jax.tree.leaves, (ours[0].params, theirs[0].params)), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize(("devices", "microbatch"), [(5, 0), (8, 0), (2, 5)])
+def test_devices_packing_and_microbatches_change_nothing(devices, microbatch):
+    assert_same_run(run(clip_spec(), devices, microbatch), run(clip_spec(), 1))
+
+
+def test_the_order_of_studies_changes_nothing():
+    order = np.random.default_rng(9).permutation(STUDIES)
+    assert_same_run(run(clip_spec(), 1, order=order), run(clip_spec(), 1))
+
+
+def test_whole_towers_on_eight_devices_in_microbatches_equal_one_device():
+    settings = {"steps": 2, "loss_spec": LossSpec(negation=1.0)}
+    assert_same_run(run(clip_spec(depth=1), 8, 1, **settings), run(clip_spec(depth=1), 1, **settings))
+
+
+def test_metrics_are_finite_scalars():
+    state, _, metrics = run(clip_spec(), 1)
+    assert {"loss", "loss/clip", "loss/graph", "grad_norm", "finite", "alpha", "accuracy/i2t"} <= metrics.keys()
+    assert all(np.shape(value) == () and np.isfinite(value) for value in metrics.values())
+    assert metrics["finite"] and state.step == 3
+
+
+def test_it_learns_to_tell_the_studies_of_one_batch_apart():
+    mesh, tx, step = stepper(clip_spec(), 1)
+    state, batch = init_state(parameters(clip_spec()), tx, mesh), place(make_batch(1), mesh)
+    losses = []
+    for _ in range(40):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss/clip"]))
+    assert losses[-1] < losses[0] - 0.3
+
+
+def test_parameters_given_to_a_run_are_not_given_up():
+    before = jax.tree.map(np.array, parameters(clip_spec()))
+    run(clip_spec(), 1)
+    jax.tree.map(np.testing.assert_array_equal, before, jax.device_get(parameters(clip_spec())))
+
+
+def test_a_step_that_is_not_finite_says_so_and_leaves_the_state():
+    mesh, tx, step = stepper(clip_spec(), 1)
+    state = init_state(parameters(clip_spec()), tx, mesh)
+    before = jax.tree.map(np.array, state)
+    batch = make_batch(1)
+    batch["graph_nodes"][3] = np.nan
+    batch["graph_valid"][3] = True
+    state, metrics = step(state, place(batch, mesh))
+    assert not metrics["finite"]
+    jax.tree.map(np.testing.assert_array_equal, before, jax.device_get(state))
+
+
+def test_frozen_parts_stay_and_temperature_learns_only_when_told():
+    spec = clip_spec(text_frozen=True)
+    live = LossSpec(alpha=0.4, text=1.0, live_text=True)
+    start = parameters(spec)
+    state, _, metrics = run(spec, 1, loss_spec=live, learn_tau=True, frozen=("text",), alpha_schedule=ramp)
+    jax.tree.map(np.testing.assert_array_equal, state.params["text"], jax.device_get(start["text"]))
+    assert np.abs(state.params["text_projection"]["kernel"] - start["text_projection"]["kernel"]).max() > 1e-3
+    assert state.params["logit_scale"] != start["logit_scale"]
+    assert run(clip_spec(), 1)[0].params["logit_scale"] == parameters(clip_spec())["logit_scale"]
+    np.testing.assert_allclose(metrics["alpha"], 0.2, rtol=1e-6)
+
+
+def ramp(step):
+    return soft_share(total_steps=40, alpha=0.4, warmup_fraction=0.1)(step)
+
+
+@functools.cache
+def dropped_out():
+    """Compiled (params, batch, key) -> (embeddings, gradient) of the whole batch and of one of four pieces."""
+    model, mesh = ClinicCLIP(clip_spec(dropout=0.4)), make_mesh(jax.devices()[:1])
+
+    def total(params, batch, key, microbatch: int):
+        embedded = embed(model, params, batch, key, LOSS, mesh=mesh, microbatch=microbatch)
+        ramped = jnp.arange(8.0)[None, :]
+        return sum(jnp.sum(ramped * part) for part in embedded), embedded
+
+    return jax.jit(jax.value_and_grad(total, has_aux=True), static_argnames="microbatch")
+
+
+def test_microbatches_equal_the_pieces_run_one_by_one_with_their_own_dropout():
+    params, key, size = parameters(clip_spec(dropout=0.4)), jax.random.key(3), STUDIES // 4
+    batch = make_batch(1, size)
+    (_, whole), gradient = dropped_out()(params, batch, key, microbatch=size)
+    summed = jax.tree.map(jnp.zeros_like, params)
+    for index in range(4):
+        piece = {name: np.split(array, 4)[index] for name, array in batch.items()}
+        (_, part), slope = dropped_out()(params, piece, jax.random.fold_in(key, index), microbatch=0)
+        summed = jax.tree.map(jnp.add, summed, slope)
+        for ours, theirs in zip(whole, part, strict=True):
+            np.testing.assert_allclose(np.split(ours, 4)[index], theirs, atol=1e-6)
+    for ours, theirs in zip(*map(jax.tree.leaves, (gradient, summed)), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5 * max(1.0, np.abs(theirs).max()))
+    (_, other), _ = dropped_out()(params, batch, jax.random.key(4), microbatch=size)
+    assert np.abs(other.text - whole.text).max() > 0.01
+
+
+def test_a_batch_is_placed_in_order_with_a_share_for_every_device():
+    mesh = make_mesh()
+    placed = place({"x": np.arange(16)}, mesh)["x"]
+    np.testing.assert_array_equal(placed, np.arange(16))
+    assert placed.sharding == by_study(mesh)
+    assert [shard.data.shape for shard in placed.addressable_shards] == [(2,)] * 8
+
+
+@pytest.mark.parametrize("array", [np.zeros((12, 2)), np.zeros((0, 2)), np.zeros(()), np.array(["id"] * 8)], ids=str)
+def test_an_array_that_cannot_be_placed_is_named(array):
+    with pytest.raises(UserError, match="'x'"):
+        place({"x": array}, make_mesh())
+
+
+@pytest.mark.parametrize(("studies", "microbatch"), [(42, 0), (0, 0), (40, 3), (40, -1)])
+def test_a_batch_that_does_not_divide_is_refused(studies, microbatch):
+    with pytest.raises(UserError, match="does not divide"):
+        microbatches(studies, microbatch, 8)
+
+
+def test_text_groups_are_one_for_each_device_and_microbatch():
+    assert text_groups(40, 0, 8) == 8
+    assert text_groups(40, 5, 2) == 8
