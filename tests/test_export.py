@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
-from clinicclip import exporting
+from clinicclip import api, cli, exporting
+from clinicclip import export as program
 from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
 from clinicclip.errors import UserError
 from clinicclip.exporting import Origin, load_export, parity, write_export
@@ -255,3 +257,24 @@ def test_a_registered_size_is_written_in_both_dialects(tmp_path, folder, monkeyp
     assert files(tmp_path / "out") == COMMON | TRANSFORMERS | OPEN_CLIP
     text = (tmp_path / "out" / "README.md").read_text()
     assert 'create_model_and_transforms("local-dir:.")' in text and "- open_clip\n" in text
+
+
+def test_the_program_writes_an_export_and_says_so(folder, tmp_path, capsys):
+    source = shutil.copytree(folder, tmp_path / "source")
+    rows = [MEASURED | {"metric": "cxr_align/task_a"}]
+    hashes = (api.load(str(source)).describe()["parameters_sha256"], "of other parameters")
+    (source / "report").mkdir()
+    for digest, said in zip(hashes, ("| cxr_align/task_a | 0.750 |", "Not evaluated."), strict=True):
+        stored = [row | {"parameters_sha256": digest} for row in rows]
+        (source / "report" / "results.json").write_text(json.dumps(stored))
+        flags = [f"--checkpoint={source}", f"--output={tmp_path / 'out'}"]
+        assert cli.call(program.main, program.parser(), flags) == 0
+        assert said in (tmp_path / "out" / "README.md").read_text()
+    assert "no parity.json: PyTorch" in capsys.readouterr().out
+    jax.tree.map(np.testing.assert_array_equal, load_export(tmp_path / "out").params, init_params(MICRO, 0))
+
+
+def test_the_program_tells_a_fault_in_one_line(tmp_path, capsys):
+    flags = [f"--checkpoint={tmp_path}", f"--output={tmp_path / 'out'}"]
+    assert cli.call(program.main, program.parser(), flags) == 1
+    assert capsys.readouterr().err.count("\n") == 1
