@@ -15,9 +15,7 @@ def parser() -> cli.Parser:
     """The program's flags."""
     flags = cli.Parser(program="export", description=__doc__, example=EXAMPLE)
     flags.add_argument("--checkpoint", required=True, help="WORKDIR, WORKDIR@STEP or an exported folder")
-    flags.add_argument(
-        "--output", required=True, type=Path, help="folder to write; an earlier export is replaced"
-    )
+    flags.add_argument("--output", required=True, type=Path, help="folder to write; an earlier export is replaced")
     return flags
 
 
@@ -29,9 +27,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"{file.stat().st_size / 1e6:10.2f} MB  {file.relative_to(args.output)}")
     report = args.output / parity.REPORT
     if not report.is_file():
-        print(
-            "no parity.json: PyTorch, needed to measure equality, is not here (pip install 'clinicclip[torch]')"
-        )
+        print("no parity.json: PyTorch, needed to measure equality, is not here (pip install 'clinicclip[torch]')")
         return 0
     for library, found in json.loads(report.read_text())["max_abs_difference"].items():
         print(

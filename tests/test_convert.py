@@ -101,9 +101,7 @@ def test_both_dialects_hold_the_same_numbers(params):
     np.testing.assert_array_equal(theirs["visual.trunk.layers.0.blocks.1.attn.qkv.weight"], fused)
     reduction = params["image"]["stage_1"]["downsample"]["reduction"]["kernel"].T
     np.testing.assert_array_equal(theirs["visual.trunk.layers.1.downsample.reduction.weight"], reduction)
-    np.testing.assert_array_equal(
-        split["vision_model.encoder.layers.0.downsample.reduction.weight"], reduction
-    )
+    np.testing.assert_array_equal(split["vision_model.encoder.layers.0.downsample.reduction.weight"], reduction)
     conv = params["image"]["patch_embed"]["proj"]["kernel"]
     assert theirs["visual.trunk.patch_embed.proj.weight"][3, 2, 1, 0] == conv[1, 0, 2, 3]
 
@@ -115,9 +113,7 @@ def test_all_faulty_arrays_are_named_in_one_error(params):
     tensors["visual_projection.weight"] = tensors["visual_projection.weight"].T
     tensors["text_model.embeddings.LayerNorm.bias"] = np.zeros(12, np.int64)
     with pytest.raises(UserError) as caught:
-        convert.from_torch(
-            tensors, convert.extras(params, MICRO), MICRO, "transformers", source="x.safetensors"
-        )
+        convert.from_torch(tensors, convert.extras(params, MICRO), MICRO, "transformers", source="x.safetensors")
     message = str(caught.value)
     assert message.startswith("x.safetensors: ") and "\n" not in message
     assert "2 missing: text_projection.weight, logit_scale" in message

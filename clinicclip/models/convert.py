@@ -69,9 +69,7 @@ def from_torch(
     """
     _check(f"{source} (extra)", extra, extra_shapes(spec))
     flat = _inward(clip_leaves(spec, dialect), tensors, source)
-    return unflatten_dict(
-        flat | {path: np.asarray(leaf, np.float32) for path, leaf in extra.items()}, sep="/"
-    )
+    return unflatten_dict(flat | {path: np.asarray(leaf, np.float32) for path, leaf in extra.items()}, sep="/")
 
 
 def load_text_tower(folder: Path | str, *, pooling: str = "pooler") -> tuple[BertSpec, Params]:
@@ -85,9 +83,7 @@ def load_text_tower(folder: Path | str, *, pooling: str = "pooler") -> tuple[Ber
     if pooling != "pooler":
         tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith("pooler.")}
     elif not any(key.startswith("pooler.") for key in tensors):
-        raise UserError(
-            f"{source}: this BERT was saved without its pooler; choose text pooling 'mean' or 'cls'"
-        )
+        raise UserError(f"{source}: this BERT was saved without its pooler; choose text pooling 'mean' or 'cls'")
     return spec, unflatten_dict(_inward(tuple(bert_leaves(spec)), tensors, source), sep="/")["text"]
 
 
@@ -108,9 +104,7 @@ def _read_folder(folder: Path, prefix: str) -> tuple[dict[str, Any], Tensors, st
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read; give a folder with config.json and model.safetensors"
-        ) from error
+        raise UserError(f"{path}: cannot be read; give a folder with config.json and model.safetensors") from error
     except ValueError as error:
         raise UserError(f"{path}: is not JSON; fetch the folder again") from error
     weights = folder / "model.safetensors"
@@ -175,9 +169,7 @@ def _check(source: str, found: Mapping[str, np.ndarray], expected: Mapping[str, 
             for name in shared
             if found[name].shape != expected[name]
         ],
-        "not floating point": [
-            f"{name} {found[name].dtype}" for name in shared if not _is_float(found[name])
-        ],
+        "not floating point": [f"{name} {found[name].dtype}" for name in shared if not _is_float(found[name])],
     }
     if any(faults.values()):
         raise UserError(f"{source}: the weights do not fit the model: {_listed(faults.items())}")

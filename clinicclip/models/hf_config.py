@@ -91,9 +91,7 @@ def bert_spec(config: Mapping[str, Any], *, source: str) -> BertSpec:
 def _refuse(config: Mapping[str, Any], named: Mapping[str, Any], source: str) -> None:
     """Raise unless all the config says agrees; what it leaves unsaid has the value given here by default."""
     wrong = [
-        f"{key} is {config[key]!r}, not {value!r}"
-        for key, value in named.items()
-        if config.get(key, value) != value
+        f"{key} is {config[key]!r}, not {value!r}" for key, value in named.items() if config.get(key, value) != value
     ]
     if "model_type" not in config:
         wrong.append("model_type is not said")

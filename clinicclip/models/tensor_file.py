@@ -23,9 +23,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: not a readable safetensors file ({fault}); fetch it again") from error
 
 
-def write(
-    path: Path, tensors: Mapping[str, np.ndarray], *, metadata: Mapping[str, str] | None = None
-) -> None:
+def write(path: Path, tensors: Mapping[str, np.ndarray], *, metadata: Mapping[str, str] | None = None) -> None:
     """Write arrays under their names, in C order and readable by all; the metadata always says format "pt".
 
     safetensors stores the bytes of a strided view as they lie, so every array is laid out afresh here; not by

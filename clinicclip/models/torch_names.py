@@ -60,9 +60,7 @@ def _swin_block(path: str, key: str, dialect: str, width: int, heads: int, spec:
         f"{path}/attn/proj", f"{key}.attn.proj" if timm else f"{key}.attention.output.dense", width, width
     )
     yield from _norm(f"{path}/norm2", f"{key}.norm2" if timm else f"{key}.layernorm_after", width)
-    yield from _dense(
-        f"{path}/mlp/fc1", f"{key}.mlp.fc1" if timm else f"{key}.intermediate.dense", width, hidden
-    )
+    yield from _dense(f"{path}/mlp/fc1", f"{key}.mlp.fc1" if timm else f"{key}.intermediate.dense", width, hidden)
     yield from _dense(f"{path}/mlp/fc2", f"{key}.mlp.fc2" if timm else f"{key}.output.dense", hidden, width)
 
 
@@ -90,9 +88,7 @@ def swin_leaves(spec: SwinSpec, dialect: str, *, key: str = "", path: str = "ima
     timm = dialect == OPEN_CLIP
     conv = f"{key}patch_embed.proj" if timm else f"{key}embeddings.patch_embeddings.projection"
     patch = spec.patch_size
-    yield Leaf(
-        f"{path}/patch_embed/proj/kernel", (f"{conv}.weight",), "conv", (patch, patch, 3, spec.embed_dim)
-    )
+    yield Leaf(f"{path}/patch_embed/proj/kernel", (f"{conv}.weight",), "conv", (patch, patch, 3, spec.embed_dim))
     yield Leaf(f"{path}/patch_embed/proj/bias", (f"{conv}.bias",), "plain", (spec.embed_dim,))
     yield from _norm(
         f"{path}/patch_embed/norm",

@@ -1,4 +1,4 @@
-"""Export a full-size model (Swin-T, BERT-base) of random weights in both dialects: python full_size_export.py DIR
+"""Export a full-size model of random weights in every dialect: python full_size_export.py DIR [POOLING]
 
 The weights are those of recipe.py. `check_open_clip.py DIR` reads the folder in an environment without this
 package.
@@ -14,8 +14,10 @@ from clinicclip.exporting import Origin, parity, write_export
 from clinicclip.models.gcn import GcnSpec
 
 
-def main(output: str) -> None:
-    spec = dataclasses.replace(recipe.SIZES["full"], graph=GcnSpec())
+def main(output: str, pooling: str = "pooler") -> None:
+    full = recipe.SIZES["full"]
+    text = dataclasses.replace(full.text, pooling=pooling)
+    spec = dataclasses.replace(full, text=text, graph=GcnSpec())
     pieces = train_wordpiece(parity.TEXTS, 150).vocabulary
     unused = tuple(f"[unused{k}]" for k in range(spec.text.vocab_size - len(pieces)))
     origin = Origin(
@@ -41,4 +43,4 @@ def main(output: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
