@@ -72,6 +72,7 @@ _DROPPED = (  # nothing but comparison
 )
 _REWRITES = (
     # phrases that only point to another examination
+    (rf",? (?:(?:is|are|was|were) )?(?:better |best |also )?{_SEEN} (?:on|in) {_PRIOR}$", ""),
     (rf"[,(]? ?\b(?:(?:when|as) )?(?:compared|comparison|relative) (?:to|with)(?: {_PRIOR})?\)?,?", " "),
     (
         rf",? ?(?:\b(?:which|this|that) )?\b(?:was|were|is|are)? ?not (?:\w+ )?(?:{_SEEN}|apparent) (?:on|"
@@ -80,7 +81,7 @@ _REWRITES = (
     ),
     (
         rf"[,(]? ?\b(?:in the interval|since|from|than(?: on)?|as on|(?:as )?seen on|on|over|to) {_PRIOR}"
-        r"(?=$|[,.;)]| (?:and|with|but|without|are|is)\b)\)?",
+        r"(?=$|[,.;)]| (?:and|with|but|without|are|is|there)\b)\)?",
         " ",
     ),
     (rf",? ?\b(?:(?:in|over|during) the (?:short )?interval|since (?:the )?{_BLANK}(?: \w+)?)\b", " "),
@@ -207,7 +208,7 @@ def remove_comparison(sentence: str) -> str:
     for pattern, replacement in _REWRITE_RULES:
         text = pattern.sub(replacement, text).strip()
     text = _tidy(text)
-    for candidate in (sentence, text):
+    for candidate in (text, sentence):
         denied = _denied(candidate)
         if denied is not None and states([denied]).keys() == before.keys():
             return denied

@@ -1,6 +1,7 @@
 """From raw report text to its FINDINGS and IMPRESSION sections, and from a section to sentences."""
 
 import re
+import textwrap
 
 LONGEST = 600  # characters of a sentence; real ones stay far below
 _HEADERS = {
@@ -91,13 +92,7 @@ def _bounded(sentence: str) -> list[str]:
     """A run-on without marks in pieces of whole words: everything later works on one sentence at a time."""
     if len(sentence) <= LONGEST:
         return [sentence]
-    pieces = [""]
-    for word in sentence.split(" "):
-        if pieces[-1] and len(pieces[-1]) + len(word) >= LONGEST:
-            pieces.append(word)
-        else:
-            pieces[-1] = f"{pieces[-1]} {word}".lstrip()
-    return [piece for piece in pieces if piece]
+    return textwrap.wrap(sentence, LONGEST, break_on_hyphens=False)
 
 
 def finish(sentence: str) -> str:
