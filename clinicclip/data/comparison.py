@@ -33,12 +33,12 @@ _STUDY = _any(
     "priors? pa ap lateral portable frontal comparisons? and"
 )
 _DATED = (
-    rf"(?: (?:dated|from|of|performed|obtained|on|at|the|same|day|am|pm|hours?|days?|weeks?|months?|"
-    rf"years?|ago|earlier|{_BLANK}))*+"
+    rf"(?: (?:dated|from|of|performed|obtained|on|at|the|same|day|am|pm|hours?|days?|weeks?|months?|years?|ago|earlier|"
+    rf"{_BLANK})(?!\w))*+"
 )
 _PRIOR = (
-    rf"(?:(?:the|a|an|his|her|most|patient's|multiple) )*+(?:{_EARLIER}|{_BLANK})(?:,? (?:{_EARLIER}|"
-    rf"{_STUDY}|{_BLANK}))*+{_DATED}"
+    rf"(?:(?:the|a|an|his|her|most|patient's|multiple) )*+(?:{_EARLIER}|{_BLANK})(?!\w)"
+    rf"(?:,? (?:{_EARLIER}|{_STUDY}|{_BLANK})(?!\w))*+{_DATED}"
 )
 _CHANGE = _any("changes? increase decrease development improvement worsening progression enlargement reduction")
 _KIND = _any("significant appreciable interval definite further substantial acute any x+")
@@ -190,7 +190,7 @@ def _denied(text: str) -> str | None:
         match = pattern.match(text.rstrip("."))
         if match and any(m.explicit for m in mentions(match.group("x"))):
             thing = _EARLIER_ADJECTIVE.sub("", match.group("x"))
-            return _tidy(f"No {thing[0].lower()}{thing[1:]}")
+            return _tidy(f"No {thing if thing[:2].isupper() else thing[0].lower() + thing[1:]}")
     return None
 
 
