@@ -99,6 +99,7 @@ def test_sentences_end_where_a_reader_ends_them(section: str, expected: list[str
         ("Heart size is stable and within normal limits.", "Heart size is within normal limits."),
         ("No new consolidation.", "No consolidation."),
         ("Left opacities are better seen on the prior CT.", "Left opacities."),
+        ("Previously noted catheter has been removed.", "No catheter."),
         ("Since the prior study there has been removal of the PICC.", "No PICC."),
         ("There is no pneumothorax.", "There is no pneumothorax."),
         ("Increased interstitial markings.", "Increased interstitial markings."),

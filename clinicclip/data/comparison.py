@@ -53,7 +53,7 @@ _GONE = (  # what stood there and does so no more: the rewriting denies it
     r"^(?:interval(?:ly)? )?resolved (?P<x>.+)$",
 )
 _EARLIER_ADJECTIVE = re.compile(
-    rf"^(?:previous(?:ly)?(?: (?:{_SEEN}|described))?|prior|stable|old|small|the|a|an) ", re.IGNORECASE
+    rf"^(?:(?:previous(?:ly)? )?(?:{_SEEN}|described)|previous|prior|stable|old|small|the|a|an) ", re.IGNORECASE
 )
 _DROPPED = (  # nothing but comparison
     rf"^(?:there (?:is|has been|have been) |with )?(?:{_DEGREE} |{_KIND} |no |without )*+(?:change|changes)"
