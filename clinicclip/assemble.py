@@ -32,7 +32,7 @@ from clinicclip.training import optim
 
 FEATURES = ("tower", "tfidf")
 FEATURE_BATCH = 64
-OPEN_VOCABULARY_PATIENTS, RESTRICTED_VOCABULARY_PATIENTS = 1, 20
+VOCABULARY_PATIENTS = 20  # a word of restricted reports must occur for so many to enter a vocabulary
 
 
 def require_data(config: ConfigDict) -> dict[str, Any]:
@@ -82,13 +82,13 @@ def make_tokenizer(config: ConfigDict, source: Source, manifest: dict[str, Any])
     """
     if config.model.text.init:
         return Tokenizer.load(config.model.text.init)
-    patients = OPEN_VOCABULARY_PATIENTS if manifest["open"] else RESTRICTED_VOCABULARY_PATIENTS
-    texts, owners = [], []
+    texts, patients = [], []
     for record in map(source.__getitem__, range(len(source))):
-        for text in (draws.report_text(record), record["negated"]):
-            texts.append(text)
-            owners.append(record["patient"])
-    return train_wordpiece(texts, config.data.vocab_size, patients=owners, min_patients=patients)
+        texts += [draws.report_text(record), record["negated"]]
+        patients += [record["patient"]] * 2
+    if manifest["open"]:
+        return train_wordpiece(texts, config.data.vocab_size)
+    return train_wordpiece(texts, config.data.vocab_size, patients=patients, min_patients=VOCABULARY_PATIENTS)
 
 
 def resolve(config: ConfigDict, *, studies: int, tokenizer: Tokenizer) -> None:

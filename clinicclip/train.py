@@ -45,6 +45,7 @@ FREE_TO_CHANGE = (
     "evaluate_every",
     "data.workers",
     "data.threads",
+    "data.memory_bytes",
     "data.dir",
     "evals.",
 )
@@ -143,7 +144,7 @@ class Run(NamedTuple):
 def set_up(config: ConfigDict, workdir: Path) -> Run:
     """Opens the data and makes, or finds in ``workdir``, what training needs beside the parameters."""
     manifest = assemble.require_data(config)
-    source = builder.open_source(Path(config.data.dir), config.data.train)
+    source = pipeline.Remembered(builder.open_source(config.data.dir, config.data.train), config.data.memory_bytes)
     workdir.mkdir(parents=True, exist_ok=True)
     tokenizer, features = (resume_inputs if (workdir / "config.json").exists() else first_inputs)(
         config, workdir, source, manifest
