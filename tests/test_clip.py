@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -39,8 +40,11 @@ def params():
     return init_params(SPEC, 0)
 
 
-def apply(params, *arrays, spec=SPEC, **options):
-    return ClinicCLIP(spec).apply({"params": params}, *arrays, **options)
+@partial(jax.jit, static_argnames=("spec", "method", "train"))
+def apply(params, *arrays, method, spec=SPEC, train=False):
+    arguments = (*arrays, 1, train) if method == "embed_text" else arrays
+    rngs = {"dropout": jax.random.key(0)}
+    return ClinicCLIP(spec).apply({"params": params}, *arguments, method=method, rngs=rngs)
 
 
 def test_every_tower_gives_unit_float32_rows(params):
@@ -101,8 +105,7 @@ def test_a_frozen_text_tower_draws_no_dropout_and_learns_only_its_projection(par
     spec = replace(SPEC, text_frozen=True)
 
     def total(params, spec):
-        rngs = {"dropout": jax.random.key(0)}
-        rows = apply(params, *TEXT, 1, True, spec=spec, method="embed_text", rngs=rngs)
+        rows = apply(params, *TEXT, spec=spec, method="embed_text", train=True)
         return (rows * jnp.arange(24.0).reshape(2, 12)).sum()
 
     gradient = jax.grad(total)(params, spec)
@@ -111,5 +114,5 @@ def test_a_frozen_text_tower_draws_no_dropout_and_learns_only_its_projection(par
     free = jax.grad(total)(params, SPEC)
     assert any(leaf.any() for leaf in jax.tree.leaves(free["text"]))
     quiet = apply(params, *TEXT, method="embed_text")
-    frozen = apply(params, *TEXT, 1, True, spec=spec, method="embed_text", rngs={"dropout": jax.random.key(0)})
+    frozen = apply(params, *TEXT, spec=spec, method="embed_text", train=True)
     np.testing.assert_array_equal(frozen, quiet)
