@@ -92,7 +92,7 @@ def assert_same_run(ours, theirs) -> None:
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-@pytest.mark.parametrize(("devices", "microbatch"), [(5, 0), (8, 0), (2, 5)])
+@pytest.mark.parametrize(("devices", "microbatch"), [(5, 0), (2, 5)])
 def test_devices_packing_and_microbatches_change_nothing(devices, microbatch):
     assert_same_run(run(clip_spec(), devices, microbatch), run(clip_spec(), 1))
 

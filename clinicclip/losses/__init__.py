@@ -12,14 +12,17 @@ from clinicclip.losses.inputs import Inputs, LossSpec
 
 __all__ = ["Inputs", "LossFn", "LossSpec", "Metrics", "bind"]
 
-LossFn = Callable[[Inputs, Float[Array, ""] | float | None], tuple[Float[Array, ""], Metrics]]
+LossFn = Callable[..., tuple[Float[Array, ""], Metrics]]
 
 
 def bind(spec: LossSpec, mesh: Mesh) -> LossFn:
     """The function (inputs, alpha or None) -> (loss, metrics) in the form ``spec.implementation`` names."""
-    forms = {
-        "dense": partial(dense.loss, spec=spec),
-        "sharded": partial(sharded.loss, spec=spec, mesh=mesh),
-    }
-    form = forms[spec.implementation]
-    return lambda inputs, alpha=None: form(inputs, alpha=alpha)
+    if spec.implementation == "dense":
+        form: Callable = dense.loss
+    else:
+        form = partial(sharded.loss, mesh=mesh)
+
+    def bound(inputs: Inputs, alpha: Float[Array, ""] | float | None = None) -> tuple[Float[Array, ""], Metrics]:
+        return form(inputs, spec, alpha)
+
+    return bound

@@ -60,7 +60,7 @@ def parts(
 ) -> dict[str, Mean]:
     """Every term and diagnostic of the rows against all columns, as undivided means."""
     scale = jnp.exp(inputs.logit_scale.astype(jnp.float32))
-    same = rows.index[:, None] == columns.index[None, :]
+    same = rows.place[:, None] == columns.place[None, :]
     logits = scale * dot(rows.image, columns.text), scale * dot(rows.text, columns.image)
     affinities = soft_labels.affinity(
         rows.streams, columns.streams, offsets, spec.streams, spec.combine, spec.theta, same
@@ -71,7 +71,7 @@ def parts(
         denied = negatives(rows, columns, scale, spec) if spec.negation else None
         means["loss/clip"] = mean(contrast(*logits, target, columns.valid, denied), rows.valid)
     if spec.graph:
-        target = soft_labels.targets(affinities, same, columns.graph.valid, alpha)
+        target = soft_labels.targets(affinities, same, columns.others["graph"].valid, alpha)
         means["loss/graph"] = graph_alignment(rows, columns, target, scale)
     return means | off_clip.parts(rows, columns, logits, inputs.logit_bias.astype(jnp.float32), same, spec)
 
@@ -79,23 +79,24 @@ def parts(
 def negatives(rows: Studies, columns: Studies, scale: Float[Array, ""], spec: LossSpec) -> Float[Array, " b"]:
     """Weighted log-sum-exp of each image with the negated reports in scope; about ``MASKED`` if none."""
     if spec.neg_scope == "all":
-        log_sum = log_sum_exp(scale * dot(rows.image, columns.negated.feature), columns.negated.valid)
+        negated = columns.others["negated"]
+        log_sum = log_sum_exp(scale * dot(rows.image, negated.feature), negated.valid)
     else:
-        own = scale * jnp.sum(rows.image * rows.negated.feature, axis=1)
-        log_sum = jnp.where(rows.negated.valid, own, MASKED)
+        negated = rows.others["negated"]
+        own = scale * jnp.sum(rows.image * negated.feature, axis=1)
+        log_sum = jnp.where(negated.valid, own, MASKED)
     return log_sum + math.log(spec.negation)
 
 
-def graph_alignment(
-    rows: Studies, columns: Studies, target: Float[Array, "b n"], scale: Float[Array, ""]
-) -> Mean:
+def graph_alignment(rows: Studies, columns: Studies, target: Float[Array, "b n"], scale: Float[Array, ""]) -> Mean:
     """1/2 [L(v, g) + L(t, g)] over the studies that have a graph."""
-    values = 0.0
-    for row, column in ((rows.image, columns.image), (rows.text, columns.text)):
-        forward = scale * dot(row, columns.graph.feature)
-        backward = scale * dot(rows.graph.feature, column)
-        values += 0.5 * contrast(forward, backward, target, columns.graph.valid)
-    return mean(values, rows.graph.valid)
+    here, there = rows.others["graph"], columns.others["graph"]
+
+    def align(row: Array, column: Array) -> Array:
+        forward, backward = scale * dot(row, there.feature), scale * dot(here.feature, column)
+        return contrast(forward, backward, target, there.valid)
+
+    return mean(0.5 * (align(rows.image, columns.image) + align(rows.text, columns.text)), here.valid)
 
 
 def diagnostics(

@@ -1,7 +1,7 @@
 """What every form of the loss takes: the hyper-parameters, the arrays, the blocks of studies made of them."""
 
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -99,15 +99,13 @@ SCALARS = ("logit_scale", "logit_bias")  # every other field has the studies as 
 class Studies(NamedTuple):
     """A block of studies, fit to be the rows or columns of a loss; each leaf's first axis is the studies."""
 
-    index: Int[Array, " b"]  # place in the global batch: a row meets itself where the indices agree
+    place: Int[Array, " b"]  # in the global batch: a row meets itself where the places agree
     valid: Bool[Array, " b"]
     image: Float[Array, "b d"]
     text: Float[Array, "b d"]
-    streams: dict[str, Stream]
-    graph: Stream | None  # embedding with its gradient, and whether there is a graph
-    negated: Stream | None
-    normal: Bool[Array, " b"] | None
-    abnormal: Bool[Array, " b"] | None
+    streams: dict[str, Stream]  # of the soft labels in use, without gradient
+    others: dict[str, Stream]  # further embeddings in use, "graph" and "negated", and whether a study has one
+    kinds: dict[str, Bool[Array, " b"]]  # "normal" and "abnormal" where it is told; unknown is neither
 
 
 def check(inputs: Inputs, spec: LossSpec) -> None:
@@ -138,8 +136,7 @@ def studies(inputs: Inputs, spec: LossSpec, first: Int[Array, ""] | int = 0) -> 
     Masked rows become zero vectors, so nothing they hold (not even NaN) reaches a value or a gradient.
     """
     rows = inputs.image.shape[0]
-    everyone = jnp.ones(rows, bool)
-    valid = everyone if inputs.valid is None else inputs.valid
+    valid = jnp.ones(rows, bool) if inputs.valid is None else inputs.valid
 
     def where(mask: Array | None) -> Array:
         return valid if mask is None else valid & mask
@@ -147,26 +144,22 @@ def studies(inputs: Inputs, spec: LossSpec, first: Int[Array, ""] | int = 0) -> 
     def embedding(values: Array, mask: Array) -> Array:
         return jnp.where(mask[:, None], values.astype(jnp.float32), 0.0)
 
-    def optional(values: Array | None, mask: Array | None, weight: float) -> Stream | None:
-        return Stream(embedding(values, where(mask)), where(mask)) if weight else None
-
-    sources = {
+    features: dict[str, Any] = {
         "text": (inputs.text_feature, inputs.text_valid),
         "clinical": (inputs.labels, inputs.labels_valid),
         "graph": (inputs.graph_feature, inputs.graph_valid),
     }
-    known = where(inputs.normal_valid)
-    off = bool(spec.off or spec.abnormal)
+    embeddings: dict[str, Any] = {
+        "graph": (spec.graph, inputs.graph, where(inputs.graph_valid)),
+        "negated": (spec.negation, inputs.negated, where(inputs.negated_valid)),
+    }
+    known, normal = where(inputs.normal_valid), inputs.normal
     return Studies(
-        index=first + jnp.arange(rows),
+        place=first + jnp.arange(rows),
         valid=valid,
         image=embedding(inputs.image, valid),
         text=embedding(inputs.text, valid),
-        streams={
-            name: soft_labels.stream(sources[name][0], where(sources[name][1])) for name in spec.streams
-        },
-        graph=optional(inputs.graph, inputs.graph_valid, spec.graph),
-        negated=optional(inputs.negated, inputs.negated_valid, spec.negation),
-        normal=known & inputs.normal if off else None,
-        abnormal=known & ~inputs.normal if off else None,
+        streams={name: soft_labels.stream(features[name][0], where(features[name][1])) for name in spec.streams},
+        others={name: Stream(embedding(x, mask), mask) for name, (weight, x, mask) in embeddings.items() if weight},
+        kinds={} if normal is None else {"normal": known & normal, "abnormal": known & ~normal},
     )

@@ -35,12 +35,13 @@ def parts(
     image_text, text_image = logits
     means = {}
     if spec.off:
-        target = same | (rows.normal[:, None] & columns.normal[None, :])
+        target = same | (rows.kinds["normal"][:, None] & columns.kinds["normal"][None, :])
         values = off_diagonal(image_text + bias, target, columns.valid)
         if spec.off_reduction == "pairs":
             values = values / jnp.maximum(jnp.sum(columns.valid), 1)
         means["loss/off"] = mean(values, rows.valid)
     if spec.abnormal:
-        own = (same & columns.abnormal[None, :]).astype(jnp.float32)
-        means["loss/abnormal"] = mean(contrast(image_text, text_image, own, columns.abnormal), rows.abnormal)
+        abnormal = columns.kinds["abnormal"]
+        own = (same & abnormal[None, :]).astype(jnp.float32)
+        means["loss/abnormal"] = mean(contrast(image_text, text_image, own, abnormal), rows.kinds["abnormal"])
     return means

@@ -15,7 +15,7 @@ class Mean(NamedTuple):
     """A mean that has not been divided yet, so that parts from several devices add up exactly."""
 
     total: Float[Array, ""]
-    count: Float[Array, ""]
+    rows: Float[Array, ""]
 
 
 def mean(values: Float[Array, " b"], valid: Bool[Array, " b"]) -> Mean:
@@ -24,8 +24,8 @@ def mean(values: Float[Array, " b"], valid: Bool[Array, " b"]) -> Mean:
 
 
 def reduce(means: Mapping[str, Mean]) -> dict[str, Float[Array, ""]]:
-    """Each mean divided by its count; a mean over nothing is 0."""
-    return {name: part.total / jnp.maximum(part.count, 1.0) for name, part in means.items()}
+    """Each total divided by its rows; a mean over nothing is 0."""
+    return {name: part.total / jnp.maximum(part.rows, 1.0) for name, part in means.items()}
 
 
 def dot(rows: Float[Array, "b d"], columns: Float[Array, "n d"]) -> Float[Array, "b n"]:

@@ -4,6 +4,7 @@ No device holds a matrix with two batch-sized axes: logits, likenesses and targe
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,9 +38,9 @@ def loss(
         raise UserError(f"batch of {rows} studies does not divide by {devices} devices: change batch_size")
     alpha = jnp.asarray(spec.alpha if alpha is None else alpha, jnp.float32)
     local, replicated = PartitionSpec(axis), PartitionSpec()
-    specs = Inputs(**{name: replicated if name in SCALARS else local for name in Inputs._fields})
+    specs: dict[str, Any] = {name: replicated if name in SCALARS else local for name in Inputs._fields}
     body = partial(_local, spec=spec, axis=axis)
-    return jax.shard_map(body, mesh=mesh, in_specs=(specs, replicated), out_specs=replicated)(inputs, alpha)
+    return jax.shard_map(body, mesh=mesh, in_specs=(Inputs(**specs), replicated), out_specs=replicated)(inputs, alpha)
 
 
 def _local(inputs: Inputs, alpha: Array, *, spec: LossSpec, axis: str) -> tuple[Array, Metrics]:

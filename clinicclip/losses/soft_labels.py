@@ -44,7 +44,7 @@ class Moments(NamedTuple):
 
     vector: Float[Array, " f"]
     square: Float[Array, ""]
-    count: Float[Array, ""]
+    studies: Float[Array, ""]
 
 
 def stream(feature: Float[Array, "b f"], valid: Bool[Array, " b"]) -> Stream:
@@ -59,15 +59,15 @@ def stream(feature: Float[Array, "b f"], valid: Bool[Array, " b"]) -> Stream:
     return Stream(feature / jnp.where(norm > 0, norm, 1.0), valid)
 
 
-def moments(studies: Stream) -> Moments:
+def moments(block: Stream) -> Moments:
     """The sums of a block of studies."""
-    feature, valid = studies
+    feature, valid = block
     return Moments(jnp.sum(feature, axis=0), jnp.sum(feature**2), jnp.sum(valid, dtype=jnp.float32))
 
 
 def mean_cosine(sums: Moments) -> Float[Array, ""]:
     """Mean cosine over the valid i != j: (||sum_i h_i||^2 - sum_i ||h_i||^2) / (M (M - 1)); 0 when M < 2."""
-    pairs = sums.count * (sums.count - 1.0)
+    pairs = sums.studies * (sums.studies - 1.0)
     return (jnp.sum(sums.vector**2) - sums.square) / jnp.maximum(pairs, 1.0)
 
 
@@ -78,9 +78,7 @@ def similarity(rows: Stream, columns: Stream, offset: Float[Array, ""] | float) 
     return jnp.where(spread < SPREAD_EPSILON, 0.0, jnp.clip(scaled, 0.0, 1.0))
 
 
-def combine(
-    similarities: list[tuple[float, Float[Array, "b n"], Bool[Array, "b n"]]], how: str
-) -> Float[Array, "b n"]:
+def combine(similarities: list[tuple[float, Float[Array, "b n"], Bool[Array, "b n"]]], how: str) -> Float[Array, "b n"]:
     """One likeness a pair from (weight, S^k, pair valid in k) of the streams valid for both; 0 when none is.
 
     ``mean`` is weighted; ``product`` and ``max`` run over the streams in use whatever their weight.

@@ -1,7 +1,7 @@
 """From a device batch to the embeddings of one step, at once or in microbatches under rematerialisation."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,12 @@ from clinicclip.models.clip import ClinicCLIP, normalize_images
 from clinicclip.training.sharding import AXIS, microbatches
 
 Batch = Mapping[str, Array]
+TEXT_PARTS = ("ids", "owner", "position", "start")
+GRAPH_PARTS = ("nodes", "senders", "receivers", "mask")
 TOWER_KEYS = (
     "image",
-    *(f"{text}_{part}" for text in ("text", "negated") for part in ("ids", "owner", "position", "start")),
-    *(f"graph_{part}" for part in ("nodes", "senders", "receivers", "mask")),
+    *(f"{text}_{part}" for text in ("text", "negated") for part in TEXT_PARTS),
+    *(f"graph_{part}" for part in GRAPH_PARTS),
 )
 
 
@@ -55,8 +57,7 @@ def embed(
 
     sharding = NamedSharding(mesh, PartitionSpec(None, AXIS))
     cut = {
-        name: jax.lax.with_sharding_constraint(_cut(array, devices, parts), sharding)
-        for name, array in batch.items()
+        name: jax.lax.with_sharding_constraint(_cut(array, devices, parts), sharding) for name, array in batch.items()
     }
 
     @jax.checkpoint
@@ -68,47 +69,39 @@ def embed(
     return jax.tree.map(lambda array: _join(array, devices), embedded)
 
 
-def _towers(
-    model: ClinicCLIP, params: PyTree, batch: Batch, key: Array, spec: LossSpec, groups: int
-) -> Embedded:
-    def run(method: object, *inputs: Array | int, train: bool) -> Array:
-        flag = {"train": True} if train else {}
-        return model.apply({"params": params}, *inputs, method=method, rngs={"dropout": key}, **flag)
+def _towers(model: ClinicCLIP, params: PyTree, batch: Batch, key: Array, spec: LossSpec, groups: int) -> Embedded:
+    def run(method: Callable[..., Array], *inputs: Array | int) -> Any:
+        return model.apply({"params": params}, *inputs, method=method, rngs={"dropout": key})
 
     names = ("text", "negated") if spec.negation else ("text",)
-    joined = _texts(batch, names, groups)
-    texts = run(model.embed_text, *joined, groups, train=True).reshape(groups, len(names), -1, model.spec.dim)
-    texts = [texts[:, k].reshape(-1, model.spec.dim) for k in range(len(names))]
+    texts = run(model.embed_text, *_texts(batch, names, groups), groups, True)
+    texts = texts.reshape(groups, len(names), -1, model.spec.dim).swapaxes(0, 1).reshape(len(names), -1, model.spec.dim)
     graph = None
     if spec.graph or spec.graph_stream:
-        parts = (batch[f"graph_{part}"] for part in ("nodes", "senders", "receivers", "mask"))
-        graph = run(model.embed_graph, *parts, train=False)
+        graph = run(model.embed_graph, *(batch[f"graph_{part}"] for part in GRAPH_PARTS))
     return Embedded(
-        image=run(model.embed_image, normalize_images(batch["image"]), train=True),
+        image=run(model.embed_image, normalize_images(batch["image"]), True),
         text=texts[0],
         negated=texts[1] if spec.negation else None,
         graph=graph,
     )
 
 
-def _texts(batch: Batch, names: tuple[str, ...], groups: int) -> tuple[Array, Array, Array, Array]:
+def _texts(batch: Batch, names: tuple[str, ...], groups: int) -> list[Array]:
     """All kinds of text as one packed batch, so that the tower runs once; groups hold rows of every kind."""
 
     def grouped(name: str, part: str) -> Array:
         array = batch[f"{name}_{part}"]
         return array.reshape(groups, -1, *array.shape[1:])
 
-    columns = {"ids": [], "owner": [], "position": [], "start": []}
+    pieces = []
     texts = tokens = 0  # of the kinds before, in a group
     for name in names:
-        for part in ("ids", "position"):
-            columns[part].append(grouped(name, part))
-        owner, start = grouped(name, "owner"), grouped(name, "start")
-        columns["owner"].append(jnp.where(owner > 0, owner + texts, 0))
-        columns["start"].append(start + tokens)
+        ids, owner, position, start = (grouped(name, part) for part in TEXT_PARTS)
+        pieces.append((ids, jnp.where(owner > 0, owner + texts, 0), position, start + tokens))
         texts, tokens = texts + start.shape[1], tokens + owner.shape[1] * owner.shape[2]
-    joined = {part: jnp.concatenate(arrays, axis=1) for part, arrays in columns.items()}
-    return tuple(array.reshape(-1, *array.shape[2:]) for array in joined.values())
+    joined = (jnp.concatenate(arrays, axis=1) for arrays in zip(*pieces, strict=True))
+    return [array.reshape(-1, *array.shape[2:]) for array in joined]
 
 
 def _cut(array: Array, devices: int, parts: int) -> Array:

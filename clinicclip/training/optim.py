@@ -17,7 +17,7 @@ def learning_rate(total_steps: int, peak: float, warmup_fraction: float) -> opta
     """Step -> rate: linear up over the first ``warmup_fraction`` of the run (never 0), then cosine to 0."""
     warmup = _warmup_steps(total_steps, warmup_fraction)
 
-    def schedule(step: jax.typing.ArrayLike) -> jax.Array:
+    def schedule(step: jax.Array | int) -> jax.Array:
         rising = (step + 1.0) / max(warmup, 1)
         done = (step - warmup) / max(total_steps - warmup, 1)
         falling = 0.5 * (1.0 + jnp.cos(math.pi * jnp.clip(done, 0.0, 1.0)))
@@ -30,7 +30,7 @@ def soft_share(total_steps: int, alpha: float, warmup_fraction: float) -> optax.
     """Step -> alpha of the soft labels: up from 0 over ``warmup_fraction`` of the run, then level."""
     warmup = _warmup_steps(total_steps, warmup_fraction)
 
-    def schedule(step: jax.typing.ArrayLike) -> jax.Array:
+    def schedule(step: jax.Array | int) -> jax.Array:
         return alpha * jnp.clip(jnp.asarray(step, jnp.float32) / warmup if warmup else 1.0, 0.0, 1.0)
 
     return schedule
@@ -53,9 +53,7 @@ def make_optimizer(
     for name, value in {"lr": lr, "weight_decay": weight_decay, "clip_norm": clip_norm}.items():
         if not 0.0 <= value < math.inf:
             raise UserError(f"optim.{name}={value}: expected a finite number >= 0")
-    adamw = optax.adamw(
-        learning_rate(total_steps, lr, warmup_fraction), weight_decay=weight_decay, mask=decay_mask
-    )
+    adamw = optax.adamw(learning_rate(total_steps, lr, warmup_fraction), weight_decay=weight_decay, mask=decay_mask)
     chain = optax.chain(optax.clip_by_global_norm(clip_norm), adamw) if clip_norm else adamw
     if not frozen:
         return chain
@@ -80,9 +78,7 @@ def _labels(params: PyTree, frozen: Sequence[str]) -> PyTree:
     names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for prefix in frozen:
         if not any(_below(name, [prefix]) for name in names):
-            raise UserError(
-                f"frozen={prefix!r} holds no parameter: name a path such as 'text' or 'image/stage_0'"
-            )
+            raise UserError(f"frozen={prefix!r} holds no parameter: name a path such as 'text' or 'image/stage_0'")
     return jax.tree_util.tree_map_with_path(
         lambda path, _: "frozen" if _below(_name(path), frozen) else "trained", params
     )
@@ -98,7 +94,5 @@ def _name(path: tuple) -> str:
 
 def _warmup_steps(total_steps: int, fraction: float) -> int:
     if total_steps < 1 or not 0.0 <= fraction <= 1.0:
-        raise UserError(
-            f"{total_steps} steps with warm-up {fraction}: expected at least 1 step and a fraction 0 to 1"
-        )
+        raise UserError(f"{total_steps} steps with warm-up {fraction}: expected at least 1 step and a fraction 0 to 1")
     return round(fraction * total_steps)

@@ -35,9 +35,7 @@ def microbatches(studies: int, microbatch: int, devices: int) -> int:
         UserError: the studies do not divide by the devices, or a device's share not by ``microbatch``.
     """
     if studies == 0 or studies % devices:
-        raise UserError(
-            f"batch_size={studies} does not divide by {devices} devices: use a multiple of {devices}"
-        )
+        raise UserError(f"batch_size={studies} does not divide by {devices} devices: use a multiple of {devices}")
     share = studies // devices
     if microbatch < 0 or (microbatch and share % microbatch):
         raise UserError(
@@ -62,9 +60,7 @@ def place(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     devices = len(mesh.local_devices)
     for name, array in batch.items():
         if not np.issubdtype(array.dtype, np.number) and array.dtype != bool:
-            raise UserError(
-                f"batch[{name!r}] has dtype {array.dtype}: only numbers go to devices, take it out"
-            )
+            raise UserError(f"batch[{name!r}] has dtype {array.dtype}: only numbers go to devices, take it out")
         if array.ndim == 0 or array.shape[0] == 0 or array.shape[0] % devices:
             raise UserError(
                 f"batch[{name!r}] of shape {array.shape} does not divide by {devices} devices: "

@@ -1,6 +1,7 @@
 """One training step: embed, loss, gradients, update, as one compiled function over a mesh."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.struct
 import jax
@@ -65,9 +66,7 @@ def make_train_step(
 
     def objective(params: PyTree, batch: Batch, key: Array, alpha: Array | float) -> tuple[Array, Metrics]:
         params = freeze(params, fixed)
-        embedded = embed(
-            model, params, batch, key, loss_spec, mesh=mesh, microbatch=microbatch, groups=groups
-        )
+        embedded = embed(model, params, batch, key, loss_spec, mesh=mesh, microbatch=microbatch, groups=groups)
         return loss_fn(_inputs(params, batch, embedded, loss_spec), alpha)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -99,12 +98,13 @@ def make_train_step(
 
 def _inputs(params: PyTree, batch: Batch, embedded: Embedded, spec: LossSpec) -> Inputs:
     """The loss's arrays from a batch and its embeddings."""
-    frozen_text = {} if spec.live_text else {name: batch.get(name) for name in ("text_feature", "text_valid")}
-    masks = ("labels", "labels_valid", "graph_valid", "negated_valid", "normal", "normal_valid")
+    names = ("text_feature", "text_valid", "labels", "labels_valid", "graph_valid", "negated_valid")
+    given: dict[str, Any] = {name: batch.get(name) for name in (*names, "normal", "normal_valid")}
+    if spec.live_text:
+        given |= {"text_feature": embedded.text, "text_valid": None}
     return Inputs(
         **embedded._asdict(),
-        **{"text_feature": embedded.text} | frozen_text,
-        **{name: batch.get(name) for name in masks},
+        **given,
         graph_feature=embedded.graph,
         logit_scale=params["logit_scale"],
         logit_bias=params["logit_bias"],
