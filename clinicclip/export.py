@@ -27,7 +27,9 @@ def main(args: argparse.Namespace) -> int:
         print(f"{file.stat().st_size / 1e6:10.2f} MB  {file.relative_to(args.output)}")
     report = args.output / parity.REPORT
     if not report.is_file():
-        print("no parity.json: PyTorch, needed to measure equality, is not here (pip install 'clinicclip[torch]')")
+        print(
+            "no parity.json: equality was not measured, nothing here reads the folder (pip install 'clinicclip[torch]')"
+        )
         return 0
     for library, found in json.loads(report.read_text())["max_abs_difference"].items():
         print(

@@ -198,7 +198,9 @@ def _notes(spec: ClipSpec, dialects: Sequence[str], parity: Mapping[str, Any] | 
         "- `parity.safetensors` holds fixed inputs and the embeddings the JAX model gives for them.",
     ]
     if parity is None:
-        lines.append("- Written without PyTorch at hand: equality there was not measured.")
+        lines.append(
+            "- Written where no PyTorch library that reads this folder was installed: equality was not measured."
+        )
     else:
         for dialect, found in parity["max_abs_difference"].items():
             lines.append(

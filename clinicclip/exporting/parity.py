@@ -68,12 +68,12 @@ def sample(spec: ClipSpec, params: Mapping[str, Any], tokenizer: Tokenizer, text
 
 
 @partial(jax.jit, static_argnums=0)
-def _embed_images(model: ClinicCLIP, params: Any, images: Any) -> jax.Array:
+def _embed_images(model: ClinicCLIP, params: Any, images: Any) -> Any:
     return model.apply({"params": params}, normalize_images(images), method="embed_image")
 
 
 @partial(jax.jit, static_argnums=0)
-def _embed_texts(model: ClinicCLIP, params: Any, *text: Any) -> jax.Array:
+def _embed_texts(model: ClinicCLIP, params: Any, *text: Any) -> Any:
     return model.apply({"params": params}, *text, method="embed_text")
 
 

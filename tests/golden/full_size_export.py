@@ -39,7 +39,7 @@ def main(output: str, pooling: str = "pooler") -> None:
         config={},
         origin=origin,
     )
-    print(measured or "PyTorch is not installed here: no parity.json")
+    print(measured or "no parity.json: no PyTorch library that reads this folder is installed here")
 
 
 if __name__ == "__main__":
