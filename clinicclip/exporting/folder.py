@@ -52,7 +52,8 @@ def write_export(
     """Write a model as a folder that transformers and open_clip load without us.
 
     `results` are records with metric, value, ci_low, ci_high, n, data, split. Returns the measured parity,
-    None where no PyTorch library that reads the folder is installed. An earlier export in `output` is replaced; on any failure nothing changes.
+    None where no PyTorch library that reads the folder is installed. An earlier export in `output` is replaced; on
+    any failure nothing changes.
     Raises UserError when no dialect can say the model, or `output` holds something else. Source: EXPORT.
     """
     output = Path(output)
