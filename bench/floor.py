@@ -30,15 +30,9 @@ CHOOSING_FOLDS = 4  # folds 0 to 3; fold 4 is tested, never trained on
 
 def parser() -> cli.Parser:
     """The program's flags."""
-    flags = cli.Parser(
-        program="floor", description=__doc__, example="python bench/floor.py --data_dir=data/openi"
-    )
-    flags.add_argument(
-        "--data_dir", required=True, type=Path, help="folder written by clinicclip.prepare openi"
-    )
-    flags.add_argument(
-        "--fold", type=int, default=0, choices=range(CHOOSING_FOLDS + 1), help="fold to test on"
-    )
+    flags = cli.Parser(program="floor", description=__doc__, example="python bench/floor.py --data_dir=data/openi")
+    flags.add_argument("--data_dir", required=True, type=Path, help="folder written by clinicclip.prepare openi")
+    flags.add_argument("--fold", type=int, default=0, choices=range(CHOOSING_FOLDS + 1), help="fold to test on")
     flags.add_argument("--draws", type=int, default=1000, help="bootstrap draws by patient")
     return flags
 
@@ -58,14 +52,10 @@ def main(args: argparse.Namespace) -> int:
             present = test.truth[rows, finding] == 1
             ranking = Ranking(present, floor.scores(train.truth[:, finding])[rows])
             found[name] = bootstrap.draws(ranking.auroc, rows)
-            print(
-                f"{schema.display_name(name):28} {int(present.sum()):4} of {len(rows)}  {_cell(found[name])}"
-            )
+            print(f"{schema.display_name(name):28} {int(present.sum()):4} of {len(rows)}  {_cell(found[name])}")
     lacking = [name for name in MACRO if name not in found]
     if lacking:
-        raise UserError(
-            f"fold{args.fold}: {', '.join(lacking)} lack gold positives or negatives; choose another fold"
-        )
+        raise UserError(f"fold{args.fold}: {', '.join(lacking)} lack gold positives or negatives; choose another fold")
     result = macro([found[name] for name in MACRO])
     print(f"{'macro (' + ', '.join(map(schema.display_name, MACRO)) + ')'}: {_cell(result)}")
     low, high = result.interval()

@@ -16,22 +16,14 @@ def parser() -> cli.Parser:
     """The program's flags."""
     flags = cli.Parser(program="evaluate", description=__doc__, example=EXAMPLE)
     flags.add_argument("--checkpoint", required=True, help="WORKDIR, WORKDIR@STEP or an exported folder")
-    flags.add_argument(
-        "--data", required=True, help="NAME:DIR[,NAME:DIR] of prepared folders; NAME heads the metrics"
-    )
+    flags.add_argument("--data", required=True, help="NAME:DIR[,NAME:DIR] of prepared folders; NAME heads the metrics")
     flags.add_argument("--output", required=True, type=Path, help="folder of the report")
     flags.add_argument("--suite", default=",".join(suites.SUITES), help=f"default: {','.join(suites.SUITES)}")
-    flags.add_argument(
-        "--split", default="", help="default: what the run held out, else the folder's test split"
-    )
-    flags.add_argument(
-        "--findings", default="", help="findings of the zero-shot macro mean; default: all coded ones"
-    )
+    flags.add_argument("--split", default="", help="default: what the run held out, else the folder's test split")
+    flags.add_argument("--findings", default="", help="findings of the zero-shot macro mean; default: all coded ones")
     flags.add_argument("--limit", type=_count, default=0, help="studies a set; 0 = all")
     flags.add_argument("--draws", type=_positive, default=1000, help="bootstrap draws by patient")
-    flags.add_argument(
-        "--seed", type=_count, default=0, help="of bootstrap, altered texts and control images"
-    )
+    flags.add_argument("--seed", type=_count, default=0, help="of bootstrap, altered texts and control images")
     return flags
 
 
@@ -45,9 +37,7 @@ def main(args: argparse.Namespace) -> int:
     for name, folder in places.items():
         split = args.split or sets.held_out_split(folder, model.config)
         if sets.was_trained_on(folder, split, model.config):
-            print(
-                f"note: split {split} of {name} was used to train this model; these are not held-out numbers"
-            )
+            print(f"note: split {split} of {name} was used to train this model; these are not held-out numbers")
         opened.append(sets.open_set(name, folder, split, image_size=model.image_size, limit=args.limit))
         print(f"{name}: {len(opened[-1])} studies of split {split}", flush=True)
     embed = EmbedFns(model.embed_images, model.embed_texts)

@@ -93,7 +93,7 @@ def test_scoring_the_training_split_is_called_by_its_name(run, capsys: pytest.Ca
         ("--data=a:x,a:y", 2, "twice"),
         ("--data=a:/nowhere", 1, "/nowhere"),
         ("--draws=none", 2, "draws"),
-        ("--sweet=retrieval", 2, "did you mean --suite"),
+        ("--suites=retrieval", 2, "did you mean --suite"),
     ],
 )
 def test_faults_are_one_line_with_the_way_out(

@@ -63,15 +63,11 @@ class EvalSet:
         """
         rows = [read_row(record, image_size) for record in records]
         if not rows:
-            raise UserError(
-                f"{name}: split {split!r} holds no study; choose a split that does (see manifest.json)"
-            )
+            raise UserError(f"{name}: split {split!r} holds no study; choose a split that does (see manifest.json)")
         ids = tuple(row.id for row in rows)
         if len(set(ids)) != len(ids):
             repeated = next(i for i in ids if ids.count(i) > 1)
-            raise UserError(
-                f"{name}: image id {repeated} occurs twice in split {split!r}; prepare the data again"
-            )
+            raise UserError(f"{name}: image id {repeated} occurs twice in split {split!r}; prepare the data again")
         mentioned = np.stack([row.mentioned for row in rows])
         gold = np.stack([row.gold for row in rows])
         coded = bool(np.isfinite(gold).any())
@@ -138,9 +134,7 @@ class Embedded:
         Raises: ValueError when the ids are not the set's own, in its own order.
         """
         if self.ids != evalset.ids:
-            raise ValueError(
-                f"{evalset.name}: embedded ids do not match the set's; scores would be misaligned"
-            )
+            raise ValueError(f"{evalset.name}: embedded ids do not match the set's; scores would be misaligned")
         return self.vectors
 
 
@@ -206,7 +200,7 @@ class Query:
 
     text: str
     images: UInt8[np.ndarray, "k s s"]
-    verdicts: tuple[str, ...]  # "own report", "same findings" or "other findings"
+    verdicts: tuple[str, ...]  # "own report", "same labels" or "other labels"
     rank: float  # of the best image that owns this text
 
 

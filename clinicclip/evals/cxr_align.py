@@ -84,9 +84,7 @@ class CxrAlign:
                 for kind, value in values.items():
                     keep = group & np.isfinite(value)
                     if keep.any():
-                        yield _result(
-                            f"cxr_align/{task}{kind}{suffix}", evalset, bootstrap, value[keep], rows[keep]
-                        )
+                        yield _result(f"cxr_align/{task}{kind}{suffix}", evalset, bootstrap, value[keep], rows[keep])
 
     def _controls(
         self, evalset: EvalSet, rows: Int[np.ndarray, "m"], findings: Int[np.ndarray, "m"]
@@ -110,8 +108,7 @@ def _scores(
         for kind in ("report", "negated", "omitted")
     ]
     columns = [
-        np.stack([np.einsum("md,md->m", vectors[column], text) for text in texts], axis=1)
-        for column in images.T
+        np.stack([np.einsum("md,md->m", vectors[column], text) for text in texts], axis=1) for column in images.T
     ]
     return np.stack(columns, axis=1).astype(np.float64)
 

@@ -54,6 +54,4 @@ class PairStrict:
         partners: np.ndarray | None,
     ) -> Result:
         note = "" if partners is None else f"{int((partners >= 0).sum())} pairs"
-        return Result.of(
-            f"pair_strict/{name}", evalset, draws, bootstrap, rows, truth=evalset.source, note=note
-        )
+        return Result.of(f"pair_strict/{name}", evalset, draws, bootstrap, rows, truth=evalset.source, note=note)

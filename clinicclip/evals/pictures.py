@@ -13,14 +13,15 @@ from sklearn.metrics import roc_curve
 from clinicclip.data.schema import display_name
 from clinicclip.evals import stats
 from clinicclip.evals.base import Curve, Gallery, Query
+from clinicclip.evals.stats import few_outcomes
 
 DPI = 130
 MAX_LINES, LINE_WIDTH = 9, 56  # of a query's text
 RULE_TITLES = {"pair": "pair rule (positive minus negative prompts)", "positive": "positive prompts alone"}
 MARKS = {
     "own report": ("\N{CHECK MARK} own report", "#1a7f37"),
-    "same findings": ("\N{ALMOST EQUAL TO} same findings", "#9a6700"),
-    "other findings": ("\N{BALLOT X} other findings", "#b42318"),
+    "same labels": ("\N{ALMOST EQUAL TO} same labels", "#9a6700"),
+    "other labels": ("\N{BALLOT X} other labels", "#b42318"),
 }
 
 
@@ -60,7 +61,7 @@ def _roc_panel(axes: Axes, curves: Sequence[Curve], title: str) -> None:
             true_rate,
             color="black" if normal else palette[(2 * index + index // 10) % 20],
             linestyle="--" if normal else ("-", "-.")[index // 20 % 2],
-            linewidth=1.6,
+            linewidth=0.8 if few_outcomes(curve.truth) else 1.7,
             label=f"{display_name(curve.finding)}  {area:.2f}  ({int(curve.truth.sum())})",
         )
     axes.set(title=title, xlabel="false positive rate", ylabel="true positive rate")

@@ -96,8 +96,7 @@ def ensemble(finding: str) -> Ensemble:
     phrases = PHRASES.get(finding, (schema.display_name(finding),))
     return Ensemble(
         tuple(template.format(p) for template in POSITIVE for p in phrases) + ALSO_POSITIVE.get(finding, ()),
-        tuple(template.format(_bare(p)) for template in NEGATIVE for p in phrases)
-        + ALSO_NEGATIVE.get(finding, ()),
+        tuple(template.format(_bare(p)) for template in NEGATIVE for p in phrases) + ALSO_NEGATIVE.get(finding, ()),
     )
 
 

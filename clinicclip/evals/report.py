@@ -106,10 +106,7 @@ def summary_lines(evaluation: Evaluation) -> list[str]:
 
 def _aligned(table: Table) -> list[str]:
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    ]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
 
 
 def _title(facts: SetFacts) -> str:
@@ -129,13 +126,10 @@ def markdown(evaluation: Evaluation, provenance: Mapping[str, str]) -> str:
         "",
     ]
     run = {**provenance, **evaluation.facts}
-    lines += _markdown_table(
-        [["what", "value"], *([key.replace("_", " "), value] for key, value in run.items())]
-    )
+    lines += _markdown_table([["what", "value"], *([key.replace("_", " "), value] for key, value in run.items())])
     sets = [["data", "split", "studies", "patients", "truth", "preprocessing", "data hash"]]
     sets += [
-        [f.name, f.split, str(f.studies), str(f.patients), f.truth, f.preprocessing, f.digest]
-        for f in evaluation.sets
+        [f.name, f.split, str(f.studies), str(f.patients), f.truth, f.preprocessing, f.digest] for f in evaluation.sets
     ]
     lines += _markdown_table(sets)
     for facts in evaluation.sets:
@@ -162,9 +156,8 @@ def _set_sections(numbers: Numbers, facts: SetFacts) -> list[str]:
 
 def _zero_shot_note(numbers: Numbers, facts: SetFacts) -> str:
     macro = numbers.get(f"zero_shot/{facts.name}/auroc/pair/macro")
-    return (
-        "Pair: affirming minus denying prompts. Positive: affirming prompts alone. "
-        f"Truth: {facts.truth}." + (f" Macro: {macro.note.replace('_', ' ')}." if macro else "")
+    return f"Pair: affirming minus denying prompts. Positive: affirming prompts alone. Truth: {facts.truth}." + (
+        f" Macro: {macro.note.replace('_', ' ')}." if macro else ""
     )
 
 

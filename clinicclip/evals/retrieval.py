@@ -58,9 +58,7 @@ class Retrieval:
     gallery_queries: int = 6
     seed: int = 0
 
-    def run(
-        self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap
-    ) -> Iterator[Result | Gallery]:
+    def run(self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap) -> Iterator[Result | Gallery]:
         """Yield `retrieval/{i2t,t2i}/{recall@K,median_rank,f1_micro@K,f1_macro@K}`."""
         texts, first, owner = np.unique(np.asarray(evalset.reports), return_index=True, return_inverse=True)
         owner = owner.reshape(-1)
@@ -92,9 +90,7 @@ class Retrieval:
         if evalset.open:
             yield self._gallery(evalset, directions["t2i"][0], texts, owner)
 
-    def _gallery(
-        self, evalset: EvalSet, found: Search, texts: np.ndarray, owner: Int[np.ndarray, "n"]
-    ) -> Gallery:
+    def _gallery(self, evalset: EvalSet, found: Search, texts: np.ndarray, owner: Int[np.ndarray, "n"]) -> Gallery:
         rng = np.random.default_rng(self.seed)
         chosen = rng.permutation(len(texts))[: self.gallery_queries]
         findings = np.column_stack([evalset.truth, evalset.normal]) == 1
@@ -104,9 +100,9 @@ class Retrieval:
             verdicts = tuple(
                 "own report"
                 if owner[image] == text
-                else "same findings"
+                else "same labels"
                 if (findings[image] == wanted).all()
-                else "other findings"
+                else "other labels"
                 for image in found.nearest[text]
             )
             pictures = evalset.images[found.nearest[text]]
@@ -158,13 +154,9 @@ def _f1(counts: tuple[Float[np.ndarray, "q f"], Float[np.ndarray, "q f"]], *, mi
         hits, misses = weights @ right, weights @ errors
         if micro:
             hits, misses = hits.sum(axis=1, keepdims=True), misses.sum(axis=1, keepdims=True)
-        score = np.divide(
-            2 * hits, 2 * hits + misses, out=np.full_like(hits, np.nan), where=hits + misses > 0
-        )
+        score = np.divide(2 * hits, 2 * hits + misses, out=np.full_like(hits, np.nan), where=hits + misses > 0)
         defined = np.isfinite(score)
         total = np.where(defined, score, 0).sum(axis=1)
-        return np.divide(
-            total, defined.sum(axis=1), out=np.full(len(total), np.nan), where=defined.any(axis=1)
-        )
+        return np.divide(total, defined.sum(axis=1), out=np.full(len(total), np.nan), where=defined.any(axis=1))
 
     return statistic

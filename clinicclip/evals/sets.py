@@ -21,9 +21,7 @@ def open_set(name: str, data_dir: Path | str, split: str, *, image_size: int, li
     records = itertools.islice(source, limit or len(source))
     phantom = manifest["name"] == "phantom"
     title = manifest["title"] + (f", level {manifest['settings']['level']}" if phantom else "")
-    return EvalSet.from_records(
-        name, split, records, image_size, open=manifest["open"], phantom=phantom, title=title
-    )
+    return EvalSet.from_records(name, split, records, image_size, open=manifest["open"], phantom=phantom, title=title)
 
 
 def held_out_split(data_dir: Path | str, config: Mapping) -> str:
@@ -36,9 +34,7 @@ def held_out_split(data_dir: Path | str, config: Mapping) -> str:
         return config["data"]["test"]
     if TEST in manifest["splits"]:
         return TEST
-    raise UserError(
-        f"{data_dir} has no split {TEST!r}; choose with --split among {', '.join(manifest['splits'])}"
-    )
+    raise UserError(f"{data_dir} has no split {TEST!r}; choose with --split among {', '.join(manifest['splits'])}")
 
 
 def was_trained_on(data_dir: Path | str, split: str, config: Mapping) -> bool:

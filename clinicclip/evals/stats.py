@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 # Entries of the weight matrix held at once: keeps 1,000 redraws of 40,000 rows far below a GiB.
 CHUNK_ENTRIES = 2_000_000
 LEVEL = 0.95
+FEW = 5  # rows of one outcome
 
 Statistic = Callable[[Float[np.ndarray, "k r"]], Float[np.ndarray, "k"]]
 
@@ -134,18 +135,19 @@ class Ranking:
         area = _ratio((positive * precision).sum(axis=1), positive.sum(axis=1))
         return np.where(negative.sum(axis=1) > 0, area, np.nan)
 
-    def _by_score(
-        self, weights: Float[np.ndarray, "k r"]
-    ) -> tuple[Float[np.ndarray, "k g"], Float[np.ndarray, "k g"]]:
+    def _by_score(self, weights: Float[np.ndarray, "k r"]) -> tuple[Float[np.ndarray, "k g"], Float[np.ndarray, "k g"]]:
         """Weight of positives and of negatives at each distinct score, lowest score first."""
         ordered = weights[:, self._order]
         positive = ordered * self._truth
         negative = ordered - positive
         if len(self._starts) == len(self._truth):
             return positive, negative
-        return np.add.reduceat(positive, self._starts, axis=1), np.add.reduceat(
-            negative, self._starts, axis=1
-        )
+        return np.add.reduceat(positive, self._starts, axis=1), np.add.reduceat(negative, self._starts, axis=1)
+
+
+def few_outcomes(truth: Bool[np.ndarray, "r"]) -> bool:
+    """Whether a class is so rare that a bootstrap interval understates what is not known."""
+    return bool(min(truth.sum(), (~truth).sum()) < FEW)
 
 
 def auroc(truth: Bool[np.ndarray, "r"], scores: Float[np.ndarray, "r"]) -> float:

@@ -59,9 +59,7 @@ def zero_shot_table(numbers: Numbers, measures: Sequence[str] = ("auroc", "auprc
     titles = [f"{m.upper()} {rule}" for m in measures for rule in ("pair", "positive")]
     table = [["finding", "positives", *titles]]
     for row in ROWS:
-        names = [
-            f"zero_shot/{numbers.set}/{m}/{rule}/{row}" for m in measures for rule in ("pair", "positive")
-        ]
+        names = [f"zero_shot/{numbers.set}/{m}/{rule}/{row}" for m in measures for rule in ("pair", "positive")]
         result = numbers.get(names[0])
         if result is not None:
             share = "" if result.positives is None else f"{result.positives} of {result.n}"

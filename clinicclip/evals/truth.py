@@ -40,9 +40,7 @@ def read_row(record: schema.Record, image_size: int) -> Row:
     gold = np.full(N_FINDINGS, np.nan, np.float32)
     for finding, value in zip(record["gold_names"], record["gold_values"], strict=True):
         if finding not in GOLD_COLUMNS:
-            raise UserError(
-                f"{record['image_id']}: gold label {finding!r} is no known finding; prepare the data again"
-            )
+            raise UserError(f"{record['image_id']}: gold label {finding!r} is no known finding; prepare the data again")
         gold[GOLD_COLUMNS[finding]] = _known(int(value))
     return Row(
         id=str(record["image_id"]),

@@ -4,16 +4,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Float32
 
 from clinicclip.data import schema
 from clinicclip.evals import prompts
 from clinicclip.evals.base import Curve, Embedded, EvalSet, Result
-from clinicclip.evals.stats import Draws, PatientBootstrap, Ranking, macro
+from clinicclip.evals.stats import Draws, PatientBootstrap, Ranking, few_outcomes, macro
 from clinicclip.evals.truth import NORMAL
 
 RULES = ("pair", "positive")  # positive minus negative ensemble, and positive ensemble alone: always both
-FEW = 5  # below this a bootstrap interval understates what is not known
 MEASURES = ("auroc", "auprc")
 
 
@@ -23,9 +22,7 @@ class ZeroShot:
 
     findings: Sequence[str] = ()
 
-    def run(
-        self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap
-    ) -> Iterator[Result | Curve]:
+    def run(self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap) -> Iterator[Result | Curve]:
         """Yield `zero_shot/SET/MEASURE/RULE/FINDING` for each finding, `macro` and `normal`."""
         evaluable = []
         for finding in _coded(evalset, self.findings):
@@ -72,7 +69,7 @@ class ZeroShot:
                     rows,
                     positives=int(present.sum()),
                     truth=evalset.source,
-                    note=_caution(present),
+                    note="few of one outcome: the interval is too narrow" if few_outcomes(present) else "",
                 )
 
 
@@ -80,11 +77,6 @@ def _coded(evalset: EvalSet, wanted: Sequence[str]) -> list[int]:
     """Findings with any known label, and those asked for; the normal class stands on its own."""
     known = np.isfinite(evalset.truth).any(axis=0)
     return [i for i, name in enumerate(schema.FINDINGS) if i != NORMAL and (known[i] or name in wanted)]
-
-
-def _caution(present: Bool[np.ndarray, "r"]) -> str:
-    rare = min(int(present.sum()), int((~present).sum()))
-    return f"only {rare} of one outcome: the interval is too narrow" if rare < FEW else ""
 
 
 def _one_outcome(evalset: EvalSet, finding: int, bootstrap: PatientBootstrap) -> Iterator[Result]:
