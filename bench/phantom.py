@@ -28,7 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-from clinicclip import cli
+from clinicclip import cli, host
 from clinicclip.data.phantom import world
 from clinicclip.data.schema import CHEXPERT, display_name
 from clinicclip.models.clip import normalize_images
@@ -37,7 +37,7 @@ from clinicclip.models.swin import Swin, SwinSpec
 FOCAL = ("pneumothorax", "lung_lesion", "fracture", "support_devices")
 FLOOR_GOAL, TOWER_GOAL = 0.90, 0.95
 SPEC = SwinSpec(image_size=64, window_size=4, embed_dim=32, depths=(1, 2, 1), heads=(2, 4, 8), drop_path=0.0)
-STUDIES, EPOCHS, BATCH, RATE = 9000, 45, 64, 1.0e-3
+STUDIES, EPOCHS, BATCH, RATE = 9000, 20, 64, 2.5e-3
 SIDE, COMPONENTS = 48, 100
 
 
@@ -71,6 +71,7 @@ def parser() -> cli.Parser:
 
 def main(args: argparse.Namespace) -> int:
     """Measures the levels and prints a table and one JSON line."""
+    host.tune_allocator()
     studies, epochs = (args.studies // 10, 2) if args.quick else (args.studies, args.epochs)
     found = {
         level: measure(level, studies, epochs, args.workers)

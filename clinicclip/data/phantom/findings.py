@@ -78,6 +78,8 @@ class Brush:
         """A place inside the lung in the item's zone: distance from the midline, height."""
         y = ZONE_HEIGHT[self.item.zone] + self.rng.uniform(-0.12, 0.12)
         inner, outer = (0.28, 0.52) if y < -0.35 else (0.30, 0.64)
+        if self.sign > 0 and y > 0:
+            inner = 0.45  # beside the heart, not behind it
         return self.rng.uniform(inner, outer), y
 
     def add(self, region: Field, amount: float) -> Field:
@@ -129,14 +131,14 @@ def _opacity(b: Brush) -> Field:
 def _lesion(b: Brush) -> Field:
     """A round, sharply bordered nodule or mass."""
     a, y = b.spot()
-    radius = b.look.size * (0.150 + 0.08 * b.extent if b.item.kind == "mass" else 0.080 + 0.05 * b.extent)
+    radius = b.look.size * (0.165 + 0.08 * b.extent if b.item.kind == "mass" else 0.095 + 0.05 * b.extent)
     u, v = b.across - a, b.c.y - y
     angle = b.rng.uniform(0, np.pi)
     cos, sin = math.cos(angle), math.sin(angle)
     p, q = u * cos + v * sin, v * cos - u * sin
     far = np.sqrt(p * p + q * q * b.rng.uniform(1.0, 1.3))
     disc = ramp(radius - far, 0.022)
-    return b.add(disc, 0.38)
+    return b.add(disc, 0.44)
 
 
 def _edema(b: Brush) -> Field:

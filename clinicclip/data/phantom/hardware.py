@@ -60,14 +60,14 @@ def fracture(b: Brush) -> Field:
         parts = [(_collar_bone, rng.uniform(0.34, 0.56))]
     else:
         first, a = int(rng.integers(2, 6)), rng.uniform(0.40, 0.58)
-        count = 1 if b.item.size < 2 else 2 + (rng.random() < 0.5)
+        count = 1 if b.item.size < 2 else 2 + int(rng.random() < 0.7)
         parts = [(partial(_rib, body, first + i), a + 0.03 * i) for i in range(count)]
     for way, a in parts:
         ends, cleft = _broken(b, way, a, step)
         bone += ends
         gap += cleft
     b.add(b.c.strokes(gap, 0.006), -0.16)
-    return b.add(b.c.strokes(bone, 0.010), 0.42)
+    return b.add(b.c.strokes(bone, 0.010), 0.50)
 
 
 def _pacemaker(b: Brush) -> tuple[list[Stroke], Field | None]:
@@ -96,27 +96,28 @@ def _picc(b: Brush) -> tuple[list[Stroke], Field | None]:
 
 
 def _jugular(b: Brush) -> tuple[list[Stroke], Field | None]:
-    s, x = b.sign, b.rng.uniform(0.13, 0.22)
-    turn = 0.02 if s > 0 else -0.10
-    points = ((s * (x + 0.04), -1.0), (s * x, -0.75), (turn, -0.50), (-0.10, -0.25), (-0.11, 0.02))
-    return [(_course(b, 0.02, *points), 0.038, 1.0)], None
+    s, x = b.sign, b.rng.uniform(0.13, 0.30)
+    turn, tip = (0.02 if s > 0 else -0.10), b.rng.uniform(-0.15, 0.15)
+    points = ((s * (x + 0.04), -1.0), (s * x, -0.75), (turn, -0.50), (-0.10, -0.25), (-0.11, tip))
+    return [(_course(b, 0.03, *points), 0.034, 1.0)], None
 
 
 def _endotracheal(b: Brush) -> tuple[list[Stroke], Field | None]:
-    end = b.rng.uniform(-0.46, -0.30)
-    walls = [_course(b, 0.01, (d, -1.05), (d, -0.7), (d, end)) for d in (-0.03, 0.03)]
-    return [(way, 0.024, 1.0) for way in walls], None
+    end, x = b.rng.uniform(-0.50, -0.26), b.rng.uniform(-0.02, 0.02)
+    walls = [_course(b, 0.01, (x + d, -1.05), (x + d, -0.7), (x + d, end)) for d in (-0.028, 0.028)]
+    return [(way, 0.020, 0.9) for way in walls], None
 
 
 def _enteric(b: Brush) -> tuple[list[Stroke], Field | None]:
-    way = _course(b, 0.02, (0.0, -1.05), (0.01, -0.4), (0.03, 0.2), (0.10, 0.48), (0.36, 0.62), (0.46, 0.80))
-    return [(way, 0.038, 1.0)], None
+    end = (b.rng.uniform(0.24, 0.50), b.rng.uniform(0.62, 0.86))
+    way = _course(b, 0.03, (0.0, -1.05), (0.01, -0.4), (0.03, 0.2), (0.10, 0.48), (0.30, 0.62), end)
+    return [(way, 0.032, 1.0)], None
 
 
 def _chest_tube(b: Brush) -> tuple[list[Stroke], Field | None]:
     s, rng = b.sign, b.rng
     start, tip = rng.uniform(0.05, 0.40), rng.uniform(-0.60, -0.30)
-    way = _course(b, 0.04, (s, start + 0.1), (s * 0.72, start - 0.05), (s * 0.52, -0.15), (s * 0.34, tip))
+    way = _course(b, 0.04, (s * 1.0, start + 0.1), (s * 0.72, start - 0.05), (s * 0.52, -0.15), (s * 0.34, tip))
     return [(way, 0.054, 1.0)], None
 
 
@@ -143,4 +144,4 @@ def device(b: Brush) -> Field:
     region = b.c.strokes(lines)
     if solid is not None:
         region = np.maximum(region, solid)
-    return b.add(region, 0.48)
+    return b.add(region, 0.44)

@@ -37,8 +37,8 @@ COMPANY = {
     ("edema", "support_devices"): 1.3,
 }
 DEVICE_KINDS = {
-    "pacemaker": 0.22, "picc": 0.15, "jugular": 0.15, "endotracheal": 0.10,
-    "enteric": 0.12, "port": 0.12, "wires": 0.08, "chest_tube": 0.06,
+    "pacemaker": 0.24, "picc": 0.17, "jugular": 0.13, "endotracheal": 0.08,
+    "enteric": 0.10, "port": 0.14, "wires": 0.05, "chest_tube": 0.09,
 }  # fmt: skip
 BOTH_SIDES = {"pleural_effusion": 0.25, "atelectasis": 0.25, "pneumonia": 0.20, "pleural_other": 0.15, "edema": 1.0}
 SIDELESS = ("cardiomegaly", "enlarged_cardiomediastinum")
