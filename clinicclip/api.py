@@ -70,21 +70,15 @@ class ClinicCLIP:
     def embed_images(self, images: UInt8[np.ndarray, "n s s"]) -> Float[np.ndarray, "n d"]:
         """Unit embeddings of grey images already resized to ``image_size`` (see ``data.images.resize``)."""
         if images.shape[1:] != (self.image_size, self.image_size):
-            raise UserError(
-                f"images are {images.shape[1:]}, this model takes {self.image_size} x {self.image_size}"
-            )
-        return self._in_batches(
-            len(images), IMAGE_BATCH, lambda rows: self._image_fn(self.params, images[rows])
-        )
+            raise UserError(f"images are {images.shape[1:]}, this model takes {self.image_size} x {self.image_size}")
+        return self._in_batches(len(images), IMAGE_BATCH, lambda rows: self._image_fn(self.params, images[rows]))
 
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """Unit embeddings of texts; those longer than ``text_length`` tokens are cut."""
         ids, _ = self.tokenizer.encode(list(texts), self.text_length)
 
         def embed(rows: np.ndarray) -> jax.Array:
-            packed = packing.pack(
-                [ids[i] for i in rows], length=self.text_length, groups=1, row_step=ROW_STEP
-            )
+            packed = packing.pack([ids[i] for i in rows], length=self.text_length, groups=1, row_step=ROW_STEP)
             return self._text_fn(self.params, packed.ids, packed.owner, packed.position, packed.start)
 
         return self._in_batches(len(ids), TEXT_BATCH, embed)
@@ -141,9 +135,7 @@ class ClinicCLIP:
             source=f"{workdir.name}@{step}",
         )
 
-    def _in_batches(
-        self, count: int, size: int, embed: Callable[[np.ndarray], jax.Array]
-    ) -> Float[np.ndarray, "n d"]:
+    def _in_batches(self, count: int, size: int, embed: Callable[[np.ndarray], jax.Array]) -> Float[np.ndarray, "n d"]:
         """Runs ``embed`` on rows of one fixed size, the last batch filled up by repeating its last row."""
         parts = []
         for first in range(0, count, size):
@@ -151,10 +143,10 @@ class ClinicCLIP:
             parts.append(np.asarray(embed(rows))[: count - first])
         return np.concatenate(parts) if parts else np.zeros((0, self.spec.dim), np.float32)
 
-    def _images(self, params: Any, images: jax.Array) -> jax.Array:
+    def _images(self, params: Any, images: jax.Array) -> Any:
         return self._model.apply({"params": params}, clip.normalize_images(images), method="embed_image")
 
-    def _texts(self, params: Any, *packed: jax.Array) -> jax.Array:
+    def _texts(self, params: Any, *packed: jax.Array) -> Any:
         return self._model.apply({"params": params}, *map(jnp.asarray, packed), method="embed_text")
 
 
@@ -163,9 +155,7 @@ def read_origin(workdir: Path) -> Origin:
     try:
         return Origin(**json.loads((workdir / ORIGIN).read_text()))
     except FileNotFoundError:
-        raise UserError(
-            f"{workdir / ORIGIN}: not found; every run writes it at its start, restore it"
-        ) from None
+        raise UserError(f"{workdir / ORIGIN}: not found; every run writes it at its start, restore it") from None
 
 
 def load(checkpoint: str) -> ClinicCLIP:
@@ -178,6 +168,4 @@ def load(checkpoint: str) -> ClinicCLIP:
         return ClinicCLIP.from_run(folder, int(step) if step else None)
     if is_export(folder):
         return ClinicCLIP.from_pretrained(folder)
-    raise UserError(
-        f"{checkpoint}: neither a run's folder (with checkpoints/) nor an export (with clinicclip.json)"
-    )
+    raise UserError(f"{checkpoint}: neither a run's folder (with checkpoints/) nor an export (with clinicclip.json)")

@@ -58,9 +58,7 @@ def require_data(config: ConfigDict) -> dict[str, Any]:
 def origin(config: ConfigDict, manifest: Mapping[str, Any], name: str) -> Origin:
     """What the run called ``name`` learns from, for its export's card."""
     roles = {"training": config.data.train, "validation": config.data.validation, "test": config.data.test}
-    counts = {
-        k: sum(manifest["splits"][s]["records"] for s in split.split("+")) for k, split in roles.items()
-    }
+    counts = {k: sum(manifest["splits"][s]["records"] for s in split.split("+")) for k, split in roles.items()}
     return Origin(
         name=name,
         data=manifest["name"],
@@ -108,9 +106,7 @@ def resolve(config: ConfigDict, *, studies: int, tokenizer: Tokenizer) -> None:
         raise UserError(f"model.features={config.model.features!r}: one of {', '.join(FEATURES)}")
     if config.model.features == "tower":
         if not text.init:
-            raise UserError(
-                'model.features="tower" needs model.text.init; use "tfidf" for a text tower from scratch'
-            )
+            raise UserError('model.features="tower" needs model.text.init; use "tfidf" for a text tower from scratch')
         config.model.feature_dim = text.width
     if config.batch_size > studies:
         raise UserError(f"batch_size={config.batch_size}: the training split holds only {studies} studies")
@@ -164,9 +160,7 @@ def initial_params(config: ConfigDict) -> PyTree:
     if config.model.image.init:
         found, params["image"] = convert.load_image_tower(config.model.image.init)
         if found != spec.image:
-            raise UserError(
-                f"model.image.init={config.model.image.init} holds {found}, the config says {spec.image}"
-            )
+            raise UserError(f"model.image.init={config.model.image.init} holds {found}, the config says {spec.image}")
     params["logit_scale"] = jnp.float32(config.model.logit_scale)
     params["logit_bias"] = jnp.float32(config.model.logit_bias)
     return params
@@ -241,7 +235,7 @@ def _tower_features(folder: str, length: int) -> Any:
     @jax.jit
     def run(params: PyTree, ids: Any, owner: Any, position: Any, start: Any) -> Any:
         hidden = bert.apply({"params": params}, ids, owner, position)
-        pooled = bert.apply({"params": params}, hidden, owner, start, 1, method="pool")
+        pooled: Any = bert.apply({"params": params}, hidden, owner, start, 1, method="pool")
         return pooled / jnp.maximum(jnp.linalg.norm(pooled, axis=-1, keepdims=True), 1e-12)
 
     def embed(texts: Sequence[str]) -> np.ndarray:

@@ -83,9 +83,7 @@ def call(main: Callable[[argparse.Namespace], int | None], parser: Parser, argv:
         if fault.errno not in STORAGE_FAULTS:
             raise
         where = f" at {fault.filename}" if fault.filename else ""
-        return _fail(
-            f"storage: {fault.strerror}{where}; free space or choose another folder, then run again", 1
-        )
+        return _fail(f"storage: {fault.strerror}{where}; free space or choose another folder, then run again", 1)
 
 
 def _fail(message: object, code: int) -> int:

@@ -33,9 +33,7 @@ def default_workdir(name: str) -> Path:
     """``runs/<config name>[-<arg>]``."""
     file, _, arg = name.partition(":")
     stem = Path(file).stem
-    return Path("runs") / (
-        f"{stem}-{arg}".replace(",", "-").replace("=", "_").replace("/", "_") if arg else stem
-    )
+    return Path("runs") / (f"{stem}-{arg}".replace(",", "-").replace("=", "_").replace("/", "_") if arg else stem)
 
 
 def save(config: ConfigDict, path: Path) -> None:
@@ -48,13 +46,9 @@ def restore(path: Path) -> ConfigDict:
     try:
         stored = json.loads(path.read_text())
     except FileNotFoundError:
-        raise UserError(
-            f"{path}: not found; a run's folder holds config.json, is {path.parent} one?"
-        ) from None
+        raise UserError(f"{path}: not found; a run's folder holds config.json, is {path.parent} one?") from None
     except json.JSONDecodeError as fault:
-        raise UserError(
-            f"{path}: not valid JSON ({fault.msg}, line {fault.lineno}); restore the file"
-        ) from None
+        raise UserError(f"{path}: not valid JSON ({fault.msg}, line {fault.lineno}); restore the file") from None
     return ConfigDict(_tuples(stored))
 
 
@@ -72,9 +66,7 @@ def _find(path: Path) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    known = sorted(
-        str(path.parent / p.name) for c in candidates for p in c.parent.glob("*.py") if p.stem != "common"
-    )
+    known = sorted(str(path.parent / p.name) for c in candidates for p in c.parent.glob("*.py") if p.stem != "common")
     raise UsageError(f"no config file {path}{nearest(str(path), known)}")
 
 
@@ -120,9 +112,7 @@ def _typed(key: str, text: str, default: Any) -> Any:
     if isinstance(default, tuple) and isinstance(value, list):
         value = tuple(value)
     if type(value) is not type(default):
-        raise UsageError(
-            f"config key {key} takes a {type(default).__name__} such as {default!r}, not {text!r}"
-        )
+        raise UsageError(f"config key {key} takes a {type(default).__name__} such as {default!r}, not {text!r}")
     return value
 
 

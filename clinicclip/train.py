@@ -24,15 +24,15 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 import clinicclip
-from clinicclip import api, assemble, cli
+from clinicclip import api, assemble, cli, host
 from clinicclip import config as config_files
 from clinicclip.data import builder, pipeline
 from clinicclip.data.features import FeatureTable
 from clinicclip.data.pipeline import Source
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
-from clinicclip.evals import report
-from clinicclip.evals.base import EmbedFns, Evaluation, EvalSet
+from clinicclip.evals import report, sets
+from clinicclip.evals.base import EmbedFns, Evaluation
 from clinicclip.evals.suites import run_suites
 from clinicclip.exporting.dialects import dialects
 from clinicclip.models.clip import ClinicCLIP
@@ -69,6 +69,7 @@ def parser() -> cli.Parser:
 
 def main(args: argparse.Namespace) -> int:
     """Loads the configuration and trains."""
+    host.tune_allocator()
     config = config_files.load(args.config, args.overrides)
     if args.data_dir:
         config.data.dir = args.data_dir
@@ -188,9 +189,7 @@ def resume_inputs(
     changed = [key for key in changed if not key.startswith(FREE_TO_CHANGE)]
     if changed:
         shown = ", ".join(changed[:5])
-        raise UserError(
-            f"{workdir} holds a run with other settings ({shown}); choose another --workdir or delete it"
-        )
+        raise UserError(f"{workdir} holds a run with other settings ({shown}); choose another --workdir or delete it")
     stored = workdir / "features.safetensors"
     return tokenizer, FeatureTable.load(stored) if stored.exists() else None
 
@@ -301,9 +300,7 @@ class Log:
             )
         self._bar.update()
         if write:
-            self._write(
-                now, {k: float(v) for k, v in jax.device_get(dict(measured)).items() if k != "finite"}
-            )
+            self._write(now, {k: float(v) for k, v in jax.device_get(dict(measured)).items() if k != "finite"})
 
     def _write(self, now: int, values: dict[str, float]) -> None:
         seconds = max(time.perf_counter() - self._clock, 1e-9)
@@ -337,15 +334,8 @@ def evaluate(run: Run, state: step.TrainState, split: str, draws: int) -> tuple[
         origin=api.read_origin(run.workdir),
         source=f"{run.workdir.name}@{int(state.step)}",
     )
-    source = builder.open_source(Path(config.data.dir), split)
-    count = min(len(source), config.evals.limit or len(source))
-    evalset = EvalSet.from_records(
-        config.data.name,
-        split,
-        map(source.__getitem__, range(count)),
-        model.image_size,
-        run.manifest["open"],
-        config.data.name == "phantom",
+    evalset = sets.open_set(
+        config.data.name, config.data.dir, split, image_size=model.image_size, limit=config.evals.limit
     )
     embed = EmbedFns(images=model.embed_images, texts=model.embed_texts)
     findings, suites = config.evals.findings, config.evals.suites

@@ -156,9 +156,7 @@ def _micro_model() -> ConfigDict:
     model.dim = 128
     model.image.update({"image_size": 64, "window_size": 4, "embed_dim": 32, "drop_path": 0.0})
     model.image.depths, model.image.heads = (1, 2, 1), (2, 4, 8)
-    model.text.update(
-        {"width": 128, "depth": 2, "heads": 4, "mlp_width": 512, "max_positions": 256, "dropout": 0.0}
-    )
+    model.text.update({"width": 128, "depth": 2, "heads": 4, "mlp_width": 512, "max_positions": 256, "dropout": 0.0})
     model.graph.update({"hidden": 128, "width": 128})
     model.features = "tfidf"
     model.dtype = "float32"  # XLA on CPU gains nothing from bfloat16
@@ -227,3 +225,7 @@ def _demo(config: ConfigDict) -> None:
     config.data.dir = "data/phantom-easy"
     config.data.text_length = 96
     config.data.text_mode = "sentences"
+    config.data.max_sentences = 6
+    config.data.row_step = 8
+    config.total_steps = 700
+    config.checkpoint_every = 350

@@ -63,5 +63,5 @@ def test_rooms_do_without_libraries_that_are_not_theirs(room: str) -> None:
 
 def test_nothing_is_unpickled_and_no_weights_load_leniently() -> None:
     text = {path: path.read_text() for path in PACKAGE.rglob("*.py")}
-    banned = ("import pickle", "allow_pickle=True", "weights_only=False", "load_state_dict(")
+    banned = ("pickle.load", "Unpickler", "allow_pickle=True", "weights_only=False", "load_state_dict(")
     assert not [f"{path.name}: {word}" for path, content in text.items() for word in banned if word in content]

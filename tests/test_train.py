@@ -91,7 +91,9 @@ def test_metrics_keep_what_is_deterministic_apart_from_timing(finished: tuple[Pa
     records = metrics.read(finished[0] / "metrics.jsonl")
     steps = [r for r in records if "loss" in r["metrics"]]
     assert [r["step"] for r in steps] == list(range(1, STEPS + 1))
-    assert {"loss/clip", "loss/graph", "grad_norm", "soft_labels/kept", "truncated_per_step"} <= steps[0]["metrics"].keys()
+    assert {"loss/clip", "loss/graph", "grad_norm", "soft_labels/kept", "truncated_per_step"} <= steps[0][
+        "metrics"
+    ].keys()
     assert set(steps[0]["timing"]) == {"studies_per_second", "data_wait_share"}
     validation = [r for r in records if any(key.startswith("validation/") for key in r["metrics"])]
     assert [r["step"] for r in validation] == [3]

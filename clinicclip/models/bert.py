@@ -50,9 +50,7 @@ class Embeddings(nn.Module):
     dtype: str
 
     @nn.compact
-    def __call__(
-        self, ids: Int[Array, "r l"], position: Int[Array, "r l"], train: bool
-    ) -> Float[Array, "r l w"]:
+    def __call__(self, ids: Int[Array, "r l"], position: Int[Array, "r l"], train: bool) -> Float[Array, "r l w"]:
         """Return the input of the first layer."""
         spec = self.spec
         word = nn.Embed(spec.vocab_size, spec.width, name="word_embeddings")(ids)
@@ -70,9 +68,7 @@ class Attention(nn.Module):
     dtype: str
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "r l w"], visible: Bool[Array, "r 1 l l"], train: bool
-    ) -> Float[Array, "r l w"]:
+    def __call__(self, x: Float[Array, "r l w"], visible: Bool[Array, "r 1 l l"], train: bool) -> Float[Array, "r l w"]:
         """Return norm(x + attention(x))."""
         spec, w = self.spec, self.spec.width
         heads = (*x.shape[:2], spec.heads, w // spec.heads)
@@ -92,9 +88,7 @@ class Layer(nn.Module):
     dtype: str
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "r l w"], visible: Bool[Array, "r 1 l l"], train: bool
-    ) -> Float[Array, "r l w"]:
+    def __call__(self, x: Float[Array, "r l w"], visible: Bool[Array, "r 1 l l"], train: bool) -> Float[Array, "r l w"]:
         """Return the layer's output."""
         x = Attention(self.spec, self.dtype, name="attention")(x, visible, train)
         y = dropout(self, Mlp(self.spec.mlp_width, self.dtype, name="mlp")(x), self.spec.dropout, train)
@@ -128,9 +122,7 @@ class Bert(nn.Module):
         Raises UserError when a row is longer than the position table.
         """
         if ids.shape[1] > self.spec.max_positions:
-            raise UserError(
-                f"bert: rows of {ids.shape[1]} tokens, the model knows {self.spec.max_positions} positions"
-            )
+            raise UserError(f"bert: rows of {ids.shape[1]} tokens, the model knows {self.spec.max_positions} positions")
         visible = same_text(owner)
         x = self.embeddings(ids, position, train)
         for layer in self.layers:

@@ -113,12 +113,12 @@ def init_params(spec: ClipSpec, seed: int) -> PyTree:
     """
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(ClinicCLIP(spec).init, jax.random.key(0))["params"]
-    return traverse_util.path_aware_map(lambda path, leaf: jnp.array(_initial(path, leaf.shape, rng)), shapes)
+    return traverse_util.path_aware_map(
+        lambda path, leaf: jnp.array(_initial(tuple(map(str, path)), leaf.shape, rng)), shapes
+    )
 
 
-def _initial(
-    path: tuple[str, ...], shape: tuple[int, ...], rng: np.random.Generator
-) -> Float[np.ndarray, "..."]:
+def _initial(path: tuple[str, ...], shape: tuple[int, ...], rng: np.random.Generator) -> Float[np.ndarray, "..."]:
     """Return the first value of one parameter."""
     if path[-1] in INITIAL:
         return np.full(shape, INITIAL[path[-1]], np.float32)

@@ -51,9 +51,7 @@ def dropout(module: nn.Module, x: Float[Array, "*rest"], rate: float, train: boo
     return jnp.where(kept, x / (1.0 - rate), 0.0).astype(x.dtype)
 
 
-def drop_path(
-    module: nn.Module, x: Float[Array, "b *rest"], rate: float, train: bool
-) -> Float[Array, "b *rest"]:
+def drop_path(module: nn.Module, x: Float[Array, "b *rest"], rate: float, train: bool) -> Float[Array, "b *rest"]:
     """Return x with whole examples zeroed at `rate` and the rest rescaled when training."""
     if not train or rate == 0.0:
         return x

@@ -32,14 +32,10 @@ class SwinSpec:
         if len(self.depths) != len(self.heads):
             raise UserError(f"swin: depths {self.depths} and heads {self.heads} must have the same length")
         if self.image_size % self.patch_size:
-            raise UserError(
-                f"swin: image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
-            )
+            raise UserError(f"swin: image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
         for stage, heads in enumerate(self.heads):
             if self.width(stage) % heads:
-                raise UserError(
-                    f"swin: stage {stage} is {self.width(stage)} wide, not a multiple of {heads} heads"
-                )
+                raise UserError(f"swin: stage {stage} is {self.width(stage)} wide, not a multiple of {heads} heads")
             if self.side(stage) < self.window_size:
                 raise UserError(
                     f"swin: stage {stage} has {self.side(stage)} tokens a side, less than window_size "
@@ -86,8 +82,8 @@ def shift_mask(side: int, window: int, shift: int) -> Float[np.ndarray, "windows
     """Return the score offsets of a shifted map: MASKED where only the shift made tokens neighbours."""
     axis = np.arange(side)
     band = (axis >= side - window).astype(np.int32) + (axis >= side - shift)
-    regions = (band[:, None] * 3 + band[None, :]).reshape(side // window, window, side // window, window)
-    regions = regions.transpose(0, 2, 1, 3).reshape(-1, window * window)
+    map_of_regions = (band[:, None] * 3 + band[None, :]).reshape(side // window, window, side // window, window)
+    regions = map_of_regions.transpose(0, 2, 1, 3).reshape(-1, window * window)
     return np.where(regions[:, :, None] == regions[:, None, :], 0.0, MASKED).astype(np.float32)
 
 

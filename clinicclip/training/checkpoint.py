@@ -100,9 +100,7 @@ def _stored_tree(folder: Path, step: int) -> Any:
     with ocp.CheckpointManager(folder, item_handlers={"state": ocp.PyTreeCheckpointHandler()}) as manager:
         metadata = manager.item_metadata(step)["state"]
     if metadata is None:
-        raise UserError(
-            f"{folder / str(step)} is damaged: it holds no readable state; delete it to use an older step"
-        )
+        raise UserError(f"{folder / str(step)} is damaged: it holds no readable state; delete it to use an older step")
     return metadata.tree if hasattr(metadata, "tree") else metadata
 
 

@@ -22,9 +22,7 @@ class MetricWriter:
         rewritten.write_text("".join(json.dumps(r) + "\n" for r in kept))
         rewritten.replace(path)
         self._file = path.open("a")
-        self._board = SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=start_step + 1, write_to_disk=True
-        )
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1, write_to_disk=True)
 
     def write(self, step: int, metrics: Mapping[str, float], timing: Mapping[str, float]) -> None:
         """Records one step; ``timing`` holds what no two runs share."""
@@ -53,7 +51,5 @@ def read(path: Path) -> list[dict]:
             records.append(json.loads(line))
         except json.JSONDecodeError:
             if number < len(lines) or line.endswith("\n"):
-                raise UserError(
-                    f"{path} line {number} is not JSON; move the file away to go on without it"
-                ) from None
+                raise UserError(f"{path} line {number} is not JSON; move the file away to go on without it") from None
     return records
