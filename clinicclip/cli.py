@@ -6,6 +6,7 @@ cannot be understood; 75 stopped early on request, everything saved: start the s
 
 import argparse
 import errno
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -68,6 +69,8 @@ def run(main: Callable[[argparse.Namespace], int | None], parser: Parser) -> NoR
 
 def call(main: Callable[[argparse.Namespace], int | None], parser: Parser, argv: list[str]) -> int:
     """Runs a program's ``main`` on ``argv`` and returns its exit code; faults of the user's print one line."""
+    # Libraries log through absl, with tracebacks, what they also raise; a fault is told once, below.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         return main(parser.read(argv)) or 0
     except UsageError as fault:

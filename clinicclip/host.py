@@ -4,8 +4,8 @@ import ctypes
 import platform
 
 # Names and numbers of glibc's malloc.h.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8
-LARGEST = 2**31 - 1
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
+NEVER = -1  # as a size: larger than any block
 
 
 def tune_allocator() -> bool:
@@ -17,5 +17,5 @@ def tune_allocator() -> bool:
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    settings = {M_MMAP_MAX: 0, M_MMAP_THRESHOLD: LARGEST, M_TRIM_THRESHOLD: LARGEST, M_ARENA_MAX: 1}
+    settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: NEVER, M_ARENA_MAX: 1}
     return all([mallopt(name, value) == 1 for name, value in settings.items()])

@@ -1,6 +1,9 @@
 """Orbax checkpoints of a run: atomic, restorable on any device count, checked against the model they are read into."""
 
-from collections.abc import Mapping
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,7 +32,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type | None, fault: BaseException | None, trace: TracebackType | None) -> None:
-        self._manager.close()
+        with self._storage_faults():
+            self._manager.close()
 
     @property
     def latest(self) -> int | None:
@@ -41,11 +45,13 @@ class Checkpoints:
         if self.latest == step:
             return
         items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(dict(meta)))
-        self._manager.save(step, args=items)
+        with self._storage_faults():
+            self._manager.save(step, args=items)
 
     def wait(self) -> None:
         """Returns when everything saved so far is complete on disk."""
-        self._manager.wait_until_finished()
+        with self._storage_faults():
+            self._manager.wait_until_finished()
 
     def restore(self, step: int, like: Any) -> Any:
         """The state of ``step`` with the structure, dtypes and shardings of ``like`` (arrays or shape structs).
@@ -62,6 +68,21 @@ class Checkpoints:
     def meta(self, step: int) -> dict[str, Any]:
         """The JSON facts stored beside the state of ``step``."""
         return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+
+    @contextlib.contextmanager
+    def _storage_faults(self) -> Iterator[None]:
+        """Tells a fault of the disk in one line; tensorstore reports it as a ValueError that names the errno."""
+        try:
+            yield
+        except (ValueError, OSError) as fault:
+            code = re.search(r"os_error_code='(\d+)'", str(fault))
+            number = int(code[1]) if code else getattr(fault, "errno", None)
+            if number is None:
+                raise
+            whole = f"step {self.latest} is whole" if self.latest is not None else "no step is whole yet"
+            raise UserError(
+                f"{self._folder}: saving failed ({os.strerror(number)}); {whole}; make room there and start again"
+            ) from None
 
     def _require_equal_shapes(self, step: int, target: Any) -> None:
         stored = _shapes(_stored_tree(self._folder, step))
@@ -90,18 +111,21 @@ def read_params(folder: Path, step: int | None = None) -> tuple[int, Any]:
     params = {"params": _stored_tree(folder, chosen)["params"]}
     arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), params)
     restore = ocp.args.PyTreeRestore(item=params, restore_args=arguments, partial_restore=True)
-    handlers = {"state": ocp.PyTreeCheckpointHandler()}
-    with ocp.CheckpointManager(folder, item_handlers=handlers) as manager:
+    with ocp.CheckpointManager(folder, item_handlers=_handlers()) as manager:
         tree = manager.restore(chosen, args=ocp.args.Composite(state=restore))["state"]["params"]
     return chosen, tree
 
 
 def _stored_tree(folder: Path, step: int) -> Any:
-    with ocp.CheckpointManager(folder, item_handlers={"state": ocp.PyTreeCheckpointHandler()}) as manager:
+    with ocp.CheckpointManager(folder, item_handlers=_handlers()) as manager:
         metadata = manager.item_metadata(step)["state"]
     if metadata is None:
         raise UserError(f"{folder / str(step)} is damaged: it holds no readable state; delete it to use an older step")
     return metadata.tree if hasattr(metadata, "tree") else metadata
+
+
+def _handlers() -> dict[str, Any]:
+    return {"state": ocp.PyTreeCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -1,0 +1,79 @@
+"""Checkpoints are whole or absent, and are only read into the architecture they were made of."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from clinicclip.errors import UserError
+from clinicclip.training import checkpoint, sharding
+
+FILLS_THE_DISK = """
+import resource, sys
+import jax.numpy as jnp
+from pathlib import Path
+from clinicclip import cli
+from clinicclip.training import checkpoint
+
+def main(args):
+    state = {"params": {"a": jnp.arange(3_000_000.0)}}
+    with checkpoint.Checkpoints(Path(args.output)) as saved:
+        saved.save(1, state, {})
+        saved.wait()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+        saved.save(2, state, {})
+        saved.wait()
+
+parser = cli.Parser(program="x", description="x", example="x")
+parser.add_argument("--output")
+cli.run(main, parser)
+"""
+
+
+def state(width: int = 4) -> dict:
+    mesh = sharding.make_mesh()
+    values = {"params": {"a": jnp.arange(8.0 * width).reshape(8, width), "b": jnp.ones(())}, "step": jnp.int32(3)}
+    return jax.device_put(values, sharding.replicated(mesh))
+
+
+def test_what_is_saved_is_restored(tmp_path: Path) -> None:
+    with checkpoint.Checkpoints(tmp_path) as saved:
+        saved.save(3, state(), {"data": "phantom"})
+        saved.wait()
+        assert saved.latest == 3
+        restored = saved.restore(3, jax.tree.map(jnp.zeros_like, state()))
+        assert saved.meta(3) == {"data": "phantom"}
+    jax.tree.map(np.testing.assert_array_equal, restored, state())
+    step, params = checkpoint.read_params(tmp_path)
+    assert step == 3
+    jax.tree.map(np.testing.assert_array_equal, params, jax.device_get(state()["params"]))
+
+
+def test_another_architecture_is_refused_by_array(tmp_path: Path) -> None:
+    with checkpoint.Checkpoints(tmp_path) as saved:
+        saved.save(1, state(), {})
+        saved.wait()
+        with pytest.raises(UserError, match=r"another architecture \(1 arrays differ: params/a is \(8, 4\)"):
+            saved.restore(1, state(width=5))
+
+
+def test_a_step_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="it holds none"):
+        checkpoint.read_params(tmp_path / "none")
+    with checkpoint.Checkpoints(tmp_path) as saved:
+        saved.save(1, state(), {})
+    with pytest.raises(UserError, match="no checkpoint of step 2; it holds steps 1"):
+        checkpoint.read_params(tmp_path, 2)
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_last_whole_step(tmp_path: Path) -> None:
+    line = [sys.executable, "-c", FILLS_THE_DISK, f"--output={tmp_path / 'saved'}"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "saving failed (File too large); step 1 is whole" in done.stderr
+    assert checkpoint.read_params(tmp_path / "saved")[0] == 1
