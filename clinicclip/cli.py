@@ -16,7 +16,7 @@ from clinicclip.errors import UsageError, UserError, nearest
 
 PREEMPTED = 75
 CONFIG_OVERRIDE = "--config."
-STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,6 +60,13 @@ def _key_value(flag: str) -> tuple[str, str]:
     if not equals or not key:
         raise UsageError(f"{flag}: an override is written --config.KEY=VALUE")
     return key, value
+
+
+def count(text: str, least: int = 0) -> int:
+    """The argparse type of a whole number from ``least`` on."""
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number, {least} or more, not {text!r}")
+    return int(text)
 
 
 def run(main: Callable[[argparse.Namespace], int | None], parser: Parser) -> NoReturn:

@@ -16,6 +16,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 import clinicclip
+from clinicclip import files
 from clinicclip.errors import UsageError, UserError, nearest
 
 
@@ -38,7 +39,7 @@ def default_workdir(name: str) -> Path:
 
 def save(config: ConfigDict, path: Path) -> None:
     """Writes the resolved configuration as JSON."""
-    path.write_text(json.dumps(config.to_dict(), indent=1, sort_keys=True) + "\n")
+    files.write_whole(path, json.dumps(config.to_dict(), indent=1, sort_keys=True) + "\n")
 
 
 def restore(path: Path) -> ConfigDict:

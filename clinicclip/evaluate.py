@@ -1,6 +1,7 @@
 """A checkpoint or export -> zero-shot, retrieval and negation metrics with intervals, as a report."""
 
 import argparse
+import functools
 from pathlib import Path
 
 import clinicclip
@@ -21,9 +22,11 @@ def parser() -> cli.Parser:
     flags.add_argument("--suite", default=",".join(suites.SUITES), help=f"default: {','.join(suites.SUITES)}")
     flags.add_argument("--split", default="", help="default: what the run held out, else the folder's test split")
     flags.add_argument("--findings", default="", help="findings of the zero-shot macro mean; default: all coded ones")
-    flags.add_argument("--limit", type=_count, default=0, help="studies a set; 0 = all")
-    flags.add_argument("--draws", type=_positive, default=1000, help="bootstrap draws by patient")
-    flags.add_argument("--seed", type=_count, default=0, help="of bootstrap, altered texts and control images")
+    flags.add_argument("--limit", type=cli.count, default=0, help="studies a set; 0 = all")
+    flags.add_argument(
+        "--draws", type=functools.partial(cli.count, least=1), default=1000, help="bootstrap draws by patient"
+    )
+    flags.add_argument("--seed", type=cli.count, default=0, help="of bootstrap, altered texts and control images")
     return flags
 
 
@@ -62,18 +65,6 @@ def _places(text: str) -> dict[str, Path]:
             raise UsageError(f"--data names {name!r} twice; give each folder a name of its own")
         places[name] = Path(folder)
     return places
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number, not {text!r}")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 1, not {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

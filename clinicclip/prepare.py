@@ -1,6 +1,7 @@
 """A public release, a folder of pairs or the synthetic phantom -> checked, split, ready-to-train records."""
 
 import argparse
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,21 @@ def parser() -> cli.Parser:
     add("--output", type=Path, required=True, help="folder to write; a killed run continues there")
     add(
         "--limit",
-        type=_count,
+        type=cli.count,
         default=0,
         metavar="N",
         help="use the first N image-report pairs only (0 = all)",
     )
-    add("--workers", type=_count, default=0, metavar="K", help="processes (0 = this one alone)")
+    add("--workers", type=cli.count, default=0, metavar="K", help="processes (0 = this one alone)")
     add("--dry_run", action="store_true", help="say what would be written and dropped; write nothing")
-    add("--shorter_side", type=_side, default=images.SHORTER_SIDE, metavar="PIXELS", help="of stored images")
-    add("--seed", type=_count, default=0, help="of altered reports and of the phantom")
+    add(
+        "--shorter_side",
+        type=functools.partial(cli.count, least=16),
+        default=images.SHORTER_SIDE,
+        metavar="PIXELS",
+        help="of stored images",
+    )
+    add("--seed", type=cli.count, default=0, help="of altered reports and of the phantom")
     for name, (default, owners) in _options().items():
         kind = type(default)
         add(
@@ -97,20 +104,6 @@ def _options() -> dict[str, tuple[Any, list[str]]]:
         for key, default in reader.OPTIONS.items():
             options.setdefault(key, (default, []))[1].append(name)
     return options
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError("expected a whole number, 0 or more")
-    return number
-
-
-def _side(text: str) -> int:
-    number = int(text)
-    if number < 16:
-        raise argparse.ArgumentTypeError("expected 16 pixels or more")
-    return number
 
 
 if __name__ == "__main__":

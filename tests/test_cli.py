@@ -3,7 +3,7 @@
 import errno
 import subprocess
 import sys
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 
 import pytest
 
@@ -92,3 +92,10 @@ def test_a_defect_of_ours_keeps_its_traceback(parser: cli.Parser) -> None:
 
     with pytest.raises(OSError, match="not the user's"):
         cli.call(main, parser, [])
+
+
+@pytest.mark.parametrize("text", ["-1", "2", "three", "4.0", ""])
+def test_a_count_below_its_least_or_no_number_is_told_as_such(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match=f"whole number, 3 or more, not '{text}'"):
+        cli.count(text, least=3)
+    assert cli.count("3", least=3) == 3 and cli.count("0") == 0

@@ -18,6 +18,7 @@ from typing import Any, SupportsIndex
 
 from tqdm import tqdm
 
+from clinicclip import files
 from clinicclip.data import images, publish, records, releases, shards
 from clinicclip.data.manifest import DROPPED, MANIFEST, PARTIAL, Ledger, read_manifest
 from clinicclip.data.records import Recipe
@@ -173,7 +174,7 @@ def _prepare(
     if folder is not None:
         lines = (json.dumps(drop._asdict()) + "\n" for drop in ledger.drops)
         with shards.writing(folder.parent):
-            shards.write_whole(folder / DROPPED, "".join(lines))
+            files.write_whole(folder / DROPPED, "".join(lines))
     return account, summaries
 
 

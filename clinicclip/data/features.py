@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
+from clinicclip import files
 from clinicclip.errors import UserError
 
 NGRAMS = (1, 2)  # pairs of words tell "no effusion" from "effusion"
@@ -54,7 +55,7 @@ class FeatureTable:
 
     def save(self, path: Path) -> None:
         """Write the table as safetensors."""
-        save_file({"keys": self._keys, "vectors": self._vectors}, path)
+        files.write_tensors(path, {"keys": self._keys, "vectors": self._vectors})
 
     @classmethod
     def load(cls, path: Path) -> "FeatureTable":
@@ -126,8 +127,8 @@ class TfidfSvd:
     def save(self, folder: Path) -> None:
         """Write tfidf_svd.safetensors and its terms, tfidf_svd.json."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({"idf": self._idf, "basis": self._basis}, folder / "tfidf_svd.safetensors")
-        (folder / "tfidf_svd.json").write_text(json.dumps({"terms": self._terms}) + "\n", encoding="utf-8")
+        files.write_tensors(folder / "tfidf_svd.safetensors", {"idf": self._idf, "basis": self._basis})
+        files.write_whole(folder / "tfidf_svd.json", json.dumps({"terms": self._terms}) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> "TfidfSvd":

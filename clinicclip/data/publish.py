@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import clinicclip
+from clinicclip import files
 from clinicclip.data import images, records, shards
 from clinicclip.data.manifest import DROPPED, MANIFEST, file_sha256
 from clinicclip.data.shards import Summary
@@ -38,15 +39,15 @@ def publish(output: Path, partial: Path, manifest: dict[str, Any], summaries: Se
     stage = partial / "stage"
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir()
-    files = _stage(stage, partial, manifest, summaries)
+    entries = _stage(stage, partial, manifest, summaries)
     final = output / manifest["folder"]
     shutil.rmtree(final, ignore_errors=True)
     final.parent.mkdir(parents=True, exist_ok=True)
     stage.rename(final)
-    files[DROPPED] = _entry(partial / DROPPED)
+    entries[DROPPED] = _entry(partial / DROPPED)
     (partial / DROPPED).replace(output / DROPPED)
-    manifest = manifest | {"files": dict(sorted(files.items()))}
-    shards.write_whole(output / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    manifest = manifest | {"files": dict(sorted(entries.items()))}
+    files.write_whole(output / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     shutil.rmtree(partial, ignore_errors=True)
     return manifest
 

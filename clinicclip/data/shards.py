@@ -27,6 +27,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 import clinicclip
+from clinicclip import files
 from clinicclip.data import records, schema
 from clinicclip.data.records import Recipe
 from clinicclip.data.schema import Drop, Record, Sketch, Study
@@ -104,7 +105,7 @@ def make(task: Task) -> Summary:
     with writing(task.folder.parent):
         if kept:
             summary = _write(task.folder / f"{name}.array_record", kept, summary)
-        write_whole(note, json.dumps(summary._asdict()))
+        files.write_whole(note, json.dumps(summary._asdict()))
     return summary
 
 
@@ -118,16 +119,6 @@ def writing(output: Path) -> Iterator[None]:
             f"cannot write to {output}: {fault.strerror or fault}; make room or choose another --output, then "
             "run again (finished shards are kept)"
         ) from None
-
-
-def write_whole(path: Path, content: str) -> None:
-    """Writes a text file that is either whole or not there, whenever the machine stops."""
-    unfinished = path.with_name(f"{path.name}.tmp")
-    with unfinished.open("w") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
 
 
 @cache

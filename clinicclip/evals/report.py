@@ -1,12 +1,14 @@
 """Writes an evaluation: results.json, results.csv, report.md, roc.png, gallery.png and a terminal summary."""
 
 import csv
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from clinicclip import files
 from clinicclip.evals import pictures
 from clinicclip.evals.base import Evaluation, SetFacts
 from clinicclip.evals.matching import CONTROL_IMAGES
@@ -38,8 +40,8 @@ def write(evaluation: Evaluation, output_dir: Path | str, *, provenance: Mapping
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     rows = records(evaluation, provenance)
-    _save(folder / "results.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
-    _save_csv(folder / "results.csv", rows)
+    files.write_whole(folder / "results.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
+    files.write_whole(folder / "results.csv", _csv(rows))
     titles = {facts.name: _title(facts) for facts in evaluation.sets}
     for name in PICTURES:
         (folder / name).unlink(missing_ok=True)
@@ -47,7 +49,7 @@ def write(evaluation: Evaluation, output_dir: Path | str, *, provenance: Mapping
         pictures.roc(evaluation.curves, folder / PICTURES[0], titles=titles)
     if evaluation.galleries:
         pictures.gallery(evaluation.galleries, folder / PICTURES[1], titles=titles)
-    _save(folder / "report.md", markdown(evaluation, provenance))
+    files.write_whole(folder / "report.md", markdown(evaluation, provenance))
 
 
 def records(evaluation: Evaluation, provenance: Mapping[str, str]) -> list[dict[str, object]]:
@@ -71,20 +73,12 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _save(path: Path, text: str) -> None:
-    """Replace a file as a whole, so that a reader never sees half of it."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
-def _save_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["metric"])
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)
+def _csv(rows: Sequence[Mapping[str, object]]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["metric"])
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def summary_lines(evaluation: Evaluation) -> list[str]:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
+from clinicclip import files
 from clinicclip.errors import UserError
 
 
@@ -24,11 +25,5 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def write(path: Path, tensors: Mapping[str, np.ndarray], *, metadata: Mapping[str, str] | None = None) -> None:
-    """Write arrays under their names, in C order and readable by all; the metadata always says format "pt".
-
-    safetensors stores the bytes of a strided view as they lie, so every array is laid out afresh here; not by
-    `ascontiguousarray`, which turns a scalar into a vector. Its files are private by default (mode 0600).
-    """
-    ordered = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
-    save_file(ordered, path, metadata={"format": "pt", **(metadata or {})})
-    path.chmod(0o644)
+    """Write arrays under their names, whole or not at all; the metadata always says format "pt"."""
+    files.write_tensors(path, tensors, {"format": "pt", **(metadata or {})})

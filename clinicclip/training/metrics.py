@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
+from clinicclip import files
 from clinicclip.errors import UserError
 
 
@@ -18,9 +19,7 @@ class MetricWriter:
     def __init__(self, workdir: Path, start_step: int) -> None:
         path = workdir / "metrics.jsonl"
         kept = [r for r in read(path) if r["step"] <= start_step] if path.exists() else []
-        rewritten = path.with_suffix(".part")
-        rewritten.write_text("".join(json.dumps(r) + "\n" for r in kept))
-        rewritten.replace(path)
+        files.write_whole(path, "".join(json.dumps(r) + "\n" for r in kept))
         self._file = path.open("a")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1, write_to_disk=True)
 

@@ -1,0 +1,87 @@
+"""Files are whole or not there, and a full disk is told in one line."""
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from clinicclip import files
+
+# A limit on the size of files stands for the full disk; Python ignores its signal, so writing raises.
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from clinicclip import cli, files
+
+def main(args):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+    files.write_tensors(Path(sys.argv.pop()), {"a": np.zeros(100_000, np.float32)})
+
+sys.exit(cli.call(main, cli.Parser(program="example", description="d", example="e"), []))
+"""
+
+
+@pytest.mark.parametrize("content", ["größer\r\nline\n", b"\x00\xff", ""])
+def test_a_file_holds_what_was_written_and_nothing_else_stays(tmp_path: Path, content: str | bytes) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("old and longer than the new content")
+    files.write_whole(path, content)
+    assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace"])
+def test_a_failure_leaves_the_old_content_and_names_the_file(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    monkeypatch.setattr(step, fail)
+    with pytest.raises(OSError, match="No space left") as caught:
+        files.write_whole(path, "new")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_an_interrupt_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        files.write_whole(path, "new")
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_tensors_come_back_and_are_as_readable_as_other_files(tmp_path: Path) -> None:
+    path, plain = tmp_path / "a.safetensors", tmp_path / "plain"
+    plain.touch()
+    view = np.arange(12, dtype=np.float32).reshape(3, 4).T[::2]
+    files.write_tensors(path, {"view": view, "scalar": np.array(2.5, np.float32)})
+    found = load_file(path)
+    assert found["view"].tolist() == view.tolist() and found["scalar"].shape == () and found["scalar"] == 2.5
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+def test_a_full_disk_under_tensors_is_one_line_and_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"old")
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("error: storage: File too large at ") and done.stderr.count("\n") == 1
+    assert str(path) in done.stderr
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a.safetensors"]
