@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clinicclip.data.negation import NONE, TEMPLATES, alter, choose, negate, omit
+from clinicclip.data.negation import NONE, TEMPLATES, alter, choose, denies, negate, omit
 from clinicclip.data.phrases import DENIED_NAMES
 from clinicclip.data.schema import ABSENT, FINDINGS, INDEX, PRESENT, UNKNOWN, Sentence
 from clinicclip.data.text import finding_states, sentences
@@ -83,8 +83,18 @@ def test_reports_without_a_present_finding_give_none(report: str) -> None:
     assert alter(sentences(report, ""), seed=0, key="a", generator="train") == NONE
 
 
-def test_a_report_of_one_sentence_gives_none_since_nothing_would_be_left() -> None:
-    assert alter(sentences("Cardiomegaly.", ""), seed=0, key="a", generator="train") == NONE
+def test_a_report_of_one_sentence_is_denied_and_leaves_nothing_when_it_is_omitted() -> None:
+    negated, omitted, finding = alter(sentences("Cardiomegaly.", ""), seed=0, key="a", generator="train")
+    assert (omitted, finding) == ("", INDEX["cardiomegaly"])
+    assert relabel(negated)[finding] == ABSENT
+
+
+def test_a_denial_that_fails_or_touches_another_finding_is_no_negated_report() -> None:
+    report = sentences("Cardiomegaly. Small effusion.", "")
+    finding = INDEX["cardiomegaly"]
+    assert denies(report, ["No cardiomegaly.", "Small effusion."], finding)
+    assert not denies(report, ["Cardiomegaly.", "Small effusion."], finding)
+    assert not denies(report, ["No cardiomegaly.", "No effusion."], finding)
 
 
 def test_seed_and_key_decide_alone() -> None:

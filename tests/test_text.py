@@ -118,6 +118,11 @@ def test_comparisons_go_and_findings_and_denials_stay(before: str, after: str) -
         ),
         ("No effusion or edema is seen.", ["No effusion is seen.", "No edema is seen."]),
         ("Cardiomegaly without edema.", ["Cardiomegaly.", "No edema."]),
+        ("No pneumothorax, mild left effusion.", ["No pneumothorax.", "Mild left effusion."]),
+        (
+            "There is no edema or effusion, and the heart is normal.",
+            ["There is no edema.", "There is no effusion.", "The heart is normal."],
+        ),
         (
             "Heart size and mediastinum are normal.",
             ["Heart size is normal.", "Mediastinum is normal."],
@@ -183,6 +188,36 @@ def test_a_sentence_names_finding_polarity_and_side(text: str, finding: str, pol
         polarity,
         side,
     )
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("Pneumothorax: none.", {"pneumothorax": ABSENT}),
+        ("Pneumothorax: not seen.", {"pneumothorax": ABSENT}),
+        ("Effusion: possible.", {"pleural_effusion": UNCERTAIN}),
+        ("Lungs: possible pneumonia.", {"pneumonia": UNCERTAIN}),
+        ("Effusion: small, pneumothorax: none.", {"pleural_effusion": PRESENT, "pneumothorax": ABSENT}),
+        ("Edema: no pneumothorax.", {"edema": PRESENT, "pneumothorax": ABSENT}),
+        ("Pneumonia?", {"pneumonia": UNCERTAIN}),
+        ("No pneumothorax, mild left effusion.", {"pneumothorax": ABSENT, "pleural_effusion": PRESENT}),
+        ("No pneumothorax; left effusion.", {"pneumothorax": ABSENT, "pleural_effusion": PRESENT}),
+        ("No pneumothorax, the heart is enlarged.", {"pneumothorax": ABSENT, "cardiomegaly": PRESENT}),
+        ("No pneumothorax, heart is enlarged.", {"pneumothorax": ABSENT, "cardiomegaly": PRESENT}),
+        ("Right shoulder: Negative for fracture.", {"fracture": ABSENT}),
+        ("Negative for: fracture, pneumothorax.", {"fracture": ABSENT, "pneumothorax": ABSENT}),
+        ("History: pneumonia.", {}),
+        ("May be atelectasis, mild edema.", {"atelectasis": UNCERTAIN, "edema": UNCERTAIN}),
+        (
+            "No effusion, consolidation or pneumothorax.",
+            {"pleural_effusion": ABSENT, "consolidation": ABSENT, "pneumothorax": ABSENT},
+        ),
+    ],
+)
+def test_punctuation_turns_a_finding_or_ends_the_reach_of_a_cue(text: str, expected: dict[str, int]) -> None:
+    by_index = {INDEX[name]: polarity for name, polarity in expected.items()}
+    assert states([text]) == by_index
+    assert states([s.text for s in sentences(text, "")]) == by_index
 
 
 def test_clear_lungs_deny_everything_they_cover() -> None:

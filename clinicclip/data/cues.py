@@ -37,17 +37,20 @@ DENY_BEFORE = (
     r"never",
     r"den(?:y|ies)",
 )
+_NOT_SEEN = (
+    r"not (?:[a-z]+ )?(?:seen|identified|visuali[sz]ed|present|evident|appreciated|demonstrated|noted|visible)"
+    r"(?! (?:on|in) (?:the )?(?:lateral|frontal|prior|previous))"
+)
 DENY_AFTER = (
     r"(?:is|are|was|were) (?:now )?(?:absent|excluded|resolved|gone)",
     r"(?:has|have)(?: now| since| completely| nearly| essentially)* (?:resolved|cleared)",
     r"no longer (?:[a-z]+ )?(?:seen|present|visible|visuali[sz]ed|identified|evident|appreciated)",
-    r"(?:(?:is|are|was|were) )?not (?:[a-z]+ )?(?:seen|identified|visuali[sz]ed|present|evident|"
-    r"appreciated|demonstrated|noted|visible)"
-    r"(?! (?:on|in) (?:the )?(?:lateral|frontal|prior|previous))",
+    rf"(?:(?:is|are|was|were) )?{_NOT_SEEN}",
     r"(?:is|are|appears?) (?:with)?in (?:the )?(?:limits of normal|normal limits)",
     r"(?:is|are|appears?) (?:[a-z]+ )?(?:unlikely|improbable)",
     r"(?:has|have) been (?:removed|ruled out|excluded)",
-    r": ?(?:none|no|negative|absent)",
+    r" ?: ?(?:none|(?:no|negative|absent|resolved|excluded|unlikely)(?= ?(?:[.,;]|$)))",
+    rf" ?: ?{_NOT_SEEN}",
 )
 DENY_AROUND = (r"(?:is|are|was|were|has|have) not(?: been)?", r"resolved", r"absent", r"excluded")
 DOUBT_BEFORE = (
@@ -77,6 +80,7 @@ DOUBT_AFTER = (
     r"suspected",
     r"(?:is|are) in the differential",
     r"should be considered",
+    r" ?: ?(?:possibl[ye]|questionable|suspected|equivocal|uncertain|cannot be excluded)(?= ?(?:[.,;]|$))",
 )
 DOUBT_AROUND = (r"versus", r"vs", r"\?")
 # What follows belongs to the patient's past or to a question, and is no statement about this image.
@@ -109,8 +113,11 @@ SCOPE_END = (
     r";",
     r"\.(?= |$)",
     r":",
-    r"(?:,|and) (?:there|the|is|are|has|heart|lungs?|both|it|this|these)",
+    r"(?:,|and) (?=(?:there|the|is|are|has|heart|lungs?|both|it|this|these)\b)",
+    r"(?:there is|there are)",
+)
+# Where a denial ends and a doubt goes on: "no effusion, mild edema" but "may be atelectasis, mild edema".
+DENIAL_END = (
     r"(?:,|and) (?=(?:a |an |some )?(?:mild|minimal|moderate|stable|unchanged|persistent|small|trace|tiny|"
     r"old|chronic|probable|probably|possible|likely|calcified|low)(?:ly)?\b(?! or large))",
-    r"(?:there is|there are)",
 )

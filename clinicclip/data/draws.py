@@ -125,9 +125,12 @@ class DrawStudy(grain.transforms.RandomMap):
         return record["negated"]
 
     def _new_negation(self, drawn: Sequence[Sentence], rng: np.random.Generator) -> str:
-        # Not `negation.alter`: that also wants an r^o, which a text of one sentence does not have.
+        # Not `negation.alter`: that draws by seed and key, and makes an r^o that training never shows.
         finding = negation.choose(drawn, rng)
-        return "" if finding is None else " ".join(negation.negate(drawn, finding, self.spec.negation_generator, rng))
+        if finding is None:
+            return ""
+        negated = negation.negate(drawn, finding, self.spec.negation_generator, rng)
+        return " ".join(negated) if negation.denies(drawn, negated, finding) else ""
 
     def _graph(self, record: Record) -> dict[str, Any]:
         assert self.features is not None

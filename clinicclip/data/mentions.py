@@ -46,12 +46,20 @@ class Cue(NamedTuple):
 
 
 def union(patterns: tuple[str, ...]) -> str:
-    """One non-capturing alternation of `patterns` that matches whole words only."""
-    return r"(?<!\w)(?:" + "|".join(patterns) + r")(?!\w)"
+    """One non-capturing alternation of `patterns` that cuts no word in two.
+
+    A match may touch a word where it begins or ends with punctuation or a space, as ``:`` does in "Effusion: none".
+    """
+    return r"(?:(?<!\w)|(?!\w))(?:" + "|".join(patterns) + r")(?:(?!\w)|(?<!\w))"
 
 
 def _named(table: Mapping[str, tuple[str, ...]]) -> re.Pattern[str]:
     return re.compile("|".join(f"(?P<{name}>{union(patterns)})" for name, patterns in table.items()))
+
+
+def _before_colon(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """The cues with a colon of their own, which does not end their reach: "negative for: fracture"."""
+    return tuple(f"(?:{pattern})(?: ?:)?" for pattern in patterns)
 
 
 _SIGN = "sign_"
@@ -63,10 +71,11 @@ _CUE = _named(
         "deny_after": cues.DENY_AFTER,
         "deny_around": cues.DENY_AROUND,
         "doubt_around": cues.DOUBT_AROUND,
-        "doubt_before": cues.DOUBT_BEFORE,
-        "deny_before": cues.DENY_BEFORE,
-        "history": cues.HISTORY,
+        "doubt_before": _before_colon(cues.DOUBT_BEFORE),
+        "deny_before": _before_colon(cues.DENY_BEFORE),
+        "history": _before_colon(cues.HISTORY),
         "end": cues.SCOPE_END,
+        "denial_end": cues.DENIAL_END,
     }
 )
 _ANATOMY = _named({name.replace(" ", "_"): subjects for name, (subjects, _) in phrases.ANATOMY.items()})
@@ -82,18 +91,20 @@ NO_FINDING = INDEX["no_finding"]
 
 def _explicit_polarity(start: int, end: int, turns: list[Cue]) -> int | None:
     """Polarity of a mention at [start, end) under the cues that reach it; None if it is history."""
-    polarity = PRESENT
+    polarity, may_deny = PRESENT, True
     for cue in reversed([c for c in turns if c.start < end]):
         if cue.kind == "end" and cue.end <= start:
             break
         if cue.kind == "history" and cue.end <= start:
             return None
-        if cue.kind in ("deny_before", "deny_around"):
+        if cue.kind == "denial_end" and cue.end <= start:
+            may_deny = False
+        if cue.kind in ("deny_before", "deny_around") and may_deny:
             return ABSENT
         if cue.kind in ("doubt_before", "doubt_around"):
             polarity = UNCERTAIN
     for cue in (c for c in turns if c.start >= end):
-        if cue.kind in ("end", "deny_before", "doubt_before"):
+        if cue.kind in ("end", "denial_end", "deny_before", "doubt_before"):
             break
         if cue.kind in ("deny_after", "deny_around"):
             return ABSENT
@@ -125,8 +136,7 @@ def _clauses(low: str) -> list[tuple[int, int]]:
 
 
 def _subjects_of(state: re.Match[str], subjects: list[re.Match[str]], low: str, floor: int) -> list[re.Match[str]]:
-    """Anatomy that a state word ("normal", "clear") speaks about: what stands before it, else what "
-    r"follows."""
+    """Anatomy that a state word ("normal", "clear") speaks about: what stands before it, else what follows."""
     before = []
     for subject in subjects:
         between = low[subject.end() : state.start()]

@@ -47,7 +47,10 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
 
 
 class Altered(NamedTuple):
-    """r^n and r^o as text with the finding they turn on; ('', '', -1) when the report gives none."""
+    """r^n and r^o as text with the finding they turn on; ('', '', -1) when the report gives none.
+
+    `omitted` alone is '' when nothing remains of the report without the finding.
+    """
 
     negated: str
     omitted: str
@@ -145,25 +148,24 @@ def omit(sentences: Sequence[Sentence], finding: int) -> list[str]:
     return [s.text for i, s in enumerate(sentences) if i not in touched]
 
 
-def _is_right(report: Sequence[Sentence], negated: Sequence[str], omitted: Sequence[str], finding: int) -> bool:
-    """Self-check by re-labelling: the finding is denied or gone, and no unrelated finding has changed."""
-    before = finding_states(report)
-    denied = finding_states([describe(t) for t in negated])
-    left_out = finding_states([describe(t) for t in omitted])
+def _changes_only(report: Sequence[Sentence], texts: Sequence[str], finding: int, wanted: tuple[int, ...]) -> bool:
+    """Whether `texts` read back with the finding in a wanted state and every unrelated one as in the report."""
+    before, after = finding_states(report), finding_states([describe(t) for t in texts])
     below, above = _family(finding)
     others = [i for i in range(len(FINDINGS)) if i not in below | above]
-    return (
-        denied[finding] == ABSENT
-        and left_out[finding] in (UNKNOWN, ABSENT)
-        and bool(np.all(denied[others] == before[others]))
-        and bool(np.all(left_out[others] == before[others]))
-    )
+    return int(after[finding]) in wanted and bool(np.all(after[others] == before[others]))
+
+
+def denies(report: Sequence[Sentence], negated: Sequence[str], finding: int) -> bool:
+    """Self-check of an r^n by re-labelling: the finding is denied, and no unrelated finding has changed."""
+    return _changes_only(report, negated, finding, (ABSENT,))
 
 
 def alter(sentences: Sequence[Sentence], *, seed: int, key: str, generator: str) -> Altered:
     """r^n and r^o of one report, a function of (seed, key, generator) and text alone; NONE where none can be made.
 
-    Normal reports give none, and so does every alteration that fails its self-check.
+    Normal reports give none, and so does every alteration that fails its self-check. r^o is empty where every
+    sentence speaks of the finding.
     """
     digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
@@ -171,6 +173,8 @@ def alter(sentences: Sequence[Sentence], *, seed: int, key: str, generator: str)
     if finding is None:
         return NONE
     negated, omitted = negate(sentences, finding, generator, rng), omit(sentences, finding)
-    if not omitted or not _is_right(sentences, negated, omitted, finding):
+    if not denies(sentences, negated, finding):
+        return NONE
+    if omitted and not _changes_only(sentences, omitted, finding, (UNKNOWN, ABSENT)):
         return NONE
     return Altered(" ".join(negated), " ".join(omitted), finding)

@@ -136,7 +136,7 @@ def _items(text: str, known: re.Pattern[str] = _OTHER) -> list[str]:
 
 def _split_denied(sentence: str) -> list[str]:
     match = _DENIED_LIST.match(sentence)
-    if not match:
+    if not match or _VERB.search(match["list"]):  # a verb in the list: a statement of its own has begun
         return [sentence]
     parts: list[str] = []
     for item in _items(match["list"]):
