@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from clinicclip.errors import UserError
-from clinicclip.models.layers import LayerNorm, Mlp, dense, dropout, softmax
+from clinicclip.models.layers import Dense, LayerNorm, Mlp, dropout, softmax
 
 POOLINGS = ("pooler", "cls", "mean")
 # Finite, so that a row of padding only gets uniform weights instead of NaN.
@@ -72,12 +72,12 @@ class Attention(nn.Module):
         """Return norm(x + attention(x))."""
         spec, w = self.spec, self.spec.width
         heads = (*x.shape[:2], spec.heads, w // spec.heads)
-        q, k, v = (dense(w, self.dtype, name)(x).reshape(heads) for name in ("query", "key", "value"))
+        q, k, v = (Dense(w, self.dtype, name=name)(x).reshape(heads) for name in ("query", "key", "value"))
         scores = jnp.einsum("rqhd,rkhd->rhqk", q * (w // spec.heads) ** -0.5, k)
         weights = softmax(jnp.where(visible, scores.astype(jnp.float32), MASKED), self.dtype)
         weights = dropout(self, weights, spec.dropout, train)
         out = jnp.einsum("rhqk,rkhd->rqhd", weights, v).reshape(x.shape)
-        out = dropout(self, dense(w, self.dtype, "output")(out), spec.dropout, train)
+        out = dropout(self, Dense(w, self.dtype, name="output")(out), spec.dropout, train)
         return LayerNorm(spec.layer_norm_eps, self.dtype, name="norm")(x + out)
 
 
@@ -108,7 +108,7 @@ class Bert(nn.Module):
         self.embeddings = Embeddings(self.spec, self.dtype)
         self.layers = [layer(self.spec, self.dtype, name=f"layer_{i}") for i in range(self.spec.depth)]
         if self.spec.pooling == "pooler":
-            self.pooler = dense(self.spec.width, self.dtype, "pooler")
+            self.pooler = Dense(self.spec.width, self.dtype)
 
     def __call__(
         self,

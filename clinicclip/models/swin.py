@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from clinicclip.errors import UserError
-from clinicclip.models.layers import LayerNorm, Mlp, dense, drop_path, softmax
+from clinicclip.models.layers import Dense, LayerNorm, Mlp, drop_path, softmax
 
 EPSILON = 1e-5
 MASKED = -100.0
@@ -140,7 +140,7 @@ class Downsample(nn.Module):
         x = x.reshape(b, side // 2, 2, side // 2, 2, c).transpose(0, 1, 3, 4, 2, 5)
         x = x.reshape(b, side // 2, side // 2, 4 * c)
         x = LayerNorm(EPSILON, self.dtype, name="norm")(x)
-        return dense(2 * c, self.dtype, "reduction", use_bias=False)(x)
+        return Dense(2 * c, self.dtype, use_bias=False, name="reduction")(x)
 
 
 class WindowAttention(nn.Module):
@@ -161,12 +161,12 @@ class WindowAttention(nn.Module):
         bias = table[relative_position_index(self.window)].transpose(2, 0, 1)[None]
         if offset is not None:
             bias = bias + offset[:, None]
-        qkv = dense(3 * c, self.dtype, "qkv")(x).reshape(b, windows, n, 3, self.heads, c // self.heads)
+        qkv = Dense(3 * c, self.dtype, name="qkv")(x).reshape(b, windows, n, 3, self.heads, c // self.heads)
         q, k, v = qkv[:, :, :, 0], qkv[:, :, :, 1], qkv[:, :, :, 2]
         scores = jnp.einsum("bwqhd,bwkhd->bwhqk", q * (c // self.heads) ** -0.5, k)
         weights = softmax(scores + bias[None].astype(scores.dtype), self.dtype)
         out = jnp.einsum("bwhqk,bwkhd->bwqhd", weights, v).reshape(b, windows, n, c)
-        return dense(c, self.dtype, "proj")(out)
+        return Dense(c, self.dtype, name="proj")(out)
 
 
 class Block(nn.Module):
