@@ -41,8 +41,8 @@ def torch_step(images: np.ndarray, texts: list[list[int]], dropout: float) -> St
 
     torch.set_num_threads(THREADS)
     swin = SwinModel(SwinConfig(drop_path_rate=dropout)).train()
-    rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-    bert = BertModel(BertConfig(vocab_size=VOCABULARY, **rates)).train()
+    sizes = BertConfig(vocab_size=VOCABULARY, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    bert = BertModel(sizes).train()
     heads = [torch.nn.Linear(768, 512, bias=False) for _ in range(2)]
     parameters = [p for module in (swin, bert, *heads) for p in module.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=LR, weight_decay=WEIGHT_DECAY, fused=True)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from clinicclip.models import clip
 from clinicclip.models.bert import BertSpec
@@ -60,6 +61,24 @@ def test_every_tower_gives_unit_float32_rows(params):
         assert rows.shape == (2, SPEC.dim)
         assert rows.dtype == jnp.float32
         np.testing.assert_allclose(jnp.linalg.norm(rows, axis=-1), 1.0, atol=1e-6)
+
+
+def test_studies_shard_over_devices_without_communication(params):
+    devices = 4
+    mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    whole, rows = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+
+    def towers(params, images, ids, owner, position, start, key):
+        model, rngs = ClinicCLIP(SPEC), {"dropout": key}
+        image = model.apply({"params": params}, images, True, method="embed_image", rngs=rngs)
+        texts = (ids, owner, position, start, devices, True)
+        return image, model.apply({"params": params}, *texts, method="embed_text", rngs=rngs)
+
+    step = jax.jit(towers, in_shardings=(whole, *[rows] * 5, whole), out_shardings=rows)
+    images = jnp.zeros((2 * devices, 32, 32, 3))
+    texts = [jnp.tile(array, (devices,) + (1,) * (array.ndim - 1)) for array in TEXT]
+    program = step.lower(params, images, *texts, jax.random.key(0)).compile().as_text()
+    assert not [name for name in ("all-gather", "all-reduce", "all-to-all", "permute(") if name in program]
 
 
 def test_a_zero_row_stays_zero_and_has_a_finite_gradient():
