@@ -180,6 +180,19 @@ def typical(lengths: list[int], batch: int) -> list[int]:
     return np.random.default_rng(0).permutation(spread).tolist()
 
 
+def tokens_paid(lengths: list[int], batch: int = 64, draws: int = 50) -> dict[str, float]:
+    """Tokens a text the tower computes, padding included, over random batches laid out in each way."""
+    rng = np.random.default_rng(0)
+    batches = [texts_of(rng.choice(lengths, batch).tolist()) for _ in range(draws)]
+    rows = {
+        "packed": lambda texts: packing.pack(texts, length=LIMIT),
+        "longest": lambda texts: packing.plain(texts, max(map(len, texts))),
+        "limit": lambda texts: packing.plain(texts, LIMIT),
+    }
+    paid = {name: np.mean([lay(texts).ids.size for texts in batches]) / batch for name, lay in rows.items()}
+    return {name: round(float(value), 1) for name, value in ({"real": np.mean(lengths)} | paid).items()}
+
+
 def parser() -> cli.Parser:
     """The command line."""
     parser = cli.Parser(program="step", description=__doc__.split("\n")[0], example="python bench/step.py --quick")
@@ -218,7 +231,7 @@ def main(args: argparse.Namespace) -> int:
     if not args.quick:
         lengths = report_lengths(args.lengths_from, args.tokenizer) if args.lengths_from else synthetic_lengths()
         drawn = typical(lengths, batch)
-        detail["lengths"] = {"mean": round(float(np.mean(lengths)), 1), "drawn": drawn}
+        detail["lengths"] = {"drawn": drawn, "tokens_per_text_batch_64": tokens_paid(lengths)}
         packed, longest = side("ours", drawn, text="packed"), side("ours", drawn, text="plain")
         detail["packed"] = {
             "against_torch": duel("packed / torch, padded to the longest", packed, side("torch", drawn), repeats),
