@@ -3,6 +3,8 @@
 The only code that reads configuration keys, besides the programs themselves.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,11 @@ def require_data(config: ConfigDict) -> dict[str, Any]:
     )
 
 
+def data_digest(manifest: Mapping[str, Any]) -> str:
+    """Twelve hex digits over the checksums of all stored records: a run goes on only with the data it began with."""
+    return hashlib.sha256(json.dumps(manifest["files"], sort_keys=True).encode()).hexdigest()[:12]
+
+
 def origin(config: ConfigDict, manifest: Mapping[str, Any], name: str) -> Origin:
     """What the run called ``name`` learns from, for its export's card."""
     roles = {"training": config.data.train, "validation": config.data.validation, "test": config.data.test}
@@ -104,7 +111,7 @@ def resolve(config: ConfigDict, *, studies: int, tokenizer: Tokenizer) -> None:
     text.vocab_size = tokenizer.vocab_size if not text.init else text.vocab_size
     if config.model.features not in FEATURES:
         raise UserError(f"model.features={config.model.features!r}: one of {', '.join(FEATURES)}")
-    if config.model.features == "tower":
+    if config.model.features == "tower" and _uses_features(config):
         if not text.init:
             raise UserError('model.features="tower" needs model.text.init; use "tfidf" for a text tower from scratch')
         config.model.feature_dim = text.width
@@ -116,14 +123,23 @@ def resolve(config: ConfigDict, *, studies: int, tokenizer: Tokenizer) -> None:
         raise UserError("nothing to train: set total_steps or epochs above 0")
 
 
-def frozen_features(config: ConfigDict, source: Source) -> FeatureTable | None:
-    """Vectors of every text the run compares by frozen features: reports or their sentences, and graph spans."""
+def frozen_features(config: ConfigDict, source: Source, workdir: Path) -> FeatureTable | None:
+    """Vectors of every text the run compares by frozen features: reports or their sentences, and graph spans.
+
+    A TF-IDF model fitted for them is stored in ``workdir``. Raises UserError when graphs are wanted and none is there.
+    """
     spec = train_spec(config)
-    if not (spec.text_features or spec.graph):
+    if not _uses_features(config):
         return None
     reports, sentences, spans = _texts(source)
+    if spec.graph and not spans:
+        raise UserError(
+            f"{config.data.dir}: no training record has a report graph, which loss.graph and loss.graph_stream need; "
+            "choose a variant without g, or set both to 0.0"
+        )
     if config.model.features == "tfidf":
         fitted = TfidfSvd.fit(reports, config.model.feature_dim, config.seed)
+        fitted.save(workdir / "tfidf")
         embed = fitted.transform
     else:
         embed = _tower_features(config.model.text.init, config.data.text_length)
@@ -213,6 +229,11 @@ def train_spec(config: ConfigDict) -> TrainSpec:
         graph_edges=data.graph_edges,
         row_step=data.row_step,
     )
+
+
+def _uses_features(config: ConfigDict) -> bool:
+    spec = train_spec(config)
+    return spec.text_features or spec.graph
 
 
 def _texts(source: Source) -> tuple[list[str], list[str], list[str]]:

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 import clinicclip
-from clinicclip import api, assemble, cli, host
+from clinicclip import api, assemble, cli, files, host
 from clinicclip import config as config_files
 from clinicclip.data import builder, pipeline
 from clinicclip.data.features import FeatureTable
@@ -123,8 +123,9 @@ def train(config: ConfigDict, workdir: Path) -> int:
                     write=due(now + 1, config.log_every) or now + 1 == config.total_steps,
                 )
         checkpoints.wait()
+    stop.release()
     finish(run, state)
-    (workdir / "DONE").write_text(f"{config.total_steps} steps\n")
+    files.write_whole(workdir / "DONE", f"{config.total_steps} steps\n")
     return 0
 
 
@@ -146,6 +147,7 @@ def set_up(config: ConfigDict, workdir: Path) -> Run:
     """Opens the data and makes, or finds in ``workdir``, what training needs beside the parameters."""
     manifest = assemble.require_data(config)
     source = pipeline.Remembered(builder.open_source(config.data.dir, config.data.train), config.data.memory_bytes)
+    config.data.digest = assemble.data_digest(manifest)
     workdir.mkdir(parents=True, exist_ok=True)
     tokenizer, features = (resume_inputs if (workdir / "config.json").exists() else first_inputs)(
         config, workdir, source, manifest
@@ -166,11 +168,11 @@ def first_inputs(
     tokenizer = assemble.make_tokenizer(config, source, manifest)
     assemble.resolve(config, studies=len(source), tokenizer=tokenizer)
     tokenizer.save(workdir / "tokenizer", config.data.text_length)
-    features = assemble.frozen_features(config, source)
+    features = assemble.frozen_features(config, source, workdir)
     if features is not None:
         features.save(workdir / "features.safetensors")
     facts = dataclasses.asdict(assemble.origin(config, manifest, workdir.name))
-    (workdir / api.ORIGIN).write_text(json.dumps(facts, indent=1) + "\n")
+    files.write_whole(workdir / api.ORIGIN, json.dumps(facts, indent=1) + "\n")
     config_files.save(config, workdir / "config.json")
     return tokenizer, features
 
@@ -253,6 +255,10 @@ class StopRequest:
         self.requested = False
         signal.signal(signal.SIGTERM, self._request)
 
+    def release(self) -> None:
+        """From here on SIGTERM ends the process as usual: nothing is left that a stop could lose."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
 
@@ -263,12 +269,7 @@ class Log:
     def __init__(self, writer: metrics.MetricWriter, bar: tqdm, batch_size: int) -> None:
         self._writer, self._bar, self._batch_size = writer, bar, batch_size
         self._pending: tuple[int, Mapping[str, jax.Array], Mapping[str, Any], bool] | None = None
-        self._clock, self._steps, self._waited, self._counts = (
-            time.perf_counter(),
-            0,
-            0.0,
-            dict.fromkeys(pipeline.COUNTS, 0),
-        )
+        self._clock, self._steps, self._waited = time.perf_counter(), 0, 0.0
 
     def add(
         self,
@@ -284,8 +285,6 @@ class Log:
         self._pending = (now, measured, host, write)
         self._steps += 1
         self._waited += waited
-        for key in pipeline.COUNTS:
-            self._counts[key] += int(host.get(key, 0))
 
     def check(self) -> None:
         """Looks at the step added last. Raises UserError with the record ids when its loss is not finite."""
@@ -300,7 +299,8 @@ class Log:
             )
         self._bar.update()
         if write:
-            self._write(now, {k: float(v) for k, v in jax.device_get(dict(measured)).items() if k != "finite"})
+            values = {k: float(v) for k, v in jax.device_get(dict(measured)).items() if k != "finite"}
+            self._write(now, values | {k: float(host[k]) for k in pipeline.COUNTS if k in host})
 
     def _write(self, now: int, values: dict[str, float]) -> None:
         seconds = max(time.perf_counter() - self._clock, 1e-9)
@@ -308,18 +308,12 @@ class Log:
             "studies_per_second": self._steps * self._batch_size / seconds,
             "data_wait_share": self._waited / seconds,
         }
-        counts = {f"{key}_per_step": value / max(self._steps, 1) for key, value in self._counts.items()}
-        self._writer.write(now, values | counts, timing)
+        self._writer.write(now, values, timing)
         line = f"loss {values['loss']:.3f}  {timing['studies_per_second']:.0f} studies/s"
         self._bar.set_postfix_str(line)
         if self._bar.disable:
             say(f"step {now}: {line}, waiting for data {timing['data_wait_share']:.1%}")
-        self._clock, self._steps, self._waited, self._counts = (
-            time.perf_counter(),
-            0,
-            0.0,
-            dict.fromkeys(pipeline.COUNTS, 0),
-        )
+        self._clock, self._steps, self._waited = time.perf_counter(), 0, 0.0
 
 
 def evaluate(run: Run, state: step.TrainState, split: str, draws: int) -> tuple[api.ClinicCLIP, Evaluation]:
@@ -339,7 +333,7 @@ def evaluate(run: Run, state: step.TrainState, split: str, draws: int) -> tuple[
     )
     embed = EmbedFns(images=model.embed_images, texts=model.embed_texts)
     findings, suites = config.evals.findings, config.evals.suites
-    return model, run_suites(embed, [evalset], suites, findings=findings, draws=draws, seed=config.seed)
+    return model, run_suites(embed, [evalset], suites, findings=findings, draws=draws, seed=config.evals.seed)
 
 
 def validate(run: Run, state: step.TrainState) -> dict[str, float]:

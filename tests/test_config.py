@@ -47,7 +47,7 @@ def test_a_fold_is_held_out_and_the_claim_fold_is_never_trained_on() -> None:
     data = config_files.load("configs/dt_c.py:data=openi,size=micro,fold=1").data
     assert (data.train, data.test) == ("fold0+fold2+fold3", "fold1")
     claim = config_files.load("configs/dt_c.py:data=openi,size=micro,fold=4").data
-    assert (claim.train, claim.test) == ("fold0+fold1+fold2+fold3", "fold4")
+    assert (claim.train, claim.validation, claim.test) == ("fold0+fold1+fold2", "fold3", "fold4")
 
 
 def test_overrides_take_the_type_of_the_default() -> None:
@@ -63,6 +63,8 @@ def test_overrides_take_the_type_of_the_default() -> None:
         ("configs/dt.py:dta=openi", None, "did you mean data?"),
         ("configs/dt.py:data=mimic", None, "one of mimic_cxr"),
         ("configs/dt.py:data=openi,fold=7", None, "folds 0 to 4"),
+        ("configs/dt.py:fold=3", None, "only data=openi"),
+        ("configs/dt.py:demo,data=openi", None, "stands alone"),
         ("configs/dt.py", ("loss.alhpa", "1.0"), "did you mean loss.alpha?"),
         ("configs/dt.py", ("epochs", "0.5"), "takes a int"),
         ("configs/dt.py", ("loss", "1"), "is a group"),
