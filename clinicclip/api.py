@@ -1,5 +1,6 @@
 """A trained model in use: grey images and texts in, unit embeddings out, whatever it was loaded from."""
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
+import clinicclip
 from clinicclip import assemble
 from clinicclip import config as config_files
 from clinicclip.data import packing
@@ -83,14 +85,24 @@ class ClinicCLIP:
 
         return self._in_batches(len(ids), TEXT_BATCH, embed)
 
+    def with_params(self, params: Mapping[str, Any], source: str) -> "ClinicCLIP":
+        """The same model with other parameters of the same shapes; what is compiled is shared."""
+        other = copy.copy(self)
+        other.params, other.source = params, source
+        return other
+
     def describe(self) -> dict[str, str]:
-        """Where the model came from and hashes of its parameters and tokenizer."""
+        """Where the model came from, the hash of its parameters, and the code's version."""
         digest = hashlib.sha256()
         flat = flax.traverse_util.flatten_dict(dict(self.params), sep="/")
         for name in sorted(flat):
             digest.update(name.encode())
             digest.update(np.asarray(flat[name]).tobytes())
-        return {"checkpoint": self.source, "parameters_sha256": digest.hexdigest()}
+        return {
+            "checkpoint": self.source,
+            "parameters_sha256": digest.hexdigest(),
+            "clinicclip": clinicclip.__version__,
+        }
 
     def export(self, folder: Path, results: Sequence[Mapping[str, Any]] = ()) -> None:
         """Writes the folder that PyTorch users load; ``results`` go into its card. Raises UserError."""

@@ -16,13 +16,14 @@ import optax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from clinicclip.data import builder, draws, graphs, packing
+from clinicclip.data import builder, draws, graphs, packing, releases
 from clinicclip.data.augment import AugmentSpec
 from clinicclip.data.draws import TrainSpec
 from clinicclip.data.features import FeatureTable, TfidfSvd
 from clinicclip.data.pipeline import Source
 from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
 from clinicclip.errors import UserError
+from clinicclip.evals import suites
 from clinicclip.exporting import Origin
 from clinicclip.losses import LossSpec
 from clinicclip.models import convert
@@ -33,6 +34,31 @@ from clinicclip.models.swin import SwinSpec
 from clinicclip.training import optim
 
 FEATURES = ("tower", "tfidf")
+DEMO = "add :demo to the config to train on synthetic data without any download"
+# The least that a whole number of the configuration may be.
+LEAST = {
+    "seed": 0,
+    "total_steps": 0,
+    "epochs": 0,
+    "batch_size": 1,
+    "microbatch": 0,
+    "log_every": 0,
+    "checkpoint_every": 0,
+    "evaluate_every": 0,
+    "data.text_length": 3,
+    "data.max_sentences": 0,
+    "data.row_step": 1,
+    "data.vocab_size": 1,
+    "data.graph_nodes": 2,
+    "data.graph_edges": 1,
+    "data.workers": 0,
+    "data.threads": 1,
+    "data.memory_bytes": 0,
+    "model.feature_dim": 1,
+    "evals.seed": 0,
+    "evals.draws": 0,
+    "evals.limit": 0,
+}
 FEATURE_BATCH = 64
 VOCABULARY_PATIENTS = 20  # a word of restricted reports must occur for so many to enter a vocabulary
 
@@ -46,15 +72,45 @@ def require_data(config: ConfigDict) -> dict[str, Any]:
     data = config.data
     folder = Path(data.dir)
     if (folder / "manifest.json").is_file():
-        return builder.read_manifest(folder)
+        manifest = builder.read_manifest(folder)
+        _require_named_data(config, manifest)
+        return manifest
     if data.name == "phantom":
         options = {k: v for k, v in data.phantom.items() if k != "seed"}
         return builder.write("phantom", folder, options=options, seed=data.phantom.seed, workers=data.threads)
+    ways = f"name a prepared folder with --data_dir, or {DEMO}"
+    if data.name in releases.READERS:
+        command = f"python -m clinicclip.prepare {data.name} --source=DIR --output={folder}"
+        raise UserError(f"no prepared data in {folder}: run `{command}`, {ways}")
     raise UserError(
-        f"no prepared data in {folder}: run `python -m clinicclip.prepare {data.name} --source=DIR "
-        f"--output={folder}`, name its folder with --data_dir, or add :demo to the config to train on "
-        "synthetic data without any download"
+        f"no prepared data in {folder}, and `python -m clinicclip.prepare` has no reader for {data.name} yet: prepare "
+        f"it as a plain folder of pairs (`clinicclip.prepare folder`) and train with data=folder, {ways}"
     )
+
+
+def _require_named_data(config: ConfigDict, manifest: Mapping[str, Any]) -> None:
+    """Refuses data under another name, whose results would be told as those of the one asked for."""
+    data = config.data
+    if manifest["name"] != data.name:
+        raise UserError(f"{data.dir} holds {manifest['name']} data, not {data.name}: use data={manifest['name']}")
+    if data.name == "phantom":
+        made = {key: manifest["settings"][key] for key in data.phantom}
+        if made != data.phantom.to_dict():
+            flags = " ".join(f"--config.data.phantom.{key}={value}" for key, value in made.items())
+            raise UserError(f"{data.dir} holds another phantom world: use {flags}, or another --data_dir")
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses settings that no data could make possible, before anything is opened or written. Raises UserError."""
+    for key, least in LEAST.items():
+        value = config
+        for name in key.split("."):
+            value = value[name]
+        if value < least:
+            raise UserError(f"{key}={value}: expected {least} or more")
+    suites.check_names(config.evals.suites, config.evals.findings)
+    loss_spec(config)
+    train_spec(config)
 
 
 def data_digest(manifest: Mapping[str, Any]) -> str:
@@ -63,9 +119,9 @@ def data_digest(manifest: Mapping[str, Any]) -> str:
 
 
 def origin(config: ConfigDict, manifest: Mapping[str, Any], name: str) -> Origin:
-    """What the run called ``name`` learns from, for its export's card."""
+    """What the run called ``name`` learns from, for its export's card. Raises UserError for an unknown split."""
     roles = {"training": config.data.train, "validation": config.data.validation, "test": config.data.test}
-    counts = {k: sum(manifest["splits"][s]["records"] for s in split.split("+")) for k, split in roles.items()}
+    counts = {role: len(builder.open_source(config.data.dir, split)) for role, split in roles.items()}
     return Origin(
         name=name,
         data=manifest["name"],
@@ -121,6 +177,9 @@ def resolve(config: ConfigDict, *, studies: int, tokenizer: Tokenizer) -> None:
         config.total_steps = config.epochs * (studies // config.batch_size)
     if config.total_steps < 1:
         raise UserError("nothing to train: set total_steps or epochs above 0")
+    model_spec(config)
+    optimizer(config)
+    alpha_schedule(config)
 
 
 def frozen_features(config: ConfigDict, source: Source, workdir: Path) -> FeatureTable | None:

@@ -7,9 +7,10 @@ cannot be understood; 75 stopped early on request, everything saved: start the s
 import argparse
 import errno
 import logging
+import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NoReturn
 
 from clinicclip.errors import UsageError, UserError, nearest
@@ -38,6 +39,13 @@ class Parser(argparse.ArgumentParser):
     def read(self, argv: list[str]) -> argparse.Namespace:
         """The parsed arguments. Raises UsageError for anything unknown."""
         overrides = [a for a in argv if a.startswith(CONFIG_OVERRIDE)] if self._collects_overrides else []
+        for word in argv:  # before what is missing is told: a misspelt flag is the likely reason
+            if (
+                word.startswith("--")
+                and word not in overrides
+                and word.split("=")[0] not in self._option_string_actions
+            ):
+                self.error(self._complaint(word))
         args, unknown = self.parse_known_args([a for a in argv if a not in overrides])
         if unknown:
             self.error(self._complaint(unknown[0]))
@@ -62,11 +70,23 @@ def _key_value(flag: str) -> tuple[str, str]:
     return key, value
 
 
-def count(text: str, least: int = 0) -> int:
-    """The argparse type of a whole number from ``least`` on."""
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"expected a whole number, {least} or more, not {text!r}")
+def count(text: str, least: int = 0, most: float = math.inf) -> int:
+    """The argparse type of a whole number from ``least`` to ``most``."""
+    if not text.isdecimal() or not least <= int(text) <= most:
+        bound = f"{least} or more" if most == math.inf else f"{least} to {most}"
+        raise argparse.ArgumentTypeError(f"expected a whole number, {bound}, not {text!r}")
     return int(text)
+
+
+def one_of(known: Collection[str]) -> Callable[[str], str]:
+    """The argparse type of a name among the known ones."""
+
+    def name(text: str) -> str:
+        if text not in known:
+            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(sorted(known))}{nearest(text, known)}")
+        return text
+
+    return name
 
 
 def run(main: Callable[[argparse.Namespace], int | None], parser: Parser) -> NoReturn:

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 import clinicclip
 from clinicclip import files
-from clinicclip.errors import UsageError, UserError, nearest
+from clinicclip.errors import UsageError, UserError, a, nearest
 
 
 def load(name: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
@@ -65,7 +65,7 @@ def _find(path: Path) -> Path:
     else:
         candidates = [Path.cwd() / path, Path(clinicclip.__file__).resolve().parents[1] / path]
     for candidate in candidates:
-        if candidate.is_file():
+        if candidate.is_file() and candidate.suffix == ".py":
             return candidate
     known = sorted(str(path.parent / p.name) for c in candidates for p in c.parent.glob("*.py") if p.stem != "common")
     raise UsageError(f"no config file {path}{nearest(str(path), known)}")
@@ -113,7 +113,7 @@ def _typed(key: str, text: str, default: Any) -> Any:
     if isinstance(default, tuple) and isinstance(value, list):
         value = tuple(value)
     if type(value) is not type(default):
-        raise UsageError(f"config key {key} takes a {type(default).__name__} such as {default!r}, not {text!r}")
+        raise UsageError(f"config key {key} takes {a(type(default).__name__)} such as {default!r}, not {text!r}")
     return value
 
 

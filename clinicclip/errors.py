@@ -12,6 +12,11 @@ class UsageError(UserError):
     """A command line that cannot be understood (exit code 2)."""
 
 
+def a(noun: str) -> str:
+    """The noun behind its article: "a float", "an int"."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """``; did you mean X?`` for the known name closest to a mistyped one, or an empty string."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -4,7 +4,6 @@ import argparse
 import functools
 from pathlib import Path
 
-import clinicclip
 from clinicclip import api, cli
 from clinicclip.errors import UsageError
 from clinicclip.evals import report, sets, suites
@@ -45,7 +44,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"{name}: {len(opened[-1])} studies of split {split}", flush=True)
     embed = EmbedFns(model.embed_images, model.embed_texts)
     evaluation = suites.run_suites(embed, opened, chosen, findings=findings, draws=args.draws, seed=args.seed)
-    report.write(evaluation, args.output, provenance=model.describe() | {"code": clinicclip.__version__})
+    report.write(evaluation, args.output, provenance=model.describe())
     print("\n".join(report.summary_lines(evaluation)))
     print(f"\nreport: {args.output / 'report.md'}")
     return 0

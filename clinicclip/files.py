@@ -8,6 +8,16 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
+from clinicclip.errors import UserError
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder with its parents, or finds it. Raises UserError when it cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise UserError(f"{path}: cannot be made into a folder ({fault.strerror}); choose another place") from None
+
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file (text as UTF-8, its line ends kept); whenever this stops, `path` holds the old or the new one.

@@ -23,7 +23,8 @@ def parser() -> cli.Parser:
     """The command line of this program."""
     result = cli.Parser(program="prepare", description=__doc__ or "", example=EXAMPLE)
     add = result.add_argument
-    add("release", choices=sorted(releases.READERS), help="what to read")
+    known = sorted(releases.READERS)
+    add("release", type=cli.one_of(known), help=f"what to read: {', '.join(known)}")
     add("--source", type=Path, help="folder of the unpacked release")
     add("--output", type=Path, required=True, help="folder to write; a killed run continues there")
     add(
@@ -33,7 +34,8 @@ def parser() -> cli.Parser:
         metavar="N",
         help="use the first N image-report pairs only (0 = all)",
     )
-    add("--workers", type=cli.count, default=0, metavar="K", help="processes (0 = this one alone)")
+    workers = functools.partial(cli.count, most=256)
+    add("--workers", type=workers, default=0, metavar="K", help="processes (0 = this one alone)")
     add("--dry_run", action="store_true", help="say what would be written and dropped; write nothing")
     add(
         "--shorter_side",

@@ -8,14 +8,14 @@ and, once everything is there, DONE.
 
 import argparse
 import dataclasses
+import functools
 import json
-import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 import jax
@@ -32,11 +32,14 @@ from clinicclip.data.pipeline import Source
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.evals import report, sets
-from clinicclip.evals.base import EmbedFns, Evaluation
+from clinicclip.evals.base import EmbedFns, EvalSet, Evaluation
 from clinicclip.evals.suites import run_suites
 from clinicclip.exporting.dialects import dialects
 from clinicclip.models.clip import ClinicCLIP
 from clinicclip.training import checkpoint, metrics, sharding, step
+from clinicclip.training.progress import Log, say
+
+DONE = "DONE"  # in the run's folder, once everything is there
 
 # What may change between the first start of a run and its resumption: nothing that alters its result.
 FREE_TO_CHANGE = (
@@ -77,88 +80,127 @@ def main(args: argparse.Namespace) -> int:
     return train(config, workdir)
 
 
-def train(config: ConfigDict, workdir: Path) -> int:
-    """Runs the configuration to its end in ``workdir``. Returns the exit code: 0 complete, 75 preempted.
-
-    Raises:
-        UserError: data, settings or an earlier run in ``workdir`` do not allow it, or the loss is not finite.
-    """
-    if (workdir / "DONE").exists():
-        say(f"{workdir} is complete: its numbers are in {workdir / 'report' / 'report.md'}")
-        return 0
-    run = set_up(config, workdir)
-    stop = StopRequest()
-    with (
-        checkpoint.Checkpoints(workdir / "checkpoints") as checkpoints,
-        tqdm(total=config.total_steps, unit="step", disable=not sys.stderr.isatty()) as bar,
-    ):
-        state, start = restore_or_init(run, checkpoints)
-        bar.update(start)
-        step_fn = make_step(run)
-        with batches(run, start) as stream, closing(metrics.MetricWriter(workdir, start)) as writer:
-            log = Log(writer, bar, config.batch_size)
-            for now in range(start, config.total_steps + 1):
-                last = now == config.total_steps
-                if due(now, config.evaluate_every) and now > start and not last:
-                    writer.write(now, validate(run, state), {})
-                if (due(now, config.checkpoint_every) and now > start) or last or stop.requested:
-                    log.check()
-                    checkpoints.save(now, state, run.facts)
-                if last:
-                    break
-                if stop.requested:
-                    checkpoints.wait()
-                    say(f"stopped at step {now}, everything saved; the same command goes on")
-                    return cli.PREEMPTED
-                waited = time.perf_counter()
-                batch = next(stream)
-                waited = time.perf_counter() - waited
-                host = {key: batch.pop(key) for key in pipeline.HOST_ONLY if key in batch}
-                state, measured = step_fn(state, sharding.place(batch, run.mesh))
-                log.add(
-                    now + 1,
-                    measured,
-                    host,
-                    waited,
-                    write=due(now + 1, config.log_every) or now + 1 == config.total_steps,
-                )
-        checkpoints.wait()
-    stop.release()
-    finish(run, state)
-    files.write_whole(workdir / "DONE", f"{config.total_steps} steps\n")
-    return 0
-
-
 class Run(NamedTuple):
     """The parts of a run that do not change while it trains."""
 
     config: ConfigDict
     workdir: Path
-    manifest: dict[str, Any]
     source: Source
     tokenizer: Tokenizer
     features: FeatureTable | None
     model: ClinicCLIP
     mesh: jax.sharding.Mesh
     facts: dict[str, str]  # stored with every checkpoint
+    scorer: api.ClinicCLIP  # evaluates any parameters; compiled once
+    open_set: Callable[[str], EvalSet]  # by split; read once
+
+
+def train(config: ConfigDict, workdir: Path) -> int:
+    """Runs the configuration to its end in ``workdir``. Returns the exit code: 0 complete, 75 preempted.
+
+    Raises:
+        UserError: data, settings or an earlier run in ``workdir`` do not allow it, or the loss is not finite.
+    """
+    try:
+        with host.StopRequest() as stop:
+            run = set_up(config, workdir)
+            if (workdir / DONE).exists():
+                say(f"{workdir} is complete: its numbers are in {workdir / 'report' / 'report.md'}")
+                return 0
+            finish(run, fit(run, stop))
+            files.write_whole(workdir / DONE, f"{config.total_steps} steps\n")
+    except host.Stopped:
+        say("stopped as asked, everything saved; the same command goes on")
+        return cli.PREEMPTED
+    return 0
+
+
+def fit(run: Run, stop: host.StopRequest) -> step.TrainState:
+    """The loop: evaluate, save, next batch, step, log. Raises host.Stopped, with all saved, when asked to stop."""
+    config = run.config
+    with (
+        checkpoint.Checkpoints(run.workdir / "checkpoints") as checkpoints,
+        tqdm(total=config.total_steps, unit="step", disable=not sys.stderr.isatty()) as bar,
+    ):
+        state, start = restore_or_init(run, checkpoints)
+        bar.update(start)
+        step_fn = make_step(run)
+        with (
+            stop.deferred(),
+            batches(run, start) as stream,
+            closing(metrics.MetricWriter(run.workdir, start)) as writer,
+        ):
+            log = Log(writer, bar, config.batch_size)
+            for now in range(start, config.total_steps + 1):
+                last = now == config.total_steps
+                if due(now, config.evaluate_every) and now > start and not last:
+                    writer.write(now, validate(run, state), {})
+                    log.restart()
+                if (due(now, config.checkpoint_every) and now > start) or last or stop.requested:
+                    log.check()
+                    checkpoints.save(now, state, run.facts)
+                if last or stop.requested:
+                    checkpoints.wait()
+                    break
+                waited = time.perf_counter()
+                batch = next(stream)
+                waited = time.perf_counter() - waited
+                batch_facts = {key: batch.pop(key) for key in pipeline.HOST_ONLY if key in batch}
+                state, measured = step_fn(state, sharding.place(batch, run.mesh))
+                write = due(now + 1, config.log_every) or now + 1 == config.total_steps
+                log.add(now + 1, measured, batch_facts, waited, write=write)
+    return state
 
 
 def set_up(config: ConfigDict, workdir: Path) -> Run:
-    """Opens the data and makes, or finds in ``workdir``, what training needs beside the parameters."""
+    """Opens the data and makes, or finds in ``workdir``, what training needs beside the parameters.
+
+    Raises:
+        UserError: data or settings do not allow the run, or ``workdir`` holds another one.
+    """
+    assemble.check(config)
+    sharding.text_groups(config.batch_size, config.microbatch, jax.device_count())
     manifest = assemble.require_data(config)
     source = pipeline.Remembered(builder.open_source(config.data.dir, config.data.train), config.data.memory_bytes)
     config.data.digest = assemble.data_digest(manifest)
-    workdir.mkdir(parents=True, exist_ok=True)
-    tokenizer, features = (resume_inputs if (workdir / "config.json").exists() else first_inputs)(
-        config, workdir, source, manifest
-    )
+    origin = assemble.origin(config, manifest, workdir.name)
+    files.make_folder(workdir)
+    make_inputs = resume_inputs if (workdir / "config.json").exists() else first_inputs
+    tokenizer, features = make_inputs(config, workdir, source, manifest)
+    origin = dataclasses.replace(origin, steps=config.total_steps)
+    files.write_whole(workdir / api.ORIGIN, json.dumps(dataclasses.asdict(origin), indent=1) + "\n")
     say(
         f"{manifest['title']}: {len(source)} training studies; {config.total_steps} steps of {config.batch_size} "
         f"on {jax.device_count()} {jax.devices()[0].platform} device(s); run folder {workdir}"
     )
-    facts = {"clinicclip": clinicclip.__version__, "data": manifest["name"]}
     model = ClinicCLIP(assemble.model_spec(config))
-    return Run(config, workdir, manifest, source, tokenizer, features, model, sharding.make_mesh(), facts)
+    scorer = api.ClinicCLIP(
+        spec=model.spec,
+        params={},
+        tokenizer=tokenizer,
+        text_length=config.data.text_length,
+        config=config.to_dict(),
+        origin=origin,
+        source=workdir.name,
+    )
+    return Run(
+        config=config,
+        workdir=workdir,
+        source=source,
+        tokenizer=tokenizer,
+        features=features,
+        model=model,
+        mesh=sharding.make_mesh(),
+        facts={"clinicclip": clinicclip.__version__, "data": manifest["name"]},
+        scorer=scorer,
+        open_set=functools.cache(partial(open_set, config)),
+    )
+
+
+def open_set(config: ConfigDict, split: str) -> EvalSet:
+    """A split of the run's own data as evaluation sees it."""
+    data, size = config.data, config.model.image.image_size
+    return sets.open_set(data.name, data.dir, split, image_size=size, limit=config.evals.limit)
 
 
 def first_inputs(
@@ -171,8 +213,6 @@ def first_inputs(
     features = assemble.frozen_features(config, source, workdir)
     if features is not None:
         features.save(workdir / "features.safetensors")
-    facts = dataclasses.asdict(assemble.origin(config, manifest, workdir.name))
-    files.write_whole(workdir / api.ORIGIN, json.dumps(facts, indent=1) + "\n")
     config_files.save(config, workdir / "config.json")
     return tokenizer, features
 
@@ -248,92 +288,17 @@ def due(now: int, every: int) -> bool:
     return every > 0 and now > 0 and now % every == 0
 
 
-class StopRequest:
-    """SIGTERM as a flag: the loop saves and leaves at the next step."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        signal.signal(signal.SIGTERM, self._request)
-
-    def release(self) -> None:
-        """From here on SIGTERM ends the process as usual: nothing is left that a stop could lose."""
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    def _request(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-
-
-class Log:
-    """Collects steps and writes some; looks at each result one step late, so that the device never waits for it."""
-
-    def __init__(self, writer: metrics.MetricWriter, bar: tqdm, batch_size: int) -> None:
-        self._writer, self._bar, self._batch_size = writer, bar, batch_size
-        self._pending: tuple[int, Mapping[str, jax.Array], Mapping[str, Any], bool] | None = None
-        self._clock, self._steps, self._waited = time.perf_counter(), 0, 0.0
-
-    def add(
-        self,
-        now: int,
-        measured: Mapping[str, jax.Array],
-        host: Mapping[str, Any],
-        waited: float,
-        *,
-        write: bool,
-    ) -> None:
-        """Takes one step's metrics; ``waited`` seconds went by before its batch was there."""
-        self.check()
-        self._pending = (now, measured, host, write)
-        self._steps += 1
-        self._waited += waited
-
-    def check(self) -> None:
-        """Looks at the step added last. Raises UserError with the record ids when its loss is not finite."""
-        if self._pending is None:
-            return
-        now, measured, host, write = self._pending
-        self._pending = None
-        if not bool(measured["finite"]):
-            ids = ", ".join(map(str, np.ravel(host["id"])))
-            raise UserError(
-                f"step {now}: loss or gradient is not finite; no parameter was changed by it. Records: {ids}"
-            )
-        self._bar.update()
-        if write:
-            values = {k: float(v) for k, v in jax.device_get(dict(measured)).items() if k != "finite"}
-            self._write(now, values | {k: float(host[k]) for k in pipeline.COUNTS if k in host})
-
-    def _write(self, now: int, values: dict[str, float]) -> None:
-        seconds = max(time.perf_counter() - self._clock, 1e-9)
-        timing = {
-            "studies_per_second": self._steps * self._batch_size / seconds,
-            "data_wait_share": self._waited / seconds,
-        }
-        self._writer.write(now, values, timing)
-        line = f"loss {values['loss']:.3f}  {timing['studies_per_second']:.0f} studies/s"
-        self._bar.set_postfix_str(line)
-        if self._bar.disable:
-            say(f"step {now}: {line}, waiting for data {timing['data_wait_share']:.1%}")
-        self._clock, self._steps, self._waited = time.perf_counter(), 0, 0.0
-
-
 def evaluate(run: Run, state: step.TrainState, split: str, draws: int) -> tuple[api.ClinicCLIP, Evaluation]:
-    """Scores the current parameters on a split of the run's own data."""
+    """Scores the current parameters on a split of the run's own data, on one device."""
     config = run.config
-    model = api.ClinicCLIP(
-        spec=run.model.spec,
-        params=jax.device_get(state.params),
-        tokenizer=run.tokenizer,
-        text_length=config.data.text_length,
-        config=config.to_dict(),
-        origin=api.read_origin(run.workdir),
-        source=f"{run.workdir.name}@{int(state.step)}",
-    )
-    evalset = sets.open_set(
-        config.data.name, config.data.dir, split, image_size=model.image_size, limit=config.evals.limit
-    )
+    here = jax.tree.map(lambda array: array.addressable_data(0), state.params)
+    model = run.scorer.with_params(here, f"{run.workdir.name}@{int(state.step)}")
     embed = EmbedFns(images=model.embed_images, texts=model.embed_texts)
     findings, suites = config.evals.findings, config.evals.suites
-    return model, run_suites(embed, [evalset], suites, findings=findings, draws=draws, seed=config.evals.seed)
+    evaluation = run_suites(
+        embed, [run.open_set(split)], suites, findings=findings, draws=draws, seed=config.evals.seed
+    )
+    return model, evaluation
 
 
 def validate(run: Run, state: step.TrainState) -> dict[str, float]:
@@ -356,13 +321,6 @@ def finish(run: Run, state: step.TrainState) -> None:
         return
     model.export(workdir / "export", report.records(evaluation, {}))
     say(f"export: {workdir / 'export'}")
-
-
-def say(line: str) -> None:
-    """A line for the person who watches, from the first process only."""
-    if jax.process_index() == 0:
-        tqdm.write(line, file=sys.stdout)
-        sys.stdout.flush()
 
 
 if __name__ == "__main__":

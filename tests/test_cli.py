@@ -7,7 +7,7 @@ from argparse import ArgumentTypeError, Namespace
 
 import pytest
 
-from clinicclip import cli
+from clinicclip import cli, prepare, train
 from clinicclip.__main__ import PROGRAMS
 from clinicclip.errors import UserError
 
@@ -59,6 +59,16 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert says in error
+
+
+def test_a_misspelt_flag_is_told_before_what_is_missing(capsys) -> None:
+    assert cli.call(lambda args: 0, train.parser(), ["--confg=configs/dt.py"]) == 2
+    assert "unknown flag --confg; did you mean --config?" in capsys.readouterr().err
+
+
+def test_an_unknown_choice_names_the_nearest(capsys) -> None:
+    assert cli.call(lambda args: 0, prepare.parser(), ["openni", "--output=x"]) == 2
+    assert "did you mean openi?" in capsys.readouterr().err
 
 
 def test_overrides_are_collected_in_order(parser: cli.Parser) -> None:

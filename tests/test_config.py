@@ -66,7 +66,7 @@ def test_overrides_take_the_type_of_the_default() -> None:
         ("configs/dt.py:fold=3", None, "only data=openi"),
         ("configs/dt.py:demo,data=openi", None, "stands alone"),
         ("configs/dt.py", ("loss.alhpa", "1.0"), "did you mean loss.alpha?"),
-        ("configs/dt.py", ("epochs", "0.5"), "takes a int"),
+        ("configs/dt.py", ("epochs", "0.5"), "takes an int"),
         ("configs/dt.py", ("loss", "1"), "is a group"),
     ],
 )

@@ -103,6 +103,13 @@ def test_sentences_end_where_a_reader_ends_them(section: str, expected: list[str
         ("Since the prior study there has been removal of the PICC.", "No PICC."),
         ("There is no pneumothorax.", "There is no pneumothorax."),
         ("Increased interstitial markings.", "Increased interstitial markings."),
+        ("Larger left effusion is present.", "Left effusion is present."),
+        ("There is a rounded left mid lung mass, decreased.", "There is a rounded left mid lung mass."),
+        ("The nodule is larger than 3 cm.", "The nodule is larger than 3 cm."),
+        ("The nodule is unchanged and is likely benign.", "The nodule is likely benign."),
+        ("The left effusion seen on the prior study has resolved.", "No left effusion."),
+        ("Enlargement of the heart, decreased compared to the prior study.", "Enlargement of the heart."),
+        ("The effusion has not resolved.", "The effusion has not resolved."),
     ],
 )
 def test_comparisons_go_and_findings_and_denials_stay(before: str, after: str) -> None:
@@ -148,6 +155,14 @@ def test_comparisons_go_and_findings_and_denials_stay(before: str, after: str) -
         ("Opacity consistent with pneumonia.", ["Opacity consistent with pneumonia."]),
         ("Atelectasis versus infiltrate.", ["Atelectasis versus infiltrate."]),
         ("There is mild cardiomegaly.", ["There is mild cardiomegaly."]),
+        (
+            "There are no effusions, and no pneumothorax is present.",
+            ["There are no effusions.", "No pneumothorax is present."],
+        ),
+        (
+            "Except for a small effusion, the lungs are clear.",
+            ["Except for a small effusion.", "The lungs are clear."],
+        ),
     ],
 )
 def test_coordination_is_split_where_the_statement_allows(whole: str, parts: list[str]) -> None:
@@ -179,6 +194,24 @@ def test_coordination_is_split_where_the_statement_allows(whole: str, parts: lis
         ("The trachea is midline.", "", UNKNOWN, NO_SIDE),
         ("History of pneumonia.", "", UNKNOWN, NO_SIDE),
         ("Opacity consistent with atelectasis.", "atelectasis", PRESENT, NO_SIDE),
+        ("The pneumonia has not completely resolved.", "pneumonia", PRESENT, NO_SIDE),
+        ("The pneumonia has partially cleared.", "pneumonia", PRESENT, NO_SIDE),
+        ("No interval resolution of the left effusion.", "pleural_effusion", PRESENT, LEFT),
+        ("Suspected pneumonia.", "pneumonia", UNCERTAIN, NO_SIDE),
+        ("There is suspected pneumonia.", "pneumonia", UNCERTAIN, NO_SIDE),
+        ("Pneumonia is suspected.", "pneumonia", UNCERTAIN, NO_SIDE),
+        ("Pneumonia is not ruled out.", "pneumonia", UNCERTAIN, NO_SIDE),
+        ("Pneumonia is ruled out.", "pneumonia", ABSENT, NO_SIDE),
+        ("Unable to exclude pneumonia.", "pneumonia", UNCERTAIN, NO_SIDE),
+        ("Pneumothorax is difficult to exclude.", "pneumothorax", UNCERTAIN, NO_SIDE),
+        ("It is unclear whether pneumonia is present.", "pneumonia", UNCERTAIN, NO_SIDE),
+        ("Devoid of consolidation.", "consolidation", ABSENT, NO_SIDE),
+        ("Borderline heart size.", "cardiomegaly", UNCERTAIN, NO_SIDE),
+        ("The heart is borderline enlarged.", "cardiomegaly", UNCERTAIN, NO_SIDE),
+        ("Left ventricular enlargement.", "cardiomegaly", PRESENT, LEFT),
+        ("Prominence of the cardiac silhouette.", "cardiomegaly", PRESENT, NO_SIDE),
+        ("Collapsed left lung.", "atelectasis", PRESENT, LEFT),
+        ("Costophrenic angles are sharp.", "pleural_effusion", ABSENT, NO_SIDE),
     ],
 )
 def test_a_sentence_names_finding_polarity_and_side(text: str, finding: str, polarity: int, side: int) -> None:
@@ -208,6 +241,14 @@ def test_a_sentence_names_finding_polarity_and_side(text: str, finding: str, pol
         ("Negative for: fracture, pneumothorax.", {"fracture": ABSENT, "pneumothorax": ABSENT}),
         ("History: pneumonia.", {}),
         ("May be atelectasis, mild edema.", {"atelectasis": UNCERTAIN, "edema": UNCERTAIN}),
+        (
+            "Opacities, edema versus consolidation.",
+            {"lung_opacity": PRESENT, "edema": UNCERTAIN, "consolidation": UNCERTAIN},
+        ),
+        ("Atelectasis vs. infiltrate.", {"atelectasis": UNCERTAIN, "infiltration": UNCERTAIN}),
+        ("Atelectasis is favored over edema.", {"atelectasis": UNCERTAIN, "edema": UNCERTAIN}),
+        ("No pneumothorax after chest tube placement.", {"pneumothorax": ABSENT, "support_devices": PRESENT}),
+        ("Effusion and suspected edema.", {"pleural_effusion": PRESENT, "edema": UNCERTAIN}),
         (
             "No effusion, consolidation or pneumothorax.",
             {"pleural_effusion": ABSENT, "consolidation": ABSENT, "pneumothorax": ABSENT},

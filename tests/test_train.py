@@ -60,7 +60,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny(data_dir: Path) -> Callable[..., ConfigDict]:
     def make(**more: object) -> ConfigDict:
-        return config_files.load("configs/n_g_dtcg.py:demo", overrides(data__dir=data_dir, **more))
+        return config_files.load("configs/n_g_dtcg.py:demo", overrides(**{"data__dir": data_dir} | more))
 
     return make
 
@@ -95,7 +95,8 @@ def test_metrics_keep_what_is_deterministic_apart_from_timing(finished: tuple[Pa
     steps = [r for r in records if "loss" in r["metrics"]]
     assert [r["step"] for r in steps] == list(range(1, STEPS + 1))
     assert {"loss/clip", "loss/graph", "grad_norm", "soft_labels/kept", "truncated"} <= steps[0]["metrics"].keys()
-    assert set(steps[0]["timing"]) == {"studies_per_second", "data_wait_share"}
+    assert set(steps[1]["timing"]) == {"studies_per_second", "data_wait_share"}
+    assert not steps[0]["timing"]  # no rate can be told of a step that compiled
     validation = [r for r in records if any(key.startswith("validation/") for key in r["metrics"])]
     assert [r["step"] for r in validation] == [3]
 
@@ -104,6 +105,40 @@ def test_a_complete_run_is_not_done_twice(finished: tuple[Path, str], tiny: Call
     before = (finished[0] / "metrics.jsonl").read_bytes()
     assert train.train(tiny(), finished[0]) == 0
     assert (finished[0] / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_complete_run_of_other_settings_is_not_taken_for_this_one(
+    finished: tuple[Path, str], tiny: Callable[..., ConfigDict]
+) -> None:
+    with pytest.raises(UserError, match=r"other settings \(seed\)"):
+        train.train(tiny(seed=7), finished[0])
+
+
+def test_a_run_does_not_go_on_with_other_data(
+    finished: tuple[Path, str], tiny: Callable[..., ConfigDict], tmp_path: Path
+) -> None:
+    builder.write(
+        "phantom",
+        tmp_path,
+        options={"level": "easy", "studies": 160, "size": 64},
+        shorter_side=48,
+        say=lambda line: None,
+    )
+    with pytest.raises(UserError, match=r"other settings \(data.digest\)"):
+        train.train(tiny(data__dir=tmp_path), finished[0])
+
+
+def test_being_stopped_while_the_report_is_made_is_75_and_the_same_command_finishes(
+    tiny: Callable[..., ConfigDict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {"total_steps": 1, "evals__suites": '("pair_strict",)'}
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "finish", lambda run, state: signal.raise_signal(signal.SIGTERM))
+        assert train.train(tiny(**config), tmp_path) == cli.PREEMPTED
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    assert not (tmp_path / "DONE").exists()
+    assert train.train(tiny(**config), tmp_path) == 0
+    assert (tmp_path / "DONE").exists() and (tmp_path / "metrics.jsonl").read_bytes() == before
 
 
 def test_run_and_export_embed_alike(finished: tuple[Path, str]) -> None:
@@ -162,9 +197,20 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_records(
     ("change", "says"),
     [
         ({"batch_size": 4096}, "holds only"),
-        ({"batch_size": 20}, "8"),
+        ({"batch_size": 20}, "multiple of 8"),
+        ({"batch_size": -4}, "batch_size=-4: expected 1 or more"),
         ({"loss__alpha": 2.0}, "loss.alpha"),
-        ({"data__train": "trian"}, "train"),
+        ({"data__train": "trian"}, "did you mean train"),
+        ({"data__test": "tset"}, "did you mean test"),
+        ({"data__workers": -1}, "data.workers=-1"),
+        ({"data__crop_area": 2.0}, "data.crop_area=2.0"),
+        ({"data__name": "openi"}, "holds phantom data, not openi"),
+        ({"data__phantom__level": "hard"}, "data.phantom.level=easy"),
+        ({"evals__suites": '("zero_sho",)'}, "did you mean zero_shot"),
+        ({"evals__findings": '("effusion",)'}, "did you mean pleural_effusion"),
+        ({"model__dtype": "float8"}, "model.dtype"),
+        ({"model__dim": 0}, "model.dim=0"),
+        ({"loss__clip": 0.0}, "loss.negation"),
     ],
 )
 def test_impossible_settings_are_refused_before_training(
@@ -172,13 +218,21 @@ def test_impossible_settings_are_refused_before_training(
 ) -> None:
     with pytest.raises(UserError, match=says):
         train.train(tiny(**change), tmp_path)
+    assert not (tmp_path / "config.json").exists()  # the corrected command may use the folder
 
 
 def test_missing_data_names_both_ways_on(tmp_path: Path) -> None:
-    config = config_files.load("configs/n_g_dtcg.py", [("data.dir", str(tmp_path / "none"))])
-    with pytest.raises(UserError, match=r"clinicclip.prepare mimic_cxr .*:demo"):
-        train.train(config, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    for name, way in (("openi", "clinicclip.prepare openi"), ("mimic_cxr", "no reader for mimic_cxr yet")):
+        config = config_files.load(f"configs/n_g_dtcg.py:data={name}", [("data.dir", str(tmp_path / "none"))])
+        with pytest.raises(UserError, match=rf"{way}.*:demo"):
+            train.train(config, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_line(tiny: Callable[..., ConfigDict], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="choose another place"):
+        train.train(tiny(), tmp_path / "file" / "run")
 
 
 def test_results_are_records_with_intervals(finished: tuple[Path, str]) -> None:

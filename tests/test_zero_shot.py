@@ -163,6 +163,12 @@ def test_unknown_suites_and_findings_name_the_nearest() -> None:
         suites.check_names(["zero_shot"], ["pleural_efusion"])
 
 
+def test_normality_is_affirmed_and_denied_by_its_own_sentences() -> None:
+    sides = prompts.ensemble("no_finding")
+    assert all(planted.statements(text)[-1] >= 0 for text in sides.positive)  # 0: denies findings one by one
+    assert [planted.statements(text)[-1] for text in sides.negative] == [-1] * len(sides.negative)
+
+
 def test_prompts_say_what_they_should() -> None:
     for finding in schema.FINDINGS:
         sides = prompts.ensemble(finding)

@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from clinicclip.errors import UserError
+
 
 @dataclass(frozen=True)
 class AugmentSpec:
@@ -20,6 +22,14 @@ class AugmentSpec:
     rotation: float  # degrees, to either side
     brightness: float  # share of full scale, up or down
     contrast: float  # relative change of the spread around mid-gray, up or down
+
+    def __post_init__(self) -> None:
+        """Refuse amounts that no picture can take."""
+        if not 0.0 < self.crop_area <= 1.0:
+            raise UserError(f"data.crop_area={self.crop_area}: expected a share above 0 and up to 1")
+        for name, most in (("rotation", 180.0), ("brightness", 1.0), ("contrast", 1.0)):
+            if not 0.0 <= getattr(self, name) <= most:
+                raise UserError(f"data.{name}={getattr(self, name)}: expected a number from 0 to {most:g}")
 
 
 STILL = AugmentSpec(crop_area=1.0, rotation=0.0, brightness=0.0, contrast=0.0)  # what evaluation sees

@@ -170,7 +170,8 @@ def _prepare(
             bar.update(summary.studies)
     account = ledger.account(expected, limited=limit > 0)
     if not account["splits"]:
-        raise UserError(f"{reader.NAME}: nothing to prepare, all is dropped: {account['dropped']}")
+        reasons = ", ".join(f"{reason} {n:,}" for reason, n in account["dropped"].items())
+        raise UserError(f"{reader.NAME}: nothing to prepare, every report and image is dropped ({reasons})")
     if folder is not None:
         lines = (json.dumps(drop._asdict()) + "\n" for drop in ledger.drops)
         with shards.writing(folder.parent):

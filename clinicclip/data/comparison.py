@@ -55,6 +55,7 @@ _GONE = (  # what stood there and does so no more: the rewriting denies it
 _EARLIER_ADJECTIVE = re.compile(
     rf"^(?:(?:previous(?:ly)? )?(?:{_SEEN}|described)|previous|prior|stable|old|small|the|a|an) ", re.IGNORECASE
 )
+_SEEN_EARLIER = re.compile(rf",? (?:{_SEEN}|described) (?:on|in) {_PRIOR}$", re.IGNORECASE)
 _DROPPED = (  # nothing but comparison
     rf"^(?:there (?:is|has been|have been) |with )?(?:{_DEGREE} |{_KIND} |no |without )*+(?:change|changes)"
     rf"(?: (?:is|are) {_SEEN})?(?: (?:from|since|in the|compared|when|as|over|to)\b.*)?$",
@@ -110,7 +111,7 @@ _REWRITES = (
     (
         rf"^(?:the |there (?:is|has been|have been) )?(?:{_DEGREE} |{_KIND} |no |without |continued |"
         rf"an? )*+{_CHANGE} (?:in|of) "
-        r"(?:the |an? )?(?:(?:appearance|size|number) of )?(?:the |an? )?(?!heart|cardiac|lung|aort|"
+        r"(?:the |an? )?+(?:(?:appearance|size|number) of )?+(?:the |an? )?+(?!heart|cardiac|lung|aort|"
         r"mediast|pulmonary art|hil|aeration)",
         "",
     ),
@@ -120,6 +121,7 @@ _REWRITES = (
         rf"enlarged)",
         r"\1 ",
     ),
+    (rf"\b{_BE} (?:not )?{_DEGREES}(?:{_SAME}|{_MOVED}){_FEATURE},? and (?=(?:is|are|may|could|appears?)\b)", ""),
     (rf",? (?:which|that) {_BE} (?:not )?{_DEGREES}(?:{_SAME}|{_MOVED}){_FEATURE}(?=$|[,.;]| and)", ""),
     (
         rf",? {_BE} (?:not )?{_DEGREES}(?:{_SAME}|{_MOVED}){_FEATURE}(?: (?:and|but|in|or) {_SAME})?(?=$|[,.;]|"
@@ -127,6 +129,7 @@ _REWRITES = (
         "",
     ),
     (rf",? (?:and |but |is |are )?{_DEGREES}{_SAME}{_FEATURE}$", ""),
+    (rf",? (?:{_DEGREE} )*(?:increased|decreased|larger|smaller)$", ""),
     # verbs that hold a "still"
     (rf"\b(is|are) (?:once )?again(?= (?:{_SEEN}|enlarged|elevated|low|hyper\w+)\b)", r"\1"),
     (r"\b(is|are) (?:redemonstrated|re-?identified)\b", r"\1 seen"),
@@ -145,9 +148,10 @@ _REWRITES = (
         "",
     ),
     (
-        r"(?:^there (?:is|are) )?\b(?:in|de)creas(?:ed|"
-        r"ing) (?=(?:in )?(?:size(?: of)? )?(?:\w+ ){0,3}(?:effusions?|"
-        r"pneumothorax|atelectasis|consolidation|edema|cardiomegaly|infiltrates?)\b)",
+        r"(?:^there (?:is|are) )?\b(?:(?:in|de)creas(?:ed|ing)|larger|smaller) "
+        r"(?=(?:in )?(?:size(?: of)? )?(?:[\w-]+ ){0,5}(?:effusions?|pneumothorax|atelectasis|consolidation|edema|"
+        r"cardiomegaly|infiltrates?|opacit(?:y|ies)|nodules?|mass(?:es)?|lesions?|pneumonia|fractures?|"
+        r"thickening|plaques?|enlargement|widening)\b)",
         "",
     ),
 )
@@ -156,7 +160,7 @@ _DROP_RULE = re.compile("|".join(f"(?:{p})" for p in _DROPPED), re.IGNORECASE)
 _REWRITE_RULES = tuple((re.compile(p, re.IGNORECASE), r) for p, r in _REWRITES)
 _HINT = re.compile(  # cheap test: most sentences hold none of these and are left alone
     r"chang|stable|interval|prior|previous|compar|since|again|persist|remain|continu|new|wors|improv|"
-    r"increas|decreas|progress|"
+    r"increas|decreas|larger|smaller|progress|"
     r"similar|resol|clear(?:ed|ing)|disappear|remov|longer|redemonstrat|develop|before|residual|known|"
     r"evolv|than|gone|from|identified",
     re.IGNORECASE,
@@ -189,7 +193,7 @@ def _denied(text: str) -> str | None:
     for pattern in _GONE_RULES:
         match = pattern.match(text.rstrip("."))
         if match and any(m.explicit for m in mentions(match.group("x"))):
-            thing = _EARLIER_ADJECTIVE.sub("", match.group("x"))
+            thing = _SEEN_EARLIER.sub("", _EARLIER_ADJECTIVE.sub("", match.group("x")))
             return _tidy(f"No {thing if thing[:2].isupper() else thing[0].lower() + thing[1:]}")
     return None
 

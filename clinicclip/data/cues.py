@@ -19,6 +19,10 @@ NEUTRAL = (  # look like a denial and are none, or bind tighter than the cue ins
     r"to (?:suggest|indicate)",
     r"no prior",
     r"no comparisons?",
+    # gone in part, or not at all: still there
+    r"(?:has|have) not(?: [a-z]+)? (?:resolved|cleared)",
+    r"(?:has|have)(?: only)? (?:incompletely|partially|partly) (?:resolved|cleared)",
+    r"(?:no|without|incomplete|partial)(?: [a-z]+)? (?:resolution|clearing) (?:of|in)(?: the)?",
 )
 DENY_BEFORE = (
     r"no(?: longer)?",
@@ -26,7 +30,7 @@ DENY_BEFORE = (
     r"without",
     r"w/o",
     r"(?:is |are )?negative for",
-    r"(?:free|clear|cleared) of",
+    r"(?:free|clear|cleared|devoid) of",
     r"absence of",
     r"lack of",
     r"(?:interval )?resolution of(?: the)?",
@@ -42,7 +46,7 @@ _NOT_SEEN = (
     r"(?! (?:on|in) (?:the )?(?:lateral|frontal|prior|previous))"
 )
 DENY_AFTER = (
-    r"(?:is|are|was|were) (?:now )?(?:absent|excluded|resolved|gone)",
+    r"(?:is|are|was|were) (?:now )?(?:absent|excluded|ruled out|resolved|gone)",
     r"(?:has|have)(?: now| since| completely| nearly| essentially)* (?:resolved|cleared)",
     r"no longer (?:[a-z]+ )?(?:seen|present|visible|visuali[sz]ed|identified|evident|appreciated)",
     rf"(?:(?:is|are|was|were) )?{_NOT_SEEN}",
@@ -57,7 +61,9 @@ DOUBT_BEFORE = (
     r"(?:may|might|could|can|would|cannot|can not|can't)(?: [a-z]+){0,3}? (?:represents?|reflect|be|"
     r"exclude|indicate|suggest|relate|ruled?)(?: out)?(?: (?:due|related|secondary))?(?: to)?",
     r"(?:may|might|could)",
-    r"not (?:entirely |completely )?exclud(?:e|ing)",
+    r"(?:not (?:entirely |completely )?|unable to |difficult to )exclud(?:e|ing)",
+    r"(?:unclear|uncertain) (?:whether|if)",
+    r"borderline",
     r"suggest(?:s|ed|ing|ive|ion)?(?: of)?",
     r"possib(?:le|ly|ility)(?: of)?",
     r"question(?:able|ed)?(?: of)?",
@@ -76,13 +82,14 @@ DOUBT_AFTER = (
     r"(?:is|are|remains?) (?:a |also )?(?:possib(?:le|ility)|question(?:able|ed)|suspected|considered|"
     r"equivocal)",
     r"(?:cannot|can not|could not|can't) be (?:[a-z]+ )?(?:excluded|ruled out)",
-    r"(?:(?:is|are|but) )?not (?:entirely |completely )?excluded",
-    r"suspected",
+    r"(?:(?:is|are|but) )?not (?:entirely |completely )?(?:excluded|ruled out)",
+    r"(?:is|are) difficult to exclude",
+    r"suspected(?= ?(?:[.,;]|$))",
     r"(?:is|are) in the differential",
     r"should be considered",
     r" ?: ?(?:possibl[ye]|questionable|suspected|equivocal|uncertain|cannot be excluded)(?= ?(?:[.,;]|$))",
 )
-DOUBT_AROUND = (r"versus", r"vs", r"\?")
+DOUBT_AROUND = (r"versus", r"vs\.?", r"(?:is |are )?favou?red over", r"\?")
 # What follows belongs to the patient's past or to a question, and is no statement about this image.
 HISTORY = (
     r"(?:history|h/o|hx)(?: of)?",
@@ -110,6 +117,7 @@ SCOPE_END = (
     r"whereas",
     r"(?:secondary|due|related) to",
     r"because of",
+    r"(?:after|following|status post|s/p)",
     r";",
     r"\.(?= |$)",
     r":",
@@ -121,3 +129,5 @@ DENIAL_END = (
     r"(?:,|and) (?=(?:a |an |some )?(?:mild|minimal|moderate|stable|unchanged|persistent|small|trace|tiny|"
     r"old|chronic|probable|probably|possible|likely|calcified|low)(?:ly)?\b(?! or large))",
 )
+# Doubt between two things ("edema versus infection") reaches back to the last of a list only.
+LIST_END = (r",",)

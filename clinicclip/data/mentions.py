@@ -76,6 +76,7 @@ _CUE = _named(
         "history": _before_colon(cues.HISTORY),
         "end": cues.SCOPE_END,
         "denial_end": cues.DENIAL_END,
+        "list_end": cues.LIST_END,
     }
 )
 _ANATOMY = _named({name.replace(" ", "_"): subjects for name, (subjects, _) in phrases.ANATOMY.items()})
@@ -103,13 +104,15 @@ def _explicit_polarity(start: int, end: int, turns: list[Cue]) -> int | None:
             return ABSENT
         if cue.kind in ("doubt_before", "doubt_around"):
             polarity = UNCERTAIN
+    next_to_cue = True
     for cue in (c for c in turns if c.start >= end):
         if cue.kind in ("end", "denial_end", "deny_before", "doubt_before"):
             break
         if cue.kind in ("deny_after", "deny_around"):
             return ABSENT
-        if cue.kind in ("doubt_after", "doubt_around"):
+        if cue.kind == "doubt_after" or (cue.kind == "doubt_around" and next_to_cue):
             polarity = UNCERTAIN
+        next_to_cue = next_to_cue and cue.kind != "list_end"
     return polarity
 
 

@@ -49,7 +49,9 @@ _NORMAL_FIRST = _compile(
     r"^(?P<state>(?:grossly )?(?:normal|unremarkable|"
     r"clear)(?: appearance of(?: the)?)?) (?P<list>[^.;:]+?)[.]?$"
 )
-_STATES_ITSELF = _compile(r"\b(?:is|are|appears?|limits|normal|clear|enlarged|no|without)\b")
+_STATES_ITSELF = _compile(
+    r"\b(?:is|are|appears?|limits|normal|clear|enlarged|no|without|except|other than|apart|aside)\b"
+)
 _PLAIN_LIST = _compile(rf"^(?P<pre>there (?:is|are)(?: also)? |)(?P<list>.+?)(?P<post>{_PREDICATE})?[.]?$")
 _CHOICE = _compile(r"\bor\b|/|\bversus\b|\bvs\b")  # one of two: taking it apart would claim both
 _DENIED_ITEM = _compile(rf"{_DENIAL} ")
@@ -139,9 +141,12 @@ def _split_denied(sentence: str) -> list[str]:
     if not match or _VERB.search(match["list"]):  # a verb in the list: a statement of its own has begun
         return [sentence]
     parts: list[str] = []
-    for item in _items(match["list"]):
+    items = _items(match["list"])
+    shares_end = not any(map(_DENIED_ITEM.match, items))  # a denial of its own takes the predicate for itself
+    for item in items:
         pre = "" if _DENIED_ITEM.match(item) else "No " if match["subject"] and parts else match["pre"]
-        parts.append(finish(f"{pre}{item}{match['post'] or ''}"))
+        post = match["post"] or "" if shares_end or item is items[-1] else ""
+        parts.append(finish(f"{pre}{item}{post}"))
     return parts
 
 

@@ -1,5 +1,7 @@
 """Choosing images of other patients without a finding, alike in everything else."""
 
+import hashlib
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -17,7 +19,8 @@ def without_finding(
     """For each row, `count` images of other patients whose labels say `finding` is absent.
 
     Images that agree on the other findings come first, ties fall by seed. A row for which fewer than `count`
-    exist gets -1 in the places left over. Deterministic by (set, finding, seed).
+    exist gets -1 in the places left over. A row's images depend on (set, finding, seed, row) alone, not on the
+    company it is asked for in.
     """
     candidates = np.flatnonzero(evalset.absent(finding))
     chosen = np.full((len(rows), count), -1)
@@ -25,13 +28,18 @@ def without_finding(
         return chosen
     others = np.delete(evalset.truth, [finding, NORMAL], axis=1)
     distance = mismatches(others[rows], others[candidates])
-    distance += JITTER * np.random.default_rng((seed, finding)).random(distance.shape)
+    distance += JITTER * np.stack([_jitter(evalset.ids[row], finding, seed, len(candidates)) for row in rows])
     patients = np.asarray(evalset.patients)
     distance[patients[rows][:, None] == patients[candidates][None, :]] = np.inf
     nearest = np.argsort(distance, axis=1, kind="stable")[:, :count]
     usable = np.isfinite(np.take_along_axis(distance, nearest, axis=1))
     chosen[:, : nearest.shape[1]] = np.where(usable, candidates[nearest], -1)
     return chosen
+
+
+def _jitter(image_id: str, finding: int, seed: int, count: int) -> Float[np.ndarray, "c"]:
+    digest = hashlib.sha256(f"{seed}\0{finding}\0{image_id}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big")).random(count)
 
 
 def mismatches(first: Float[np.ndarray, "m f"], second: Float[np.ndarray, "c f"]) -> Float[np.ndarray, "m c"]:

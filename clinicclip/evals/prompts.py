@@ -1,5 +1,8 @@
 """The zero-shot prompt set: own wording, versioned, hashed into every result.
 
+Prompts are worded as reports are: a template of words that no report uses ("chest x-ray with ...") would test the
+vocabulary, not the eye. Templates come in pairs that differ in polarity alone.
+
 A finding's ensemble is every template filled with every phrase, plus whole sentences where a denial is
 usually worded as normality ("the heart is normal in size"). "No finding" is never put into a template:
 normality has its own sentences.
@@ -16,19 +19,19 @@ from jaxtyping import Float32
 
 from clinicclip.data import schema
 
-VERSION = "1"
+VERSION = "2"
 
 POSITIVE = (
     "There is {}.",
-    "The radiograph shows {}.",
-    "Findings are consistent with {}.",
-    "Chest x-ray with {}.",
+    "There is evidence of {}.",
+    "{} is seen.",
+    "{} is present.",
 )
 NEGATIVE = (
     "There is no {}.",
-    "The radiograph shows no {}.",
-    "No sign of {}.",
-    "Chest x-ray without {}.",
+    "There is no evidence of {}.",
+    "No {} is seen.",
+    "No {} is present.",
 )
 # Words for a finding that fit every template; the display name stands for a finding that is not listed.
 PHRASES = {
@@ -49,12 +52,12 @@ PHRASES = {
     "hernia": ("a hiatal hernia", "hernia"),
     "nodule": ("a pulmonary nodule", "a lung nodule"),
     "mass": ("a lung mass", "a pulmonary mass"),
-    "infiltration": ("an infiltrate", "lung infiltrates"),
+    "infiltration": ("an infiltrate", "a lung infiltrate"),
     "granuloma": ("a calcified granuloma", "granuloma"),
     "calcification": ("calcification", "vascular calcification"),
-    "degenerative_change": ("degenerative change of the spine", "degenerative changes"),
+    "degenerative_change": ("degenerative change of the spine", "degenerative disease of the spine"),
     "tortuous_aorta": ("a tortuous aorta", "tortuosity of the aorta"),
-    "hyperinflation": ("hyperinflation", "hyperinflated lungs"),
+    "hyperinflation": ("hyperinflation", "pulmonary hyperinflation"),
 }
 # Whole sentences that affirm or deny one finding and say nothing about others.
 ALSO_POSITIVE = {
@@ -71,14 +74,14 @@ ALSO_NEGATIVE = {
 NORMAL_POSITIVE = (
     "Normal chest radiograph.",
     "The heart and lungs are normal.",
-    "No abnormality is seen in the chest.",
-    "The chest is unremarkable.",
+    "There is no acute cardiopulmonary abnormality.",
+    "The chest is normal.",
 )
 NORMAL_NEGATIVE = (
     "Abnormal chest radiograph.",
     "The heart or lungs are abnormal.",
-    "There is an abnormality in the chest.",
-    "The chest shows disease.",
+    "There is an acute cardiopulmonary abnormality.",
+    "The chest is abnormal.",
 )
 
 
@@ -94,10 +97,14 @@ def ensemble(finding: str) -> Ensemble:
     if finding == "no_finding":
         return Ensemble(NORMAL_POSITIVE, NORMAL_NEGATIVE)
     phrases = PHRASES.get(finding, (schema.display_name(finding),))
-    return Ensemble(
-        tuple(template.format(p) for template in POSITIVE for p in phrases) + ALSO_POSITIVE.get(finding, ()),
-        tuple(template.format(_bare(p)) for template in NEGATIVE for p in phrases) + ALSO_NEGATIVE.get(finding, ()),
-    )
+    affirmed = tuple(_filled(template, phrase) for template in POSITIVE for phrase in phrases)
+    denied = tuple(_filled(template, _bare(phrase)) for template in NEGATIVE for phrase in phrases)
+    return Ensemble(affirmed + ALSO_POSITIVE.get(finding, ()), denied + ALSO_NEGATIVE.get(finding, ()))
+
+
+def _filled(template: str, phrase: str) -> str:
+    text = template.format(phrase)
+    return text[0].upper() + text[1:]
 
 
 def _bare(phrase: str) -> str:

@@ -34,7 +34,7 @@ SUITES: Mapping[str, Callable[[Sequence[str], int], Evaluator]] = {
 def check_names(suites: Sequence[str], findings: Sequence[str] = ()) -> None:
     """Raises UsageError naming the first unknown suite or finding, with the nearest known one."""
     for kind, names, known in (("suite", suites, SUITES), ("finding", findings, schema.FINDINGS)):
-        for name in names:
+        for name in map(str, names):
             if name not in known:
                 hint = nearest(name, known) or f"; known: {', '.join(known)}"
                 raise UsageError(f"unknown {kind} {name!r}{hint}")

@@ -98,7 +98,8 @@ def measure(folder: Path, found: Sample) -> dict[str, Any] | None:
             "text": float(np.abs(text - found.text_embedding).max()),
             "token_ids_equal": ids.shape == found.ids.shape and bool((ids == found.ids).all()),
         }
-        if max(differences["image"], differences["text"]) > TOLERANCE or not differences["token_ids_equal"]:
+        near = all(differences[kind] <= TOLERANCE for kind in ("image", "text"))  # False for NaN too
+        if not (near and differences["token_ids_equal"]):
             raise UserError(f"export: {library} {_version(library)} reads the folder differently: {differences}")
         report[library] = {library: _version(library), "torch": _version("torch"), **differences}
     inputs = {"inputs": TENSORS, "images": len(found.images), "texts": len(found.ids), "tolerance": TOLERANCE}

@@ -59,6 +59,10 @@ class LossSpec:
         for name in ("alpha", "theta"):
             if getattr(self, name) > 1.0:
                 raise UserError(f"loss.{name}={getattr(self, name)}: expected a number from 0 to 1")
+        if self.negation and not self.clip:
+            raise UserError("loss.negation adds columns to the term that loss.clip=0.0 removes: set negation to 0.0")
+        if self.streams and not (self.clip or self.graph):
+            raise UserError("loss: soft labels serve the terms clip and graph, and both are 0: remove the streams")
         if not (self.clip or self.graph or self.off or self.abnormal):
             raise UserError("loss: every weight is 0; set one of clip, graph, off, abnormal above 0")
 

@@ -66,7 +66,9 @@ def statements(report: str) -> np.ndarray:
     """+1 for each finding the text affirms, -1 for each it denies; the last place is for normality itself."""
     stated = np.nan_to_num(2 * mentioned_findings(text.sentences(report, "")) - 1)
     stated[schema.INDEX["no_finding"]] = 0
-    abnormal = any(word in report.lower() for word in ("abnormal chest", "are abnormal", "an abnormality", "disease"))
+    abnormal = any(
+        word in report.lower() for word in ("abnormal chest", "are abnormal", "is abnormal", "there is an acute")
+    )
     normality = 0 if stated.any() else -1 if abnormal else 1
     return np.append(stated, normality)
 

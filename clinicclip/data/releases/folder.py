@@ -131,8 +131,19 @@ def _row(line: int, content: bytes) -> dict[str, Any]:
         if key not in REQUIRED + OPTIONAL:
             raise _fault(line, f"unknown key {key!r}{nearest(key, REQUIRED + OPTIONAL)}")
         if key != "labels":
-            row[key] = str(row[key])
+            row[key] = _word(line, key, row[key])
     return row
+
+
+def _word(line: int, key: str, value: Any) -> str:
+    """A value as text; numbers may stand for ids."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise _fault(line, f"{key} is not text")
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        raise _fault(line, f"{key} holds half a character (a lone surrogate), which is no text") from None
+    return str(value)
 
 
 def _fault(line: int, message: str) -> UserError:

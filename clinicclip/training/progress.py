@@ -1,0 +1,92 @@
+"""How a run shows itself while it trains: the bar, lines of output, the records of the metric writer."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from clinicclip.errors import UserError
+from clinicclip.training.metrics import MetricWriter
+
+
+class Log:
+    """Collects steps and writes some; looks at each result one step late, so that the device never waits for it.
+
+    Rates count from the end of the first step of each stretch, so that neither compilation nor an evaluation
+    between two steps enters them.
+    """
+
+    def __init__(self, writer: MetricWriter, bar: tqdm, batch_size: int) -> None:
+        self._writer, self._bar, self._batch_size = writer, bar, batch_size
+        self._pending: tuple[int, Mapping[str, jax.Array], Mapping[str, Any], bool] | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets the time that went by: the next step opens a new stretch."""
+        self._clock: float | None = None
+        self._steps, self._waited = 0, 0.0
+
+    def add(
+        self,
+        now: int,
+        measured: Mapping[str, jax.Array],
+        batch_facts: Mapping[str, Any],
+        waited: float,
+        *,
+        write: bool,
+    ) -> None:
+        """Takes the metrics of the step that made the count of steps ``now``.
+
+        ``batch_facts`` hold the record ids ("id") and counts of the batch, which took ``waited`` seconds to come.
+        """
+        self.check()
+        self._pending = (now, measured, batch_facts, write)
+        self._waited += waited
+
+    def check(self) -> None:
+        """Looks at the step added last. Raises UserError with the record ids when its loss is not finite."""
+        if self._pending is None:
+            return
+        now, measured, batch_facts, write = self._pending
+        self._pending = None
+        if not bool(measured["finite"]):
+            ids = ", ".join(map(str, np.ravel(batch_facts["id"])))
+            raise UserError(
+                f"step {now}: loss or gradient is not finite; no parameter was changed by it. Records: {ids}"
+            )
+        if self._clock is None:
+            self._clock, self._waited = time.perf_counter(), 0.0
+        else:
+            self._steps += 1
+        self._bar.update()
+        if write:
+            values = {k: float(v) for k, v in jax.device_get(dict(measured)).items() if k != "finite"}
+            self._write(now, values | {k: float(v) for k, v in batch_facts.items() if k != "id"})
+
+    def _write(self, now: int, values: dict[str, float]) -> None:
+        assert self._clock is not None
+        timing, shown = {}, ""
+        if self._steps:
+            seconds = max(time.perf_counter() - self._clock, 1e-9)
+            timing = {
+                "studies_per_second": self._steps * self._batch_size / seconds,
+                "data_wait_share": self._waited / seconds,
+            }
+            shown = f"  {timing['studies_per_second']:.0f} studies/s"
+        self._writer.write(now, values, timing)
+        line = f"loss {values['loss']:.3f}{shown}"
+        self._bar.set_postfix_str(line)
+        if self._bar.disable:
+            say(f"step {now}: {line}" + (f", waiting for data {timing['data_wait_share']:.1%}" if timing else ""))
+        self._clock, self._steps, self._waited = time.perf_counter(), 0, 0.0
+
+
+def say(line: str) -> None:
+    """A line for the person who watches, from the first process only."""
+    if jax.process_index() == 0:
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
