@@ -59,7 +59,7 @@ def parser() -> cli.Parser:
     p = cli.Parser(
         program="train",
         description="Train, evaluate and export one configuration. The same command resumes a stopped run.",
-        example="python -m clinicclip.train --config=configs/n_g_dtcg.py:demo --config.seed=1",
+        example="python -m clinicclip.train --config=configs/n_g_dtcg.py:demo --config.seed=1 --workdir=runs/seed1",
         overrides=True,
     )
     p.add_argument(
@@ -132,14 +132,14 @@ def fit(run: Run, stop: host.StopRequest) -> step.TrainState:
         ):
             log = Log(writer, bar, config.batch_size)
             for now in range(start, config.total_steps + 1):
-                last = now == config.total_steps
+                last, stopping = now == config.total_steps, stop.requested  # looked at once: it may change any moment
                 if due(now, config.evaluate_every) and now > start and not last:
                     writer.write(now, validate(run, state), {})
                     log.restart()
-                if (due(now, config.checkpoint_every) and now > start) or last or stop.requested:
+                if (due(now, config.checkpoint_every) and now > start) or last or stopping:
                     log.check()
                     checkpoints.save(now, state, run.facts)
-                if last or stop.requested:
+                if last or stopping:
                     checkpoints.wait()
                     break
                 waited = time.perf_counter()

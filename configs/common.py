@@ -134,7 +134,7 @@ def _full_model() -> ConfigDict:
         }
     )
     model.image.depths, model.image.heads = (2, 2, 6, 2), (3, 6, 12, 24)
-    model.image.init = ""  # a transformers SwinModel folder or hub id; "" = random
+    model.image.init = ""  # a transformers SwinModel folder; "" = random
     # With `init`, widths and vocabulary are those of the folder and replace the values here when the run starts.
     model.text = ConfigDict(
         {

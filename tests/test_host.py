@@ -1,6 +1,7 @@
-"""The allocator's settings: they take where the C library is glibc, and nothing is touched elsewhere."""
+"""The machine: allocator settings take where the C library is glibc; a wish to stop is heard where nothing is lost."""
 
 import platform
+import signal
 import subprocess
 import sys
 
@@ -40,3 +41,22 @@ def test_other_systems_are_left_alone(monkeypatch, system, library):
     monkeypatch.setattr(platform, "system", lambda: system)
     monkeypatch.setattr(platform, "libc_ver", lambda: (library, ""))
     assert host.tune_allocator() is False
+
+
+def test_a_stop_is_raised_at_once_or_waits_for_the_end_of_a_deferred_stretch():
+    before = signal.getsignal(signal.SIGTERM)
+    with host.StopRequest(), pytest.raises(host.Stopped):
+        signal.raise_signal(signal.SIGTERM)
+    done = []
+    with host.StopRequest() as stop, pytest.raises(host.Stopped), stop.deferred():
+        signal.raise_signal(signal.SIGTERM)
+        done.append(stop.requested)
+    assert done == [True]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_without_a_request_nothing_is_raised():
+    with host.StopRequest() as stop:
+        with stop.deferred():
+            pass
+        assert not stop.requested
