@@ -25,8 +25,11 @@ def tune_allocator() -> bool:
     return all([mallopt(name, value) == 1 for name, value in settings.items()])
 
 
-class Stopped(Exception):
-    """The machine asked this process to end, and nothing is lost by ending here."""
+class Stopped(BaseException):
+    """The machine asked this process to end, and nothing is lost by ending here.
+
+    No fault, so nobody who catches faults may swallow it.
+    """
 
 
 class StopRequest:

@@ -39,7 +39,7 @@ from clinicclip.models.clip import ClinicCLIP
 from clinicclip.training import checkpoint, metrics, sharding, step
 from clinicclip.training.progress import Log, say
 
-DONE = "DONE"  # in the run's folder, once everything is there
+DONE = "DONE"  # in the run's folder, once everything is there: the settings as they were asked for
 
 # What may change between the first start of a run and its resumption: nothing that alters its result.
 FREE_TO_CHANGE = (
@@ -101,17 +101,19 @@ def train(config: ConfigDict, workdir: Path) -> int:
     Raises:
         UserError: data, settings or an earlier run in ``workdir`` do not allow it, or the loss is not finite.
     """
+    asked = ConfigDict(config.to_dict())
+    if (workdir / DONE).exists():
+        require_same_run(workdir / DONE, asked)
+        say(f"{workdir} is complete: its numbers are in {workdir / 'report' / 'report.md'}")
+        return 0
     try:
         with host.StopRequest() as stop:
             run = set_up(config, workdir)
-            if (workdir / DONE).exists():
-                say(f"{workdir} is complete: its numbers are in {workdir / 'report' / 'report.md'}")
-                return 0
             finish(run, fit(run, stop))
-            files.write_whole(workdir / DONE, f"{config.total_steps} steps\n")
     except host.Stopped:
-        say("stopped as asked, everything saved; the same command goes on")
+        say("stopped as asked, nothing is lost; the same command goes on")
         return cli.PREEMPTED
+    config_files.save(asked, workdir / DONE)
     return 0
 
 
@@ -134,6 +136,7 @@ def fit(run: Run, stop: host.StopRequest) -> step.TrainState:
             for now in range(start, config.total_steps + 1):
                 last, stopping = now == config.total_steps, stop.requested  # looked at once: it may change any moment
                 if due(now, config.evaluate_every) and now > start and not last:
+                    log.check()
                     writer.write(now, validate(run, state), {})
                     log.restart()
                 if (due(now, config.checkpoint_every) and now > start) or last or stopping:
@@ -227,13 +230,19 @@ def resume_inputs(
     """
     tokenizer = Tokenizer.load(str(workdir / "tokenizer"))
     assemble.resolve(config, studies=len(source), tokenizer=tokenizer)
-    changed = config_files.differences(config_files.restore(workdir / "config.json"), config)
+    require_same_run(workdir / "config.json", config)
+    stored = workdir / "features.safetensors"
+    return tokenizer, FeatureTable.load(stored) if stored.exists() else None
+
+
+def require_same_run(stored: Path, config: ConfigDict) -> None:
+    """Raises UserError when the settings in a run's folder differ from ``config`` in what alters a result."""
+    changed = config_files.differences(config_files.restore(stored), config)
     changed = [key for key in changed if not key.startswith(FREE_TO_CHANGE)]
     if changed:
         shown = ", ".join(changed[:5])
-        raise UserError(f"{workdir} holds a run with other settings ({shown}); choose another --workdir or delete it")
-    stored = workdir / "features.safetensors"
-    return tokenizer, FeatureTable.load(stored) if stored.exists() else None
+        where = stored.parent
+        raise UserError(f"{where} holds a run with other settings ({shown}); choose another --workdir or delete it")
 
 
 def restore_or_init(run: Run, checkpoints: checkpoint.Checkpoints) -> tuple[step.TrainState, int]:

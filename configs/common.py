@@ -5,7 +5,7 @@ Arguments (``configs/NAME.py:ARG,ARG``):
   data=mimic_cxr|openi|folder|phantom  which prepared data (default mimic_cxr)
   size=full|micro               Swin-T + BERT-base at 224 px, or small encoders of the same classes at 64 px
   text=bio_clinical_bert|minilm|scratch   where the text tower starts
-  fold=K                        Open-I only: fold K is held out, fold 4 otherwise untouched
+  fold=K                        Open-I only: fold K is held out; with fold 4, kept for the claim, fold 3 is watched
 
 Values that the published sources state are marked [reported]; all others are this project's choices.
 """

@@ -110,6 +110,11 @@ def test_sentences_end_where_a_reader_ends_them(section: str, expected: list[str
         ("The left effusion seen on the prior study has resolved.", "No left effusion."),
         ("Enlargement of the heart, decreased compared to the prior study.", "Enlargement of the heart."),
         ("The effusion has not resolved.", "The effusion has not resolved."),
+        ("Lung volumes may be decreased.", "Lung volumes may be decreased."),
+        (
+            "The right effusion is larger than the left effusion.",
+            "The right effusion is larger than the left effusion.",
+        ),
     ],
 )
 def test_comparisons_go_and_findings_and_denials_stay(before: str, after: str) -> None:
@@ -197,6 +202,11 @@ def test_coordination_is_split_where_the_statement_allows(whole: str, parts: lis
         ("The pneumonia has not completely resolved.", "pneumonia", PRESENT, NO_SIDE),
         ("The pneumonia has partially cleared.", "pneumonia", PRESENT, NO_SIDE),
         ("No interval resolution of the left effusion.", "pleural_effusion", PRESENT, LEFT),
+        ("The effusion is partially resolved.", "pleural_effusion", PRESENT, NO_SIDE),
+        ("The right costophrenic angle is not sharp.", "", UNKNOWN, NO_SIDE),
+        ("Mass with sharp borders in the left lung.", "mass", PRESENT, LEFT),
+        ("Pneumonia suspected in the left lung.", "pneumonia", UNCERTAIN, LEFT),
+        ("Borderline cardiomegaly.", "cardiomegaly", UNCERTAIN, NO_SIDE),
         ("Suspected pneumonia.", "pneumonia", UNCERTAIN, NO_SIDE),
         ("There is suspected pneumonia.", "pneumonia", UNCERTAIN, NO_SIDE),
         ("Pneumonia is suspected.", "pneumonia", UNCERTAIN, NO_SIDE),
@@ -246,6 +256,8 @@ def test_a_sentence_names_finding_polarity_and_side(text: str, finding: str, pol
             {"lung_opacity": PRESENT, "edema": UNCERTAIN, "consolidation": UNCERTAIN},
         ),
         ("Atelectasis vs. infiltrate.", {"atelectasis": UNCERTAIN, "infiltration": UNCERTAIN}),
+        ("Edema, versus infiltrate.", {"edema": UNCERTAIN, "infiltration": UNCERTAIN}),
+        ("Borderline cardiomegaly, small effusion.", {"cardiomegaly": UNCERTAIN, "pleural_effusion": PRESENT}),
         ("Atelectasis is favored over edema.", {"atelectasis": UNCERTAIN, "edema": UNCERTAIN}),
         ("No pneumothorax after chest tube placement.", {"pneumothorax": ABSENT, "support_devices": PRESENT}),
         ("Effusion and suspected edema.", {"pleural_effusion": PRESENT, "edema": UNCERTAIN}),

@@ -119,13 +119,15 @@ def test_a_run_does_not_go_on_with_other_data(
 ) -> None:
     builder.write(
         "phantom",
-        tmp_path,
+        tmp_path / "data",
         options={"level": "easy", "studies": 160, "size": 64},
         shorter_side=48,
         say=lambda line: None,
     )
+    (finished[0] / "DONE").rename(tmp_path / "DONE")
     with pytest.raises(UserError, match=r"other settings \(data.digest\)"):
-        train.train(tiny(data__dir=tmp_path), finished[0])
+        train.train(tiny(data__dir=tmp_path / "data"), finished[0])
+    (tmp_path / "DONE").rename(finished[0] / "DONE")
 
 
 def test_being_stopped_while_the_report_is_made_is_75_and_the_same_command_finishes(

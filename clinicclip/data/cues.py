@@ -20,8 +20,8 @@ NEUTRAL = (  # look like a denial and are none, or bind tighter than the cue ins
     r"no prior",
     r"no comparisons?",
     # gone in part, or not at all: still there
-    r"(?:has|have) not(?: [a-z]+)? (?:resolved|cleared)",
-    r"(?:has|have)(?: only)? (?:incompletely|partially|partly) (?:resolved|cleared)",
+    r"(?:(?:has|have|is|are) )?not(?: [a-z]+){0,2}? (?:resolved|cleared)",
+    r"(?:(?:has|have|is|are) )?(?:only )?(?:incompletely|partially|partly) (?:resolved|cleared)",
     r"(?:no|without|incomplete|partial)(?: [a-z]+)? (?:resolution|clearing) (?:of|in)(?: the)?",
 )
 DENY_BEFORE = (
@@ -63,7 +63,6 @@ DOUBT_BEFORE = (
     r"(?:may|might|could)",
     r"(?:not (?:entirely |completely )?|unable to |difficult to )exclud(?:e|ing)",
     r"(?:unclear|uncertain) (?:whether|if)",
-    r"borderline",
     r"suggest(?:s|ed|ing|ive|ion)?(?: of)?",
     r"possib(?:le|ly|ility)(?: of)?",
     r"question(?:able|ed)?(?: of)?",
@@ -82,9 +81,9 @@ DOUBT_AFTER = (
     r"(?:is|are|remains?) (?:a |also )?(?:possib(?:le|ility)|question(?:able|ed)|suspected|considered|"
     r"equivocal)",
     r"(?:cannot|can not|could not|can't) be (?:[a-z]+ )?(?:excluded|ruled out)",
-    r"(?:(?:is|are|but) )?not (?:entirely |completely )?(?:excluded|ruled out)",
+    r"(?:(?:is|are|but) )?not (?:yet |entirely |completely )?(?:excluded|ruled out)",
     r"(?:is|are) difficult to exclude",
-    r"suspected(?= ?(?:[.,;]|$))",
+    r"suspected(?= ?(?:[.,;]|$)| (?:in|on|at|within|clinically)\b)",
     r"(?:is|are) in the differential",
     r"should be considered",
     r" ?: ?(?:possibl[ye]|questionable|suspected|equivocal|uncertain|cannot be excluded)(?= ?(?:[.,;]|$))",
@@ -129,5 +128,5 @@ DENIAL_END = (
     r"(?:,|and) (?=(?:a |an |some )?(?:mild|minimal|moderate|stable|unchanged|persistent|small|trace|tiny|"
     r"old|chronic|probable|probably|possible|likely|calcified|low)(?:ly)?\b(?! or large))",
 )
-# Doubt between two things ("edema versus infection") reaches back to the last of a list only.
-LIST_END = (r",",)
+# Doubt between two things ("opacity, edema versus infection") does not reach back over a list that has no "or".
+LIST_END = (r",(?! ?(?:or|versus|vs|favou?red)\b)(?![^.;]*?, or\b)",)

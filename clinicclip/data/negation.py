@@ -96,7 +96,7 @@ def choose(sentences: Sequence[Sentence], rng: np.random.Generator) -> int | Non
     """A present finding that can be denied without touching another one, or None.
 
     Leaves of the hierarchy only (denying "opacity" beside "atelectasis" would deny both), what is visible on its
-    own first. Source: METHOD section 5.
+    own first.
     """
     states = finding_states(sentences)
     named = {m.finding for s in sentences for m in mentions(s.text) if m.explicit and m.polarity == PRESENT}

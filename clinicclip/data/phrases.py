@@ -6,7 +6,8 @@ listed once, under the most specific name of `schema.FINDINGS`; what it implies 
 
 from collections.abc import Mapping
 
-_GAP = r"(?: (?!and\b|or\b|with\b|but\b|without\b|which\b)[a-z-]+){0,5}?"  # a few words of the same noun phrase
+# A few words of the same noun phrase.
+_GAP = r"(?: (?!and\b|or\b|with\b|but\b|without\b|which\b|borderline\b)[a-z-]+){0,5}?"
 _HEART = r"(?:heart|(?:cardiac|cardio ?pericardial) (?:size|silhouette|shadow|contour|outline)s?)"
 _MEDIASTINUM = (
     r"(?:cardio-?(?: and )?)? ?(?:superior |upper )?"
@@ -52,7 +53,8 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"atelecta(?:sis|ses|tic)(?: (?:changes?|opacit(?:y|ies)|disease))?",
         r"(?:volume loss|loss of volume)",
         r"(?:lobar|lung|lobe|segmental) collapse",
-        r"collapse(?:d| of) (?:the )?(?:[a-z]+ ){0,5}?(?:lungs?|lobes?)",
+        r"collapse of (?:the )?(?:[a-z]+ ){0,5}?(?:lungs?|lobes?)",
+        r"collapsed (?:(?:left|right|upper|middle|lower) )*(?:lungs?|lobes?)",
     ),
     "edema": (r"(?:pulmonary |interstitial |alveolar |airspace )*o?edema",),
     "consolidation": (r"consolidat(?:ions?|ive|ed)(?: (?:changes?|opacit(?:y|ies)|process(?:es)?))?",),
@@ -152,6 +154,10 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
 }
 # Signs that speak for a finding without naming it: affirmed they leave it uncertain, denied they deny it.
 SIGNS: Mapping[str, tuple[str, ...]] = {
+    "cardiomegaly": (
+        r"borderline (?:cardiomegaly|cardiac (?:[a-z]+ )?enlargement)",
+        rf"borderline (?:enlarged|prominent)(?: [a-z]+)?? {_HEART}",
+    ),
     "pleural_effusion": (
         r"(?:fluid|effusion) (?:in|within|tracking along) (?:the )?(?:[a-z]+ ){0,3}?(?:fissures?|"
         r"pleural space)",
@@ -252,7 +258,7 @@ NORMAL = (
     r"(?:with)?in (?:the )?(?:broad )?(?:limits? of normal|normal limits?)",
     r"normal(?:ly)?",
     r"clear",
-    r"sharp",
+    r"(?:(?<=angle is )|(?<=angles are )|(?<=sulcus is )|(?<=sulci are ))sharp",
     r"unremarkable",
     r"intact",
     r"not (?:[a-z]+ )?(?:enlarged|congested|engorged|widened|increased|dilated)",

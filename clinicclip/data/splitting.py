@@ -209,10 +209,7 @@ def _cut(sentence: str) -> list[str]:
 
 
 def split_findings(sentence: str) -> list[str]:
-    """The sentence as sentences about one finding each; whole where a split would change what it states.
-
-    Source: METHOD section 5, step 3.
-    """
+    """The sentence as sentences about one finding each; whole where a split would change what it states."""
     parts = _split_sides(sentence)
     if _same(sentence, parts):
         return parts

@@ -37,10 +37,7 @@ def _statements(raw: str) -> tuple[Sentence, ...]:
 
 
 def sentences(findings: str, impression: str) -> list[Sentence]:
-    """Both sections as sentences about one finding each, in order, without comparisons and repetitions.
-
-    Source: METHOD section 5, steps 2-4.
-    """
+    """Both sections as sentences about one finding each, in order, without comparisons and repetitions."""
     result: dict[str, Sentence] = {}
     for section in (findings, impression):
         for raw in split_sentences(section):
@@ -69,7 +66,7 @@ def report_labels(report: Sequence[Sentence]) -> Int8[np.ndarray, "14"]:
     """The fourteen training labels of a report: 1 present, -1 uncertain, 0 absent or not mentioned.
 
     "No finding" is 1 when none of the others, support devices aside, is present or uncertain, else 0. A report
-    without text is all -128 (unknown). Source: METHOD section 2 (for training, unmentioned counts as absent).
+    without text is all -128 (unknown). For training, unmentioned counts as absent.
     """
     if not report:
         return np.full(len(CHEXPERT), UNKNOWN, np.int8)
@@ -83,7 +80,7 @@ def report_labels(report: Sequence[Sentence]) -> Int8[np.ndarray, "14"]:
 def is_normal(report: Sequence[Sentence]) -> int:
     """1 when no abnormal finding, finer names included, is present or uncertain; else 0; -128 without text.
 
-    Source: METHOD section 6 (support devices do not count).
+    Support devices do not count.
     """
     if not report:
         return UNKNOWN

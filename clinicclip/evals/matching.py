@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from clinicclip.evals.base import EvalSet
 from clinicclip.evals.truth import NORMAL
 
-CONTROL_IMAGES = 8  # METHOD section 6
+CONTROL_IMAGES = 8
 # Weight of the random tie-break between equally good matches; below any real mismatch.
 JITTER = 0.25
 

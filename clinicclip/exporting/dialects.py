@@ -30,7 +30,7 @@ def timm_name(spec: SwinSpec) -> str | None:
 def dialects(spec: ClipSpec) -> tuple[str, ...]:
     """The dialects that can hold the model exactly.
 
-    Raises UserError with the reason when there is none. Source: METHOD section 1, exportable combinations.
+    Raises UserError with the reason when there is none.
     """
     pooler, registered = spec.text.pooling == "pooler", timm_name(spec.image) is not None
     allowed = (*((TRANSFORMERS,) if pooler else ()), *((OPEN_CLIP,) if registered else ()))
@@ -61,7 +61,7 @@ def require_agreement(spec: ClipSpec, tokenizer: Tokenizer, text_length: int) ->
 
 
 def config_files(spec: ClipSpec, *, text_length: int, logit_scale: float) -> dict[str, dict[str, Any]]:
-    """Name -> JSON content of every configuration the allowed dialects read. Source: EXPORT section 2."""
+    """Name -> JSON content of every configuration the allowed dialects read."""
     allowed = dialects(spec)
     files = {"preprocessor_config.json": _preprocessor(spec)}
     if TRANSFORMERS in allowed:

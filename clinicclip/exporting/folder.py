@@ -54,7 +54,7 @@ def write_export(
     `results` are records with metric, value, ci_low, ci_high, n, data, split. Returns the measured parity,
     None where no PyTorch library that reads the folder is installed. An earlier export in `output` is replaced; on
     any failure nothing changes.
-    Raises UserError when no dialect can say the model, or `output` holds something else. Source: EXPORT.
+    Raises UserError when no dialect can say the model, or `output` holds something else.
     """
     output = Path(output)
     allowed = dialects(spec)

@@ -40,7 +40,7 @@ def to_torch(params: Mapping[str, Any], spec: ClipSpec, dialect: str) -> Tensors
     """Both towers, projections and temperature as float32 arrays under the dialect's names, in C order.
 
     The transformers dialect gets its index buffers too; what neither dialect can say is left to `extras`.
-    Raises UserError naming every missing, unexpected and mis-shaped leaf. Source: EXPORT sections 4 and 8.
+    Raises UserError naming every missing, unexpected and mis-shaped leaf.
     """
     leaves = clip_leaves(spec, dialect)
     flat = _flat(params, spec)

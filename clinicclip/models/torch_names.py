@@ -126,7 +126,7 @@ def bert_leaves(spec: BertSpec, *, key: str = "", path: str = "text") -> Iterato
 def clip_leaves(spec: ClipSpec, dialect: str) -> tuple[Leaf, ...]:
     """Every leaf of both towers, their projections and the temperature.
 
-    Raises UserError for a dialect that is not one of `DIALECTS`. Source: EXPORT section 4.
+    Raises UserError for a dialect that is not one of `DIALECTS`.
     """
     if dialect not in DIALECTS:
         raise UserError(f"unknown weight dialect {dialect!r}: use one of {', '.join(DIALECTS)}")

@@ -43,9 +43,9 @@ class Log:
 
         ``batch_facts`` hold the record ids ("id") and counts of the batch, which took ``waited`` seconds to come.
         """
+        self._waited += waited  # before the look at the last step, which may close the stretch the wait was in
         self.check()
         self._pending = (now, measured, batch_facts, write)
-        self._waited += waited
 
     def check(self) -> None:
         """Looks at the step added last. Raises UserError with the record ids when its loss is not finite."""
