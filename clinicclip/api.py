@@ -104,9 +104,12 @@ class ClinicCLIP:
             "clinicclip": clinicclip.__version__,
         }
 
-    def export(self, folder: Path, results: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Writes the folder that PyTorch users load; ``results`` go into its card. Raises UserError."""
-        write_export(
+    def export(self, folder: Path, results: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any] | None:
+        """Writes the folder that PyTorch users load; ``results`` go into its card. Raises UserError.
+
+        Returns the measured differences to PyTorch, None where it is not installed.
+        """
+        return write_export(
             folder,
             spec=self.spec,
             params=self.params,

@@ -100,6 +100,18 @@ def _require_named_data(config: ConfigDict, manifest: Mapping[str, Any]) -> None
             raise UserError(f"{data.dir} holds another phantom world: use {flags}, or another --data_dir")
 
 
+def require_weights(config: ConfigDict) -> None:
+    """Refuses starting weights that are no folder. Raises UserError naming the ways on."""
+    for tower in ("image", "text"):
+        init = config.model[tower].init
+        if init and not Path(init).is_dir():
+            raise UserError(
+                f"model.{tower}.init={init}: no such folder. Weights are read from folders in the transformers layout: "
+                f"give one with --config.model.{tower}.init=FOLDER, or start without any: size=micro or text=scratch "
+                "in the config argument"
+            )
+
+
 def check(config: ConfigDict) -> None:
     """Refuses settings that no data could make possible, before anything is opened or written. Raises UserError."""
     for key, least in LEAST.items():

@@ -8,6 +8,7 @@ key or another type is an error.
 import ast
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -67,8 +68,10 @@ def _find(path: Path) -> Path:
     for candidate in candidates:
         if candidate.is_file() and candidate.suffix == ".py":
             return candidate
-    known = sorted(str(path.parent / p.name) for c in candidates for p in c.parent.glob("*.py") if p.stem != "common")
-    raise UsageError(f"no config file {path}{nearest(str(path), known)}")
+    folders = {c.parent for c in candidates} | {Path(clinicclip.__file__).resolve().parents[1] / "configs"}
+    known = {p.stem for folder in folders for p in folder.glob("*.py") if p.stem != "common"}
+    hint = re.sub(r"mean (\w+)", r"mean configs/\1.py", nearest(path.stem, known))
+    raise UsageError(f"no config file {path}{hint}")
 
 
 def _get_config(path: Path) -> Any:

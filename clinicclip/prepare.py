@@ -8,7 +8,7 @@ from typing import Any
 
 from clinicclip import cli
 from clinicclip.data import builder, images, releases
-from clinicclip.data.manifest import BEYOND_LIMIT, USED
+from clinicclip.data.manifest import BEYOND_LIMIT, DROPPED, USED
 from clinicclip.errors import UsageError
 
 EXAMPLE = """python -m clinicclip.prepare openi --source=DIR --output=data/openi --workers=4
@@ -78,6 +78,8 @@ def main(args: argparse.Namespace) -> int:
     )
     verb = "would hold" if args.dry_run else "holds"
     print(f"{args.output} {verb}\n{account(manifest)}")
+    if manifest["dropped"] and not args.dry_run:
+        print(f"  every report and image left out is named in {args.output / DROPPED}")
     return 0
 
 

@@ -164,6 +164,7 @@ def set_up(config: ConfigDict, workdir: Path) -> Run:
     assemble.check(config)
     sharding.text_groups(config.batch_size, config.microbatch, jax.device_count())
     manifest = assemble.require_data(config)
+    assemble.require_weights(config)
     source = pipeline.Remembered(builder.open_source(config.data.dir, config.data.train), config.data.memory_bytes)
     config.data.digest = assemble.data_digest(manifest)
     origin = assemble.origin(config, manifest, workdir.name)
@@ -328,8 +329,9 @@ def finish(run: Run, state: step.TrainState) -> None:
     except UserError as reason:
         say(str(reason))
         return
-    model.export(workdir / "export", report.records(evaluation, {}))
-    say(f"export: {workdir / 'export'}")
+    measured = model.export(workdir / "export", report.records(evaluation, {}))
+    note = "" if measured else " (equality with PyTorch was not measured: torch is not installed)"
+    say(f"export: {workdir / 'export'}{note}")
 
 
 if __name__ == "__main__":

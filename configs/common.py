@@ -56,7 +56,8 @@ def get_config(arg: str = "") -> ConfigDict:
     args.text = args.text or ("bio_clinical_bert" if args.size == "full" else "scratch")
     for key, known in (("data", DATA), ("size", SIZES), ("text", TEXTS)):
         if args[key] not in known:
-            raise UsageError(f"config argument {key}={args[key]}: one of {', '.join(known)}")
+            hint = nearest(args[key], known)
+            raise UsageError(f"config argument {key}={args[key]}: one of {', '.join(known)}{hint}")
 
     config = ConfigDict()
     config.seed = 0

@@ -127,7 +127,7 @@ def _finished(output: Path, settings: Mapping[str, Any], say: Callable[[str], No
         told = ", ".join(f"{key}={made.get(key)}" for key in changed)
         raise UserError(f"{output} is already prepared with {told}; delete it or choose another --output")
     shutil.rmtree(output / PARTIAL, ignore_errors=True)
-    say(f"{output} is complete already: nothing to do")
+    say(f"{output} is complete already (its source is not read again; delete it to prepare it anew): nothing to do")
     if manifest["code"]["digest"] != shards.code_digest():
         say("note: it was made by another version of the data code; delete it to make it anew")
     return manifest
