@@ -182,8 +182,8 @@ def _results(results: Sequence[Mapping[str, Any]], origin: Origin) -> str:
 def _table(results: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = ["| metric | value | interval | n | data |", "|---|---|---|---|---|"]
     for row in results:
-        ends = [row[end] for end in ("ci_low", "ci_high") if row[end] is not None]
-        interval = " to ".join(f"{end:.3f}" for end in ends)
+        ends = ["" if row[end] is None else f"{row[end]:.3f}" for end in ("ci_low", "ci_high")]
+        interval = " to ".join(ends) if any(ends) else ""
         value = "not defined" if row["value"] is None else f"{row['value']:.3f}"
         lines.append(f"| {row['metric']} | {value} | {interval} | {row['n']} | {row['data']}, {row['split']} |")
     return lines
