@@ -70,7 +70,7 @@ def _key_value(flag: str) -> tuple[str, str]:
     return key, value
 
 
-def count(text: str, least: int = 0, most: float = math.inf) -> int:
+def count(text: str, least: int = 0, most: int | float = math.inf) -> int:
     """The argparse type of a whole number from ``least`` to ``most``."""
     if not text.isdecimal() or not least <= int(text) <= most:
         bound = f"{least} or more" if most == math.inf else f"{least} to {most}"

@@ -88,8 +88,16 @@ def run(spec: ClipSpec, devices: int, microbatch: int = 0, steps: int = 3, order
 
 def assert_same_run(ours, theirs) -> None:
     np.testing.assert_allclose(ours[1], theirs[1], rtol=2e-6)
-    for one, other in zip(*map(jax.tree.leaves, (ours[0].params, theirs[0].params)), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
+    pairs = zip(*(jax.tree_util.tree_leaves_with_path(side[0].params) for side in (ours, theirs)), strict=True)
+    for (path, one), (_, other) in pairs:
+        moved = ...
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        # Attention does not feel a bias of the keys: its gradient is rounding alone, which Adam scales to full steps.
+        if name.endswith("key/bias"):
+            continue
+        if name.endswith("qkv/bias"):
+            moved = np.r_[0 : len(one) // 3, 2 * len(one) // 3 : len(one)]
+        np.testing.assert_allclose(one[moved], other[moved], atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize(("devices", "microbatch"), [(5, 0), (2, 5)])
