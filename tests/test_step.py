@@ -1,6 +1,7 @@
 """A training step gives the same result however the batch is ordered, packed, split over devices or cut in pieces."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +66,14 @@ def optimizer(frozen: tuple[str, ...] = ()):
 
 @functools.cache
 def parameters(spec: ClipSpec):
-    return init_params(spec, 0)
+    """Small maps (0.02): attention stays even, so that what Adam makes of rounding in its gradients stays small."""
+
+    def small(path, leaf):
+        if path[-1].key != "kernel" or path[0].key.endswith("_projection"):
+            return leaf
+        return leaf * np.float32(0.02 * math.prod(leaf.shape[:-1]) ** 0.5)
+
+    return jax.tree_util.tree_map_with_path(small, init_params(spec, 0))
 
 
 @functools.cache
@@ -88,16 +96,8 @@ def run(spec: ClipSpec, devices: int, microbatch: int = 0, steps: int = 3, order
 
 def assert_same_run(ours, theirs) -> None:
     np.testing.assert_allclose(ours[1], theirs[1], rtol=2e-6)
-    pairs = zip(*(jax.tree_util.tree_leaves_with_path(side[0].params) for side in (ours, theirs)), strict=True)
-    for (path, one), (_, other) in pairs:
-        moved = ...
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        # Attention does not feel a bias of the keys: its gradient is rounding alone, which Adam scales to full steps.
-        if name.endswith("key/bias"):
-            continue
-        if name.endswith("qkv/bias"):
-            moved = np.r_[0 : len(one) // 3, 2 * len(one) // 3 : len(one)]
-        np.testing.assert_allclose(one[moved], other[moved], atol=1e-5, err_msg=name)
+    for one, other in zip(*map(jax.tree.leaves, (ours[0].params, theirs[0].params)), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 @pytest.mark.parametrize(("devices", "microbatch"), [(5, 0), (2, 5)])
