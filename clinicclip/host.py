@@ -3,7 +3,7 @@
 import ctypes
 import platform
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -33,11 +33,16 @@ class Stopped(BaseException):
 
 
 class StopRequest:
-    """SIGTERM while a ``with`` lasts: raises ``Stopped`` at once, or inside ``deferred`` only sets ``requested``."""
+    """SIGTERM while a ``with`` lasts: raises ``Stopped`` at once, or inside ``deferred`` only sets ``requested``.
 
-    def __init__(self) -> None:
-        self.requested = False
-        self._deferred = False
+    With ``agree``, which makes one answer of those of all processes, nothing is raised at once, as that would leave
+    the others waiting: the request counts where all processes look at ``requested``, and behind ``deferred``.
+    """
+
+    def __init__(self, agree: Callable[[bool], bool] | None = None) -> None:
+        self._agree = agree
+        self._heard = False
+        self._at_once = agree is None
 
     def __enter__(self) -> "StopRequest":
         self._before = signal.signal(signal.SIGTERM, self._hear)
@@ -46,18 +51,23 @@ class StopRequest:
     def __exit__(self, *fault: object) -> None:
         signal.signal(signal.SIGTERM, self._before)
 
+    @property
+    def requested(self) -> bool:
+        """Whether a process was asked to stop."""
+        return self._agree(self._heard) if self._agree else self._heard
+
     @contextmanager
     def deferred(self) -> Iterator[None]:
         """A stretch that must not be cut: it looks at ``requested`` itself, and ``Stopped`` is raised behind it."""
-        self._deferred = True
+        self._at_once = False
         try:
             yield
         finally:
-            self._deferred = False
+            self._at_once = self._agree is None
         if self.requested:
             raise Stopped
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-        if not self._deferred:
+        self._heard = True
+        if self._at_once:
             raise Stopped

@@ -3,20 +3,19 @@
     python -m clinicclip.train --config=configs/n_g_dtcg.py:demo
 
 The run's folder holds config.json, tokenizer/, checkpoints/STEP/, metrics.jsonl, tensorboard/, report/, export/
-and, once everything is there, DONE.
+and, once everything is there, DONE. Started in several processes (see `training.processes.join`), the same command
+in each, it is one run on the devices of all, in a folder that all see and process 0 writes.
 """
 
 import argparse
-import dataclasses
 import functools
-import json
 import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -24,34 +23,20 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 import clinicclip
-from clinicclip import api, assemble, cli, files, host
+from clinicclip import api, assemble, cli, host
 from clinicclip import config as config_files
-from clinicclip.data import builder, pipeline
-from clinicclip.data.features import FeatureTable
-from clinicclip.data.pipeline import Source
-from clinicclip.data.tokenizer import Tokenizer
+from clinicclip.data import pipeline
 from clinicclip.errors import UserError
 from clinicclip.evals import report, sets
 from clinicclip.evals.base import EmbedFns, EvalSet, Evaluation
 from clinicclip.evals.suites import run_suites
 from clinicclip.exporting.dialects import dialects
+from clinicclip.inputs import RunInputs, open_inputs, require_same_run
 from clinicclip.models.clip import ClinicCLIP
-from clinicclip.training import checkpoint, metrics, sharding, step
+from clinicclip.training import checkpoint, metrics, processes, sharding, step
 from clinicclip.training.progress import Log, say
 
 DONE = "DONE"  # in the run's folder, once everything is there: the settings as they were asked for
-
-# What may change between the first start of a run and its resumption: nothing that alters its result.
-FREE_TO_CHANGE = (
-    "log_every",
-    "checkpoint_every",
-    "evaluate_every",
-    "data.workers",
-    "data.threads",
-    "data.memory_bytes",
-    "data.dir",
-    "evals.",
-)
 
 
 def parser() -> cli.Parser:
@@ -77,6 +62,7 @@ def main(args: argparse.Namespace) -> int:
     if args.data_dir:
         config.data.dir = args.data_dir
     workdir = Path(args.workdir) if args.workdir else config_files.default_workdir(args.config)
+    processes.join()
     return train(config, workdir)
 
 
@@ -85,9 +71,7 @@ class Run(NamedTuple):
 
     config: ConfigDict
     workdir: Path
-    source: Source
-    tokenizer: Tokenizer
-    features: FeatureTable | None
+    inputs: RunInputs
     model: ClinicCLIP
     mesh: jax.sharding.Mesh
     facts: dict[str, str]  # stored with every checkpoint
@@ -101,19 +85,19 @@ def train(config: ConfigDict, workdir: Path) -> int:
     Raises:
         UserError: data, settings or an earlier run in ``workdir`` do not allow it, or the loss is not finite.
     """
-    asked = ConfigDict(config.to_dict())
-    if (workdir / DONE).exists():
-        require_same_run(workdir / DONE, asked)
+    asked, done = ConfigDict(config.to_dict()), workdir / DONE
+    if processes.everywhere(done.exists)[0]:
+        processes.on_first(partial(require_same_run, done, asked))
         say(f"{workdir} is complete: its numbers are in {workdir / 'report' / 'report.md'}")
         return 0
     try:
-        with host.StopRequest() as stop:
+        with host.StopRequest(processes.anywhere if jax.process_count() > 1 else None) as stop:
             run = set_up(config, workdir)
             finish(run, fit(run, stop))
     except host.Stopped:
         say("stopped as asked, nothing is lost; the same command goes on")
         return cli.PREEMPTED
-    config_files.save(asked, workdir / DONE)
+    processes.on_first(partial(config_files.save, asked, done))
     return 0
 
 
@@ -122,7 +106,7 @@ def fit(run: Run, stop: host.StopRequest) -> step.TrainState:
     config = run.config
     with (
         checkpoint.Checkpoints(run.workdir / "checkpoints") as checkpoints,
-        tqdm(total=config.total_steps, unit="step", disable=not sys.stderr.isatty()) as bar,
+        tqdm(total=config.total_steps, unit="step", disable=not (processes.first() and sys.stderr.isatty())) as bar,
     ):
         state, start = restore_or_init(run, checkpoints)
         bar.update(start)
@@ -130,7 +114,7 @@ def fit(run: Run, stop: host.StopRequest) -> step.TrainState:
         with (
             stop.deferred(),
             batches(run, start) as stream,
-            closing(metrics.MetricWriter(run.workdir, start)) as writer,
+            closing(open_writer(run, start)) as writer,
         ):
             log = Log(writer, bar, config.batch_size)
             for now in range(start, config.total_steps + 1):
@@ -163,39 +147,28 @@ def set_up(config: ConfigDict, workdir: Path) -> Run:
     """
     assemble.check(config)
     sharding.text_groups(config.batch_size, config.microbatch, jax.device_count())
-    manifest = assemble.require_data(config)
-    assemble.require_weights(config)
-    source = pipeline.Remembered(builder.open_source(config.data.dir, config.data.train), config.data.memory_bytes)
-    config.data.digest = assemble.data_digest(manifest)
-    origin = assemble.origin(config, manifest, workdir.name)
-    files.make_folder(workdir)
-    make_inputs = resume_inputs if (workdir / "config.json").exists() else first_inputs
-    tokenizer, features = make_inputs(config, workdir, source, manifest)
-    origin = dataclasses.replace(origin, steps=config.total_steps)
-    files.write_whole(workdir / api.ORIGIN, json.dumps(dataclasses.asdict(origin), indent=1) + "\n")
+    inputs = processes.in_turn(partial(open_inputs, config, workdir))
     say(
-        f"{manifest['title']}: {len(source)} training studies; {config.total_steps} steps of {config.batch_size} "
-        f"on {jax.device_count()} {jax.devices()[0].platform} device(s); run folder {workdir}"
+        f"{inputs.origin.data_title}: {len(inputs.source)} training studies; {config.total_steps} steps of "
+        f"{config.batch_size} on {jax.device_count()} {jax.devices()[0].platform} device(s); run folder {workdir}"
     )
     model = ClinicCLIP(assemble.model_spec(config))
     scorer = api.ClinicCLIP(
         spec=model.spec,
         params={},
-        tokenizer=tokenizer,
+        tokenizer=inputs.tokenizer,
         text_length=config.data.text_length,
         config=config.to_dict(),
-        origin=origin,
+        origin=inputs.origin,
         source=workdir.name,
     )
     return Run(
         config=config,
         workdir=workdir,
-        source=source,
-        tokenizer=tokenizer,
-        features=features,
+        inputs=inputs,
         model=model,
         mesh=sharding.make_mesh(),
-        facts={"clinicclip": clinicclip.__version__, "data": manifest["name"]},
+        facts={"clinicclip": clinicclip.__version__, "data": inputs.origin.data},
         scorer=scorer,
         open_set=functools.cache(partial(open_set, config)),
     )
@@ -207,45 +180,6 @@ def open_set(config: ConfigDict, split: str) -> EvalSet:
     return sets.open_set(data.name, data.dir, split, image_size=size, limit=config.evals.limit)
 
 
-def first_inputs(
-    config: ConfigDict, workdir: Path, source: Source, manifest: dict[str, Any]
-) -> tuple[Tokenizer, FeatureTable | None]:
-    """Makes tokenizer and frozen features, stores them, and last the resolved configuration."""
-    tokenizer = assemble.make_tokenizer(config, source, manifest)
-    assemble.resolve(config, studies=len(source), tokenizer=tokenizer)
-    tokenizer.save(workdir / "tokenizer", config.data.text_length)
-    features = assemble.frozen_features(config, source, workdir)
-    if features is not None:
-        features.save(workdir / "features.safetensors")
-    config_files.save(config, workdir / "config.json")
-    return tokenizer, features
-
-
-def resume_inputs(
-    config: ConfigDict, workdir: Path, source: Source, manifest: dict[str, Any]
-) -> tuple[Tokenizer, FeatureTable | None]:
-    """Reads what the first start stored, after checking that this is the same run.
-
-    Raises:
-        UserError: the settings differ from those the run was started with.
-    """
-    tokenizer = Tokenizer.load(str(workdir / "tokenizer"))
-    assemble.resolve(config, studies=len(source), tokenizer=tokenizer)
-    require_same_run(workdir / "config.json", config)
-    stored = workdir / "features.safetensors"
-    return tokenizer, FeatureTable.load(stored) if stored.exists() else None
-
-
-def require_same_run(stored: Path, config: ConfigDict) -> None:
-    """Raises UserError when the settings in a run's folder differ from ``config`` in what alters a result."""
-    changed = config_files.differences(config_files.restore(stored), config)
-    changed = [key for key in changed if not key.startswith(FREE_TO_CHANGE)]
-    if changed:
-        shown = ", ".join(changed[:5])
-        where = stored.parent
-        raise UserError(f"{where} holds a run with other settings ({shown}); choose another --workdir or delete it")
-
-
 def restore_or_init(run: Run, checkpoints: checkpoint.Checkpoints) -> tuple[step.TrainState, int]:
     """The newest saved state and its step, or a fresh state and 0."""
     latest = checkpoints.latest
@@ -254,6 +188,11 @@ def restore_or_init(run: Run, checkpoints: checkpoint.Checkpoints) -> tuple[step
         return state, 0
     say(f"resuming at step {latest}")
     return checkpoints.restore(latest, state), latest
+
+
+def open_writer(run: Run, start: int) -> metrics.MetricWriter | metrics.NoWriter:
+    """What a run writes down as it goes, in process 0."""
+    return processes.on_first(partial(metrics.MetricWriter, run.workdir, start)) or metrics.NoWriter()
 
 
 def make_step(run: Run) -> step.Step:
@@ -275,18 +214,18 @@ def make_step(run: Run) -> step.Step:
 def batches(run: Run, start: int) -> pipeline.Batches:
     """Host batches from step ``start`` on."""
     config = run.config
-    processes = jax.process_count()
-    local = config.batch_size // processes
+    local = config.batch_size // jax.process_count()
     return pipeline.train_batches(
-        run.source,
-        tokenizer=run.tokenizer,
-        features=run.features,
+        run.inputs.source,
+        tokenizer=run.inputs.tokenizer,
+        features=run.inputs.features,
         spec=assemble.train_spec(config),
         seed=config.seed,
         batch_size=config.batch_size,
         start_step=start,
         process_index=jax.process_index(),
-        process_count=processes,
+        process_count=jax.process_count(),
+        everywhere=processes.everywhere,
         groups=sharding.text_groups(local, config.microbatch, jax.local_device_count()),
         workers=config.data.workers,
         threads=config.data.threads,
@@ -299,11 +238,11 @@ def due(now: int, every: int) -> bool:
 
 
 def evaluate(run: Run, state: step.TrainState, split: str, draws: int) -> tuple[api.ClinicCLIP, Evaluation]:
-    """Scores the current parameters on a split of the run's own data, on one device."""
+    """Scores the current parameters on a split of the run's own data, embedded on one device of each process."""
     config = run.config
-    here = jax.tree.map(lambda array: array.addressable_data(0), state.params)
-    model = run.scorer.with_params(here, f"{run.workdir.name}@{int(state.step)}")
-    embed = EmbedFns(images=model.embed_images, texts=model.embed_texts)
+    params = sharding.here(state.params, run.mesh)
+    model = run.scorer.with_params(params, f"{run.workdir.name}@{int(state.step)}")
+    embed = EmbedFns(images=processes.shared(model.embed_images), texts=processes.shared(model.embed_texts))
     findings, suites = config.evals.findings, config.evals.suites
     evaluation = run_suites(
         embed, [run.open_set(split)], suites, findings=findings, draws=draws, seed=config.evals.seed
@@ -318,9 +257,13 @@ def validate(run: Run, state: step.TrainState) -> dict[str, float]:
 
 
 def finish(run: Run, state: step.TrainState) -> None:
-    """Writes the report on the test split and the export, and prints both."""
-    config, workdir = run.config, run.workdir
-    model, evaluation = evaluate(run, state, config.data.test, config.evals.draws)
+    """Scores the test split; process 0 writes the report and the export, and prints both."""
+    model, evaluation = evaluate(run, state, run.config.data.test, run.config.evals.draws)
+    processes.on_first(partial(publish, run.workdir, model, evaluation))
+
+
+def publish(workdir: Path, model: api.ClinicCLIP, evaluation: Evaluation) -> None:
+    """Writes the report and the export, where the model can be exported, and prints both."""
     report.write(evaluation, workdir / "report", provenance=model.describe())
     print("\n".join(report.summary_lines(evaluation)), flush=True)
     say(f"report: {workdir / 'report' / 'report.md'}")

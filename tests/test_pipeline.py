@@ -1,10 +1,13 @@
 """The loader: order and draws are functions of (seed, step, study), however many processes and workers read."""
 
 import dataclasses
+import functools
 import pickle
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -145,21 +148,43 @@ def test_an_epoch_shows_every_study_once_and_the_next_in_another_order(load: Loa
     assert first != second
 
 
+def lockstep(count: int) -> list[Callable[[Callable[[], dict]], list[dict]]]:
+    """An `everywhere` for each of so many threads that stand in for processes."""
+    meeting, told = threading.Barrier(count, timeout=60), [{} for _ in range(count)]
+
+    def meet(index: int, work: Callable[[], dict]) -> list[dict]:
+        told[index] = work()
+        meeting.wait()
+        found = list(told)
+        meeting.wait()
+        return found
+
+    return [functools.partial(meet, index) for index in range(count)]
+
+
 def test_two_processes_laid_end_to_end_make_the_batch_of_one(load: Loader) -> None:
-    spec = dataclasses.replace(FULL, text_rows=2)
-    whole = load(3, spec, batch_size=8, groups=4)
-    halves = [load(3, spec, batch_size=8, groups=2, process_count=2, process_index=p) for p in (0, 1)]
+    spec = dataclasses.replace(FULL, text_mode="report", text_length=30)
+    everywhere = lockstep(2)
+
+    def half(process: int) -> list[Batch]:
+        return load(
+            5, spec, batch_size=8, groups=2, process_count=2, process_index=process, everywhere=everywhere[process]
+        )
+
+    with ThreadPoolExecutor(2) as pool:
+        halves = list(pool.map(half, (0, 1)))
     joined = []
     for first, second in zip(*halves, strict=True):
-        counts = {key: first[key] + second[key] for key in ("truncated", "graphs_cut")}
+        counts = {key: first[key] for key in ("truncated", "graphs_cut")}
+        assert counts == {key: second[key] for key in counts}
         joined.append({key: np.concatenate([first[key], second[key]]) for key in first if key not in counts} | counts)
-    assert_equal(joined, whole)
+    assert_equal(joined, load(5, spec, batch_size=8, groups=4))
 
 
-def test_several_processes_have_equal_shapes_without_a_row_budget(load: Loader) -> None:
-    for process in (0, 1):
-        (batch,) = load(1, batch_size=8, process_count=2, process_index=process)
-        assert batch["text_ids"].shape == batch["negated_ids"].shape == (4, LENGTH)
+def test_alone_processes_would_disagree_about_the_rows_their_texts_take(load: Loader) -> None:
+    halves = [load(5, batch_size=8, process_count=2, process_index=process) for process in (0, 1)]
+    rows = [[len(batch["text_ids"]) for batch in half] for half in halves]
+    assert rows[0] != rows[1]
 
 
 def test_threads_and_worker_processes_change_nothing(load: Loader) -> None:

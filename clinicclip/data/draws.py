@@ -50,7 +50,6 @@ class TrainSpec:
     graph_edges: int = 256
     packed: bool = True  # False: one text a row
     row_step: int = 1  # packed rows a group are rounded up to it; every row count met is one more compilation
-    text_rows: int = 0  # > 0: this many rows a group whatever the texts; also for the negated reports
 
     def __post_init__(self) -> None:
         if self.text_mode not in TEXT_MODES:

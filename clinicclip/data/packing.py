@@ -22,31 +22,18 @@ class PackedText(NamedTuple):
     owner: Int32[np.ndarray, "rows length"]  # 0 = padding, k = the k-th text of the row's group (from 1)
     position: Int32[np.ndarray, "rows length"]  # place of the token in its own text, from 0
     start: Int32[np.ndarray, " b"]  # where each text's first token is among its group's R * L tokens
-    shortened: int  # texts that were cut to fit a fixed number of rows
 
 
-def pack(ids: Ids, *, length: int, groups: int = 1, row_step: int = 1, rows: int = 0, pad_id: int = 0) -> PackedText:
+def pack(ids: Ids, *, length: int, groups: int = 1, row_step: int = 1, pad_id: int = 0) -> PackedText:
     """First-fit packing, texts in study order; R is the fullest group's row count rounded up to `row_step`.
 
-    With `rows` > 0, R is that number whatever the texts (processes that cannot see each other's texts need
-    equal shapes): where they do not fit, the longest are cut, all to the largest common length that does.
-
     Raises:
-      ValueError: texts not divisible into groups, a text longer than `length`, or more texts than `rows`
-        can hold.
+      ValueError: texts not divisible into groups, or a text longer than `length`.
     """
     dealt = _deal(ids, length, groups)
-    cap = length
-    layouts = [_first_fit(group, length, cap) for group in dealt]
-    if rows:
-        floor = length // -(-len(dealt[0]) // rows)  # at this length any choice of texts fits
-        if floor < 3:
-            raise ValueError(f"{len(dealt[0])} texts do not fit {rows} rows of {length} tokens")
-        while max(count for _, count in layouts) > rows:
-            cap = max(floor, min(cap, max(map(len, ids))) - 1)
-            layouts = [_first_fit(group, length, cap) for group in dealt]
-    count = rows or -(-max(count for _, count in layouts) // row_step) * row_step
-    return _place(dealt, [starts for starts, _ in layouts], count, length, cap, pad_id)
+    layouts = [_first_fit(group, length) for group in dealt]
+    rows = -(-max(count for _, count in layouts) // row_step) * row_step
+    return _place(dealt, [starts for starts, _ in layouts], rows, length, pad_id)
 
 
 def plain(ids: Ids, length: int, *, groups: int = 1, pad_id: int = 0) -> PackedText:
@@ -58,7 +45,14 @@ def plain(ids: Ids, length: int, *, groups: int = 1, pad_id: int = 0) -> PackedT
     dealt = _deal(ids, length, groups)
     rows = len(dealt[0])
     starts = [row * length for row in range(rows)]
-    return _place(dealt, [starts] * groups, rows, length, length, pad_id)
+    return _place(dealt, [starts] * groups, rows, length, pad_id)
+
+
+def fill(packed: Int32[np.ndarray, "r l"], *, groups: int, rows: int, value: int) -> Int32[np.ndarray, "rows l"]:
+    """One of the packed arrays with every group's rows filled up, so that all have `rows` together."""
+    grouped = packed.reshape(groups, -1, packed.shape[1])
+    more = rows // groups - grouped.shape[1]
+    return np.pad(grouped, ((0, 0), (0, more), (0, 0)), constant_values=value).reshape(rows, -1)
 
 
 def _deal(ids: Ids, length: int, groups: int) -> list[Ids]:
@@ -70,12 +64,12 @@ def _deal(ids: Ids, length: int, groups: int) -> list[Ids]:
     return [ids[i : i + size] for i in range(0, len(ids), size)]
 
 
-def _first_fit(texts: Ids, length: int, cap: int) -> tuple[list[int], int]:
-    """The flat start of each text, cut to `cap` tokens, and the number of rows taken."""
+def _first_fit(texts: Ids, length: int) -> tuple[list[int], int]:
+    """The flat start of each text, and the number of rows taken."""
     used: list[int] = []
     starts: list[int] = []
     for text in texts:
-        size = min(len(text), cap)
+        size = len(text)
         row = next((r for r, taken in enumerate(used) if taken + size <= length), len(used))
         if row == len(used):
             used.append(0)
@@ -84,17 +78,14 @@ def _first_fit(texts: Ids, length: int, cap: int) -> tuple[list[int], int]:
     return starts, len(used)
 
 
-def _place(dealt: list[Ids], starts: list[list[int]], rows: int, length: int, cap: int, pad_id: int) -> PackedText:
+def _place(dealt: list[Ids], starts: list[list[int]], rows: int, length: int, pad_id: int) -> PackedText:
     shape = (len(dealt), rows * length)
     tokens = np.full(shape, pad_id, np.int32)
     owner, position = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
-    shortened = 0
     for g, (group, begins) in enumerate(zip(dealt, starts, strict=True)):
         for k, (text, begin) in enumerate(zip(group, begins, strict=True), start=1):
-            kept = text if len(text) <= cap else [*text[: cap - 1], text[-1]]  # [SEP] stays last
-            shortened += len(text) > cap
-            span = slice(begin, begin + len(kept))
-            tokens[g, span], owner[g, span], position[g, span] = kept, k, np.arange(len(kept))
+            span = slice(begin, begin + len(text))
+            tokens[g, span], owner[g, span], position[g, span] = text, k, np.arange(len(text))
     flat = (len(dealt) * rows, length)
     start = np.asarray(starts, np.int32).reshape(-1)
-    return PackedText(tokens.reshape(flat), owner.reshape(flat), position.reshape(flat), start, shortened)
+    return PackedText(tokens.reshape(flat), owner.reshape(flat), position.reshape(flat), start)

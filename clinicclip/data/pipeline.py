@@ -3,11 +3,12 @@
 Order and draws are functions of (seed, step, study) alone. The stream of studies is shuffled anew each epoch,
 every study of it is drawn with a generator made from the seed and its place in the stream, and only then is
 the stream cut into batches and dealt to processes: of each global batch, process p gets the p-th of P equal
-consecutive blocks, so the processes' batches laid end to end are the batch one process would have made. A run
-resumes by starting at its step; no iterator state is stored.
+consecutive blocks, so the processes' batches laid end to end are the batch one process would have made: the rows
+their texts are packed into are made as many as the process with most needs. A run resumes by starting at its step;
+no iterator state is stored.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -26,6 +27,9 @@ from clinicclip.errors import UserError
 Batch = dict[str, Any]
 HOST_ONLY = ("id", "truncated", "graphs_cut")  # never placed on a device
 COUNTS = ("truncated", "graphs_cut")
+TEXTS = ("text_ids", "negated_ids")  # packed: their number of rows depends on the texts
+# Calls a function in every process and gives back what all of them returned, in their order.
+Everywhere = Callable[[Callable[[], dict[str, int]]], list[dict[str, int]]]
 
 
 @runtime_checkable
@@ -95,13 +99,45 @@ class Batches:
         self.close()
 
 
+class TrainBatches(Batches):
+    """The batches of one of several processes: of equal shapes in all, with counts of the global batch."""
+
+    def __init__(
+        self, dataset: grain.IterDataset, *, shared: bool, everywhere: Everywhere, groups: int, pad_id: int
+    ) -> None:
+        super().__init__(dataset, shared=shared)
+        self._everywhere, self._groups = everywhere, groups
+        self._padding = {"ids": pad_id, "owner": 0, "position": 0}
+
+    def __next__(self) -> Batch:
+        batch: Batch = {}
+
+        def fetch() -> dict[str, int]:
+            batch.update(super(TrainBatches, self).__next__())
+            rows = {key: len(batch[key]) for key in TEXTS if key in batch}
+            return rows | {key: int(batch[key]) for key in COUNTS if key in batch}
+
+        found = self._everywhere(fetch)
+        for key in found[0]:
+            numbers = [facts[key] for facts in found]
+            if key in COUNTS:
+                batch[key] = sum(numbers)
+            else:
+                self._fill(batch, key.removesuffix("_ids"), max(numbers))
+        return batch
+
+    def _fill(self, batch: Batch, name: str, rows: int) -> None:
+        for part, value in self._padding.items():
+            key = f"{name}_{part}"
+            batch[key] = packing.fill(batch[key], groups=self._groups, rows=rows, value=value)
+
+
 @dataclass(frozen=True)
 class Collate:
     """Drawn studies -> one batch, texts packed into `groups` equal groups of rows."""
 
     spec: TrainSpec
     groups: int
-    packed: bool
     pad_id: int
 
     def __call__(self, studies: Sequence[dict[str, Any]]) -> Batch:
@@ -112,8 +148,7 @@ class Collate:
             if key.endswith("_tokens"):
                 name = key.removesuffix("_tokens")
                 packed = self._pack(column)
-                batch |= {f"{name}_{part}": getattr(packed, part) for part in ("ids", "owner", "position", "start")}
-                batch["truncated"] = batch.get("truncated", 0) + packed.shortened
+                batch |= {f"{name}_{part}": array for part, array in packed._asdict().items()}
             elif key in COUNTS:
                 batch[key] = batch.get(key, 0) + sum(column)
             else:
@@ -122,10 +157,9 @@ class Collate:
 
     def _pack(self, ids: Sequence[list[int]]) -> packing.PackedText:
         length, groups, pad_id = self.spec.text_length, self.groups, self.pad_id
-        if not self.packed:
+        if not self.spec.packed:
             return packing.plain(ids, length, groups=groups, pad_id=pad_id)
-        step, rows = self.spec.row_step, self.spec.text_rows
-        return packing.pack(ids, length=length, groups=groups, row_step=step, rows=rows, pad_id=pad_id)
+        return packing.pack(ids, length=length, groups=groups, row_step=self.spec.row_step, pad_id=pad_id)
 
 
 def train_batches(
@@ -139,10 +173,11 @@ def train_batches(
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
+    everywhere: Everywhere = lambda work: [work()],
     groups: int = 1,
     workers: int = 0,
     threads: int = 2,
-) -> Batches:
+) -> TrainBatches:
     """This process's batches of steps `start_step`, `start_step` + 1, ... without end.
 
     Args:
@@ -154,8 +189,8 @@ def train_batches(
       batch_size: studies of a global batch, b = batch_size / process_count of them here.
       start_step: the step of the first batch.
       process_index: which consecutive block of each global batch is this process's.
-      process_count: number of processes. With several, packing needs `spec.text_rows` (all must have
-        equal shapes, none sees the others' texts); without it there is one text a row.
+      process_count: number of processes.
+      everywhere: how they tell each other, with every batch, the rows their texts take and what they counted.
       groups: packing groups of this process: its devices times its microbatches.
       workers: processes that draw and pack; 0 = threads of this process.
       threads: threads that draw and pack, of each worker if there are any.
@@ -166,17 +201,16 @@ def train_batches(
     _check(len(source), batch_size, process_count, groups)
     if features is None and (spec.text_features or spec.graph):
         raise UserError("frozen features: the text-feature and graph streams need a feature table")
-    packed = spec.packed and (process_count == 1 or spec.text_rows > 0)
     stream = grain.MapDataset.source(source).shuffle(seed=seed).repeat()
     studies = stream.random_map(DrawStudy(spec, tokenizer, features), seed=seed)
-    blocks = studies.batch(batch_size // process_count, batch_fn=Collate(spec, groups, packed, tokenizer.pad_id))
+    blocks = studies.batch(batch_size // process_count, batch_fn=Collate(spec, groups, tokenizer.pad_id))
     mine = blocks[start_step * process_count + process_index :: process_count]
     batches = mine.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
     if workers:
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # grain's workers read absl flags, which our programs do not use
         batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
-    return Batches(batches, shared=workers > 0)
+    return TrainBatches(batches, shared=workers > 0, everywhere=everywhere, groups=groups, pad_id=tokenizer.pad_id)
 
 
 def examples(

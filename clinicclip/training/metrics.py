@@ -41,6 +41,16 @@ class MetricWriter:
         self._board.close()
 
 
+class NoWriter:
+    """Stands in for a ``MetricWriter`` where another process writes."""
+
+    def write(self, step: int, metrics: Mapping[str, float], timing: Mapping[str, float]) -> None:
+        """Records nothing."""
+
+    def close(self) -> None:
+        """Has nothing to close."""
+
+
 def read(path: Path) -> list[dict]:
     """The records of a ``metrics.jsonl``; a last line cut off by a crash is left out. Raises UserError."""
     lines = path.read_text().splitlines(keepends=True)

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from clinicclip.errors import UserError
-from clinicclip.training.metrics import MetricWriter
+from clinicclip.training.metrics import MetricWriter, NoWriter
 
 
 class Log:
@@ -20,7 +20,7 @@ class Log:
     between two steps enters them.
     """
 
-    def __init__(self, writer: MetricWriter, bar: tqdm, batch_size: int) -> None:
+    def __init__(self, writer: MetricWriter | NoWriter, bar: tqdm, batch_size: int) -> None:
         self._writer, self._bar, self._batch_size = writer, bar, batch_size
         self._pending: tuple[int, Mapping[str, jax.Array], Mapping[str, Any], bool] | None = None
         self.restart()

@@ -74,3 +74,13 @@ def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
     """The same host values on every device; every process must pass the same."""
     sharding = replicated(mesh)
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), tree)
+
+
+def here(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Every array whole on one device of this process, however it lies on the mesh; all processes must call it."""
+    whole = jax.jit(_same, out_shardings=replicated(mesh))(tree)
+    return jax.tree.map(lambda array: array.addressable_data(0), whole)
+
+
+def _same(tree: PyTree) -> PyTree:
+    return tree

@@ -1,0 +1,107 @@
+"""What a run reads: made and stored in its folder at the first start, read back when it goes on.
+
+In several processes, process 0 makes and writes it, and the others read that.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from clinicclip import api, assemble, files
+from clinicclip import config as config_files
+from clinicclip.data import builder, pipeline
+from clinicclip.data.features import FeatureTable
+from clinicclip.data.pipeline import Source
+from clinicclip.data.tokenizer import Tokenizer
+from clinicclip.errors import UserError
+from clinicclip.exporting import Origin
+from clinicclip.training import processes
+
+# What may change between the first start of a run and its resumption: nothing that alters its result.
+FREE_TO_CHANGE = (
+    "log_every",
+    "checkpoint_every",
+    "evaluate_every",
+    "data.workers",
+    "data.threads",
+    "data.memory_bytes",
+    "data.dir",
+    "evals.",
+)
+
+
+class RunInputs(NamedTuple):
+    """What a run reads: its training records, what makes arrays of them, and what they are."""
+
+    source: Source
+    tokenizer: Tokenizer
+    features: FeatureTable | None
+    origin: Origin
+
+
+def open_inputs(config: ConfigDict, workdir: Path) -> RunInputs:
+    """Opens the data; makes what a first start makes of them, or reads from ``workdir`` what was made before.
+
+    Raises:
+        UserError: as `set_up`, or this process does not see what process 0 wrote.
+    """
+    stored = workdir / "config.json"
+    if not processes.first() and not stored.exists():
+        raise UserError(
+            f"process {jax.process_index()} does not see {stored}: all processes must share the run's folder"
+        )
+    manifest = assemble.require_data(config)
+    assemble.require_weights(config)
+    source = pipeline.Remembered(builder.open_source(config.data.dir, config.data.train), config.data.memory_bytes)
+    config.data.digest = assemble.data_digest(manifest)
+    origin = assemble.origin(config, manifest, workdir.name)
+    files.make_folder(workdir)
+    make = resume_inputs if stored.exists() else first_inputs
+    tokenizer, features = make(config, workdir, source, manifest)
+    origin = dataclasses.replace(origin, steps=config.total_steps)
+    if processes.first():
+        files.write_whole(workdir / api.ORIGIN, json.dumps(dataclasses.asdict(origin), indent=1) + "\n")
+    return RunInputs(source, tokenizer, features, origin)
+
+
+def first_inputs(
+    config: ConfigDict, workdir: Path, source: Source, manifest: dict[str, Any]
+) -> tuple[Tokenizer, FeatureTable | None]:
+    """Makes tokenizer and frozen features, stores them, and last the resolved configuration."""
+    tokenizer = assemble.make_tokenizer(config, source, manifest)
+    assemble.resolve(config, studies=len(source), tokenizer=tokenizer)
+    tokenizer.save(workdir / "tokenizer", config.data.text_length)
+    features = assemble.frozen_features(config, source, workdir)
+    if features is not None:
+        features.save(workdir / "features.safetensors")
+    config_files.save(config, workdir / "config.json")
+    return tokenizer, features
+
+
+def resume_inputs(
+    config: ConfigDict, workdir: Path, source: Source, manifest: dict[str, Any]
+) -> tuple[Tokenizer, FeatureTable | None]:
+    """Reads what the first start stored, after checking that this is the same run.
+
+    Raises:
+        UserError: the settings differ from those the run was started with.
+    """
+    tokenizer = Tokenizer.load(str(workdir / "tokenizer"))
+    assemble.resolve(config, studies=len(source), tokenizer=tokenizer)
+    require_same_run(workdir / "config.json", config)
+    stored = workdir / "features.safetensors"
+    return tokenizer, FeatureTable.load(stored) if stored.exists() else None
+
+
+def require_same_run(stored: Path, config: ConfigDict) -> None:
+    """Raises UserError when the settings in a run's folder differ from ``config`` in what alters a result."""
+    changed = config_files.differences(config_files.restore(stored), config)
+    changed = [key for key in changed if not key.startswith(FREE_TO_CHANGE)]
+    if changed:
+        shown = ", ".join(changed[:5])
+        where = stored.parent
+        raise UserError(f"{where} holds a run with other settings ({shown}); choose another --workdir or delete it")

@@ -1,0 +1,146 @@
+"""Several processes as one run: how they join, what they tell each other, who goes first, how they share work.
+
+Every function must be called by all processes, in the same order. With a single process all of it costs nothing.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jaxtyping import Float
+
+from clinicclip.errors import UserError
+
+T = TypeVar("T")
+ADDRESS, COUNT, INDEX = VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+LAUNCHED = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # how many processes srun or mpirun started
+NOTE = 4096  # bytes that a process tells the others at a time
+LONGEST_FAULT = 600  # characters; a note has room for so many, whatever they are
+PATIENCE = 60  # seconds that a process which ends waits for the others, before all are ended
+
+
+def join() -> None:
+    """Makes this process one of several that train together, where the environment says so; else does nothing.
+
+    It says so by JAX_COORDINATOR_ADDRESS (HOST:PORT, a free port of process 0's machine), JAX_NUM_PROCESSES and
+    JAX_PROCESS_ID (from 0), the same command being started in each. Under srun, Open MPI or on a TPU slice of
+    Kubernetes with several hosts, none of the three is needed: jax reads what the launcher set. It must be called
+    before anything asks jax for a device.
+
+    Raises:
+        UserError: only some of the variables are set, or one cannot be what it is.
+    """
+    given = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
+    if not given and not _launched():
+        return
+    if given and len(given) < len(VARIABLES):
+        missing = ", ".join(name for name in VARIABLES if name not in given)
+        raise UserError(f"{' and '.join(given)} set without {missing}: set all three to train in several processes")
+    # Its SIGTERM handler would take the place of ours.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(**_place(given), shutdown_timeout_seconds=PATIENCE)
+    except ValueError as fault:
+        raise UserError(
+            f"several processes were started, but jax cannot join them ({fault}): set {', '.join(VARIABLES)}"
+        ) from None
+
+
+def _place(given: dict[str, str]) -> dict[str, Any]:
+    """The arguments of jax's ``initialize``; none where it shall find them by itself."""
+    if not given:
+        return {}
+    if not (given[COUNT].isdecimal() and given[INDEX].isdecimal() and int(given[INDEX]) < int(given[COUNT])):
+        raise UserError(f"{COUNT}={given[COUNT]}, {INDEX}={given[INDEX]}: expected whole numbers, the second smaller")
+    if not given[ADDRESS].rpartition(":")[2].isdecimal():
+        raise UserError(f"{ADDRESS}={given[ADDRESS]}: expected HOST:PORT")
+    return {
+        "coordinator_address": given[ADDRESS],
+        "num_processes": int(given[COUNT]),
+        "process_id": int(given[INDEX]),
+        "cluster_detection_method": "deactivate",
+    }
+
+
+def _launched() -> bool:
+    counts = [os.environ.get(name, "") for name in LAUNCHED]
+    return any(c.isdecimal() and int(c) > 1 for c in counts) or "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
+
+
+def first() -> bool:
+    """Whether this is process 0, which alone writes files and speaks."""
+    return jax.process_index() == 0
+
+
+def everywhere(work: Callable[[], T]) -> list[T]:
+    """What ``work`` returns in each process, in their order; a fault in one is raised in all, so that none waits on.
+
+    Values travel as JSON and are small. ``work`` must not itself wait for other processes.
+
+    Raises:
+        UserError: ``work`` failed in another process; the line is that of the first such process.
+        Exception: whatever ``work`` raised here.
+    """
+    if jax.process_count() == 1:
+        return [work()]
+    here: Exception | None = None
+    try:
+        note: dict[str, Any] = {"value": work()}
+    except Exception as fault:
+        here = fault
+        line = str(fault) if isinstance(fault, UserError) else f"process {jax.process_index()}: {type(fault).__name__}"
+        note = {"fault": line[:LONGEST_FAULT]}
+    notes = _exchange(note)
+    if here is not None:
+        raise here
+    for other in notes:
+        if "fault" in other:
+            raise UserError(other["fault"])
+    return [other["value"] for other in notes]
+
+
+def _exchange(note: dict[str, Any]) -> list[dict[str, Any]]:
+    packed = json.dumps(note).encode()
+    if len(packed) > NOTE:
+        raise ValueError(f"a note of {len(packed)} bytes exceeds {NOTE}")
+    gathered = multihost_utils.process_allgather(np.frombuffer(packed.ljust(NOTE), np.uint8))
+    return [json.loads(row.tobytes()) for row in gathered]
+
+
+def anywhere(own: bool) -> bool:
+    """Whether ``own`` is true in any process."""
+    return any(everywhere(lambda: own))
+
+
+def on_first(work: Callable[[], T]) -> T | None:
+    """What ``work`` returns in process 0, which does it while the others wait; None in those. As `everywhere`."""
+    made: list[T] = []
+    everywhere(lambda: made.append(work()) if first() else None)
+    return made[0] if made else None
+
+
+def in_turn(work: Callable[[], T]) -> T:
+    """What ``work`` returns here, done by process 0 first, so that the others find what it wrote. As `everywhere`."""
+    made: list[T] = []
+    on_first(lambda: made.append(work()))
+    everywhere(lambda: None if made else made.append(work()))
+    return made[0]
+
+
+def shared(embed: Callable[[Any], Float[np.ndarray, "n d"]]) -> Callable[[Any], Float[np.ndarray, "n d"]]:
+    """``embed`` with its rows shared out: each process embeds an equal part, and all get the whole in order.
+
+    Where the rows do not divide, the last one is repeated to fill the parts up and dropped again.
+    """
+
+    def whole(items: np.ndarray | Sequence[str]) -> Float[np.ndarray, "n d"]:
+        share = -(-len(items) // jax.process_count())
+        rows = np.minimum(np.arange(share) + share * jax.process_index(), len(items) - 1)
+        part = items[rows] if isinstance(items, np.ndarray) else [items[row] for row in rows]
+        return multihost_utils.process_allgather(embed(part), tiled=True)[: len(items)]
+
+    return embed if jax.process_count() == 1 else whole
