@@ -60,3 +60,18 @@ def test_without_a_request_nothing_is_raised():
         with stop.deferred():
             pass
         assert not stop.requested
+
+
+def test_among_several_a_request_counts_only_where_all_look():
+    asked = []
+
+    def agree(own: bool) -> bool:
+        asked.append(own)
+        return len(asked) == 2
+
+    with host.StopRequest(agree) as stop, pytest.raises(host.Stopped), stop.deferred():
+        signal.raise_signal(signal.SIGTERM)
+        assert not stop.requested
+    assert asked == [True, True]
+    with host.StopRequest(lambda own: own):
+        signal.raise_signal(signal.SIGTERM)

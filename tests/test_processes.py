@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import processes
 import pytest
@@ -11,7 +12,9 @@ from flax.traverse_util import flatten_dict
 
 from clinicclip import cli
 from clinicclip.data import builder
-from clinicclip.training import checkpoint, metrics
+from clinicclip.errors import UserError
+from clinicclip.training import checkpoint, metrics, sharding
+from clinicclip.training import processes as joined
 
 STEPS = 4
 TINY = {
@@ -57,6 +60,43 @@ def stopping(run):
     return stepped
 train.make_step = stopping
 cli.run(train.main, train.parser())
+"""
+# What two processes have to say to each other, where the second can fail.
+NOTES = """
+import json, sys
+from pathlib import Path
+import jax, numpy as np
+from clinicclip.errors import UserError
+from clinicclip.training import processes
+processes.join()
+index, file = jax.process_index(), Path(sys.argv[1])
+def faulty():
+    if index == 1:
+        raise UserError("disk full: é " + "x" * 2000)
+def broken():
+    if index == 0:
+        raise KeyError("secret")
+def written():
+    if processes.first():
+        file.write_text("by 0")
+    return file.read_text()
+def fault(work):
+    try:
+        processes.everywhere(work)
+    except Exception as fault:
+        return f"{type(fault).__name__}: {fault}"
+numbers = np.arange(10, dtype=np.float32).reshape(5, 2)
+embedded = [processes.shared(lambda rows: rows + index)(numbers[:n]) - numbers[:n] for n in (1, 4, 5)]
+words = processes.shared(lambda texts: np.array([[len(text)] for text in texts], np.float32))(["a", "bb", "ccc"])
+print(json.dumps({
+    "everywhere": processes.everywhere(lambda: {"index": index}),
+    "anywhere": [processes.anywhere(index == 1), processes.anywhere(False)],
+    "on_first": processes.on_first(lambda: "made"),
+    "in_turn": processes.in_turn(written),
+    "faults": [fault(faulty), fault(broken)],
+    "embedded": [rows[:, 0].tolist() for rows in embedded],
+    "words": words[:, 0].tolist(),
+}))
 """
 
 
@@ -166,3 +206,63 @@ def test_a_fault_of_process_0_ends_all_with_its_line(place: Path) -> None:
         (line,) = [line for line in process.err.splitlines() if not line.startswith("[Gloo]")]
         assert line.startswith("error: no prepared data in") and "clinicclip.prepare openi" in line
     assert not (place / "faulty").exists()
+
+
+def test_processes_tell_each_other_what_they_found_and_what_failed(tmp_path: Path) -> None:
+    ended = processes.start(
+        ["-c", NOTES, tmp_path / "file"], tmp_path, processes=2, devices=2, launch=processes.by_slurm
+    )
+    assert [process.code for process in ended] == [0, 0], [process.err for process in ended]
+    found = [json.loads(process.out.splitlines()[-1]) for process in ended]
+    assert [one.pop("on_first") for one in found] == ["made", None]
+    (told, own), (cause, other) = (one.pop("faults") for one in found)
+    assert told.startswith("UserError: disk full: \u00e9 xxx") and cause.startswith(told)
+    assert own == "KeyError: 'secret'" and other == "UserError: process 0: KeyError"
+    assert (
+        found[0]
+        == found[1]
+        == {
+            "everywhere": [{"index": 0}, {"index": 1}],
+            "anywhere": [True, False],
+            "in_turn": "by 0",
+            "embedded": [[0], [0, 0, 1, 1], [0, 0, 0, 1, 1]],
+            "words": [1, 2, 3],
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        (("host:1234", "", ""), "JAX_COORDINATOR_ADDRESS set without JAX_NUM_PROCESSES, JAX_PROCESS_ID"),
+        (("", "2", "0"), "without JAX_COORDINATOR_ADDRESS"),
+        (("host:1234", "2", "2"), "JAX_PROCESS_ID=2"),
+        (("host:1234", "two", "0"), "JAX_NUM_PROCESSES=two"),
+        (("host", "2", "0"), "expected HOST:PORT"),
+    ],
+)
+def test_variables_that_cannot_join_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, variables: tuple[str, ...], says: str
+) -> None:
+    for name, value in zip(joined.VARIABLES, variables, strict=True):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=says):
+        joined.join()
+
+
+def test_a_single_machine_joins_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in joined.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name in joined.LAUNCHED:
+        monkeypatch.setenv(name, "1")
+    joined.join()
+    assert not jax.distributed.is_initialized()
+
+
+def test_parameters_spread_over_devices_are_whole_on_one() -> None:
+    mesh = sharding.make_mesh()
+    values = np.arange(16.0, dtype=np.float32).reshape(16, 1)
+    for spread in (sharding.by_study(mesh), sharding.replicated(mesh)):
+        whole = sharding.here({"x": jax.device_put(values, spread)}, mesh)["x"]
+        assert whole.sharding.num_devices == 1
+        np.testing.assert_array_equal(whole, values)

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,20 @@ class Ended(NamedTuple):
     err: str
 
 
+def by_variables(port: int, processes: int, index: int) -> dict[str, str]:
+    """What makes a process one of several anywhere; nothing for one alone."""
+    names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    values = (f"localhost:{port}", str(processes), str(index))
+    return dict(zip(names, values, strict=True)) if processes > 1 else {}
+
+
+def by_slurm(port: int, processes: int, index: int) -> dict[str, str]:
+    """What a process finds set under srun; only the port, made of the job's number there, is given."""
+    tasks = {"SLURM_NTASKS": str(processes), "SLURM_STEP_NUM_TASKS": str(processes)}
+    own = {"SLURM_PROCID": str(index), "SLURM_LOCALID": str(index)}
+    return {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "JAX_COORDINATOR_PORT": str(port)} | tasks | own
+
+
 def start(
     words: Sequence[object],
     folder: Path,
@@ -28,7 +42,7 @@ def start(
     processes: int,
     devices: int,
     timeout: float = 240,
-    environment: Mapping[str, str] | None = None,
+    launch: Callable[[int, int, int], dict[str, str]] = by_variables,
 ) -> list[Ended]:
     """Runs ``python WORDS`` in so many processes of so many CPU devices; outputs and compiled code go to ``folder``.
 
@@ -36,19 +50,18 @@ def start(
     """
     folder.mkdir(parents=True, exist_ok=True)
     shared = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support"), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": str(ROOT),
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",  # much is compiled here and little is run
         "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    port, started = free_port(), []
+    line, port, started = [sys.executable, *map(str, words)], free_port(), []
     for index in range(processes):
-        own = joining(port, processes, index) if environment is None else {**environment, "SLURM_PROCID": str(index)}
+        variables = shared | launch(port, processes, index)
         with (folder / f"{index}.out").open("w") as out, (folder / f"{index}.err").open("w") as err:
-            line = [sys.executable, *map(str, words)]
-            started.append(subprocess.Popen(line, stdout=out, stderr=err, env=shared | own, cwd=ROOT))
+            started.append(subprocess.Popen(line, stdout=out, stderr=err, env=variables, cwd=ROOT))
     _await(started, timeout)
     texts = [[(folder / f"{index}.{kind}").read_text() for kind in ("out", "err")] for index in range(processes)]
     return [Ended(process.returncode, *text) for process, text in zip(started, texts, strict=True)]
@@ -59,17 +72,6 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("localhost", 0))
         return found.getsockname()[1]
-
-
-def joining(port: int, processes: int, index: int) -> dict[str, str]:
-    """The variables that make a process one of several; none for one alone."""
-    if processes == 1:
-        return {}
-    return {
-        "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
-        "JAX_NUM_PROCESSES": str(processes),
-        "JAX_PROCESS_ID": str(index),
-    }
 
 
 def _await(started: Sequence[subprocess.Popen], timeout: float) -> None:
