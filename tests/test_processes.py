@@ -16,19 +16,19 @@ from clinicclip.errors import UserError
 from clinicclip.training import checkpoint, metrics, sharding
 from clinicclip.training import processes as joined
 
-STEPS = 4
+STEPS = 3
 TINY = {
     "total_steps": STEPS,
     "batch_size": 16,
     "log_every": 1,
-    "checkpoint_every": 2,
-    "evaluate_every": 3,
+    "checkpoint_every": 1,
+    "evaluate_every": 2,
     "evals.draws": 20,
     "evals.limit": 13,  # odd, so that the studies do not divide by the processes
     "evals.suites": '("zero_shot",)',
-    "data.text_length": 24,
+    "data.text_length": 24,  # of the texts of a device, some fill three rows and some four
     "data.vocab_size": 300,
-    "data.row_step": 4,  # one shape, compiled once
+    "data.row_step": 1,
     "data.phantom.studies": 160,
     "model.dim": 32,
     "model.feature_dim": 16,
@@ -46,21 +46,7 @@ TINY = {
     "model.graph.width": 16,
 }
 PLACES = {1: 4, 2: 2}  # processes: devices of each
-# The command of `python -m clinicclip.train`, with a SIGTERM to process 1 while it makes the third step.
-STOPPED = """
-import signal, jax
-from clinicclip import cli, train
-make_step = train.make_step
-def stopping(run):
-    step = make_step(run)
-    def stepped(state, batch):
-        if int(state.step) == 2 and jax.process_index() == 1:
-            signal.raise_signal(signal.SIGTERM)
-        return step(state, batch)
-    return stepped
-train.make_step = stopping
-cli.run(train.main, train.parser())
-"""
+OBSERVED = Path(processes.__file__).with_name("observed_train.py")
 # What two processes have to say to each other, where the second can fail.
 NOTES = """
 import json, sys
@@ -109,21 +95,35 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(place: Path, workdir: Path, count: int, command: tuple[str, ...] = ("-m", "clinicclip.train")):
-    """Runs the program in so many processes; every one must end with the same code, which is returned with them."""
+def train(place: Path, name: str, count: int, stop: int = 0) -> tuple[int, list[processes.Ended]]:
+    """Trains in so many processes in a folder of that name; all must end with the same code, which comes first."""
     flags = [f"--config.{key}={value}" for key, value in TINY.items()]
-    where = ["--config=configs/baseline.py:demo", f"--workdir={workdir}", f"--data_dir={place / 'data'}"]
-    ended = processes.start([*command, *where, *flags], place / "run", processes=count, devices=PLACES[count])
+    where = [f"--workdir={place / name}", f"--data_dir={place / 'data'}"]
+    words = [OBSERVED, place / f"{name}.fed", stop, "--config=configs/n_dt_c.py:demo", *where, *flags]
+    ended = processes.start(words, place / "processes", processes=count, devices=PLACES[count])
     codes = {process.code for process in ended}
     assert len(codes) == 1 and codes <= {0, cli.PREEMPTED}, [process.err for process in ended]
     return codes.pop(), ended
 
 
+def fed(place: Path, name: str, process: int) -> list[dict]:
+    """The batches of a process, one by one."""
+    return [json.loads(line) for line in (place / f"{name}.fed.{process}").read_text().splitlines()]
+
+
 @pytest.fixture(scope="module")
 def alone(place: Path) -> Path:
     """The folder of a run of one process."""
-    assert train(place, place / "alone", 1)[0] == 0
+    assert train(place, "alone", 1)[0] == 0
     return place / "alone"
+
+
+@pytest.fixture(scope="module")
+def together(place: Path) -> tuple[Path, list[processes.Ended]]:
+    """The folder of a run of two processes, and how they ended."""
+    code, ended = train(place, "together", 2)
+    assert code == 0
+    return place / "together", ended
 
 
 def parameters(workdir: Path) -> dict[str, np.ndarray]:
@@ -145,7 +145,7 @@ def assert_same_results(ours: Path, theirs: Path) -> None:
     """Equal but for the order in which floats were summed."""
     assert_same_parameters(ours, theirs)
     columns = [metrics.read(folder / "metrics.jsonl") for folder in (ours, theirs)]
-    assert [r["step"] for r in columns[0]] == [r["step"] for r in columns[1]] == [1, 2, 3, 3, 4]
+    assert [r["step"] for r in columns[0]] == [r["step"] for r in columns[1]] == [1, 2, 2, 3]
     for one, other in zip(*columns, strict=True):
         assert one["metrics"] == pytest.approx(other["metrics"], rel=1e-5)
     reports = [json.loads((folder / "report" / "results.json").read_text()) for folder in (ours, theirs)]
@@ -157,51 +157,41 @@ def assert_same_results(ours: Path, theirs: Path) -> None:
     assert (ours / "DONE").read_bytes() == (theirs / "DONE").read_bytes()
 
 
-def test_two_processes_are_fed_and_learn_what_one_is_and_does(place: Path) -> None:
-    # of the texts of a device, some fill three rows and some four
-    settings = [f"{key}={value}" for key, value in (TINY | {"data.dir": place / "data", "data.row_step": 1}).items()]
-    found = {}
-    for count, devices in PLACES.items():
-        folder = place / f"steps{count}"
-        script = Path(processes.__file__).with_name("steps.py")
-        words = [script, folder, 3, "configs/n_g_dtcg.py:demo", *settings]
-        ended = processes.start(words, place / "steps", processes=count, devices=devices)
-        assert [process.code for process in ended] == [0] * count, [process.err for process in ended]
-        found[count] = [np.load(folder / f"{index}.npz") for index in range(count)]
-    (one,), two = found[1], found[2]
-    np.testing.assert_array_equal(np.concatenate([part["ids"] for part in two], axis=1), one["ids"])
-    for part in two:
-        np.testing.assert_array_equal(part["rows"], one["rows"])
-        np.testing.assert_allclose(part["losses"], one["losses"], rtol=1e-6)
-    assert_same_parameters(place / "steps2", place / "steps1")
+def test_two_processes_are_fed_what_one_is_in_equal_shapes(
+    place: Path, alone: Path, together: tuple[Path, list[processes.Ended]]
+) -> None:
+    whole, *parts = fed(place, "alone", 0), fed(place, "together", 0), fed(place, "together", 1)
+    assert len(whole) == STEPS
+    for one, first, second in zip(whole, *parts, strict=True):
+        assert first["ids"] + second["ids"] == one["ids"]
+        assert first["rows"] == second["rows"] == one["rows"]
 
 
-def test_the_command_in_two_processes_makes_the_run_of_one(place: Path, alone: Path) -> None:
-    code, (first, second) = train(place, place / "together", 2)
-    assert code == 0
-    assert_same_results(place / "together", alone)
-    assert "step 4" in first.out and "report.md" in first.out
+def test_two_processes_make_the_run_of_one(alone: Path, together: tuple[Path, list[processes.Ended]]) -> None:
+    workdir, (first, second) = together
+    assert_same_results(workdir, alone)
+    assert f"step {STEPS}" in first.out and "report.md" in first.out
     assert not [line for line in second.out.splitlines() if not line.startswith("[Gloo]")]
 
 
 def test_one_process_asked_to_stop_stops_all_and_another_number_of_them_goes_on(place: Path, alone: Path) -> None:
     workdir = shutil.copytree(alone, place / "stopped")
     (workdir / "DONE").unlink()
-    for name in ("report", "export", f"checkpoints/{STEPS}"):
-        shutil.rmtree(workdir / name)  # what is left was saved by one process after two steps
-    code, ended = train(place, workdir, 2, ("-c", STOPPED))
+    for name in ("report", "export", "checkpoints/2", "checkpoints/3"):
+        shutil.rmtree(workdir / name)  # what is left was saved by one process after a step
+    code, (first, _) = train(place, "stopped", 2, stop=1)
     assert code == cli.PREEMPTED
-    assert "resuming at step 2" in ended[0].out and "nothing is lost" in ended[0].out
+    assert "resuming at step 1" in first.out and "nothing is lost" in first.out
     assert not (workdir / "DONE").exists() and not (workdir / "report").exists()
-    code, (process,) = train(place, workdir, 1)
-    assert code == 0 and "resuming at step 3" in process.out
+    code, (process,) = train(place, "stopped", 1)
+    assert code == 0 and "resuming at step 2" in process.out
     assert_same_results(workdir, alone)
 
 
 def test_a_fault_of_process_0_ends_all_with_its_line(place: Path) -> None:
     words = ["-m", "clinicclip.train", "--config=configs/dt_c.py:data=openi,size=micro,text=scratch"]
     words += [f"--data_dir={place / 'nowhere'}", f"--workdir={place / 'faulty'}"]
-    ended = processes.start(words, place / "fault", processes=2, devices=1)
+    ended = processes.start(words, place / "processes", processes=2, devices=1)
     assert [process.code for process in ended] == [1, 1]
     for process in ended:
         (line,) = [line for line in process.err.splitlines() if not line.startswith("[Gloo]")]
