@@ -1,5 +1,6 @@
 """A training step gives the same result however the batch is ordered, packed, split over devices or cut in pieces."""
 
+import dataclasses
 import functools
 import math
 
@@ -169,8 +170,11 @@ def ramp(step):
 
 
 def test_microbatches_equal_one_step_over_the_pieces_with_their_own_dropout():
-    params, key, size, parts = init_params(clip_spec(dropout=0.4), 0), jax.random.key(3), STUDIES // 4, 4
-    model, mesh = ClinicCLIP(clip_spec(dropout=0.4)), make_mesh(jax.devices()[:1])
+    # Norms over 4 channels amplify rounding; 32 do not.
+    spec = clip_spec(dropout=0.4)
+    spec = dataclasses.replace(spec, image=dataclasses.replace(spec.image, embed_dim=32))
+    params, key, size, parts = init_params(spec, 0), jax.random.key(3), STUDIES // 4, 4
+    model, mesh = ClinicCLIP(spec), make_mesh(jax.devices()[:1])
     batch = jax.tree.map(jnp.asarray, make_batch(1, size))
     embed_all = functools.partial(embed, model, spec=LOSS, mesh=mesh)
 
