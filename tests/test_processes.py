@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict
 from clinicclip import cli
 from clinicclip.data import builder
 from clinicclip.errors import UserError
-from clinicclip.training import checkpoint, metrics, sharding
+from clinicclip.training import checkpoint, metrics
 from clinicclip.training import processes as joined
 
 STEPS = 3
@@ -30,6 +30,7 @@ TINY = {
     "data.vocab_size": 300,
     "data.row_step": 1,
     "data.phantom.studies": 160,
+    "model.layout": "fsdp",  # so that no process holds all parameters
     "model.dim": 32,
     "model.feature_dim": 16,
     "model.image.image_size": 32,
@@ -55,7 +56,8 @@ import jax, numpy as np
 from clinicclip.errors import UserError
 from clinicclip.training import processes
 processes.join()
-index, file = jax.process_index(), Path(sys.argv[1])
+index, folder = jax.process_index(), Path(sys.argv[1])
+file = folder / "note"
 def faulty():
     if index == 1:
         raise UserError("disk full: é " + "x" * 2000)
@@ -74,7 +76,7 @@ def fault(work):
 numbers = np.arange(10, dtype=np.float32).reshape(5, 2)
 embedded = [processes.shared(lambda rows: rows + index)(numbers[:n]) - numbers[:n] for n in (1, 4, 5)]
 words = processes.shared(lambda texts: np.array([[len(text)] for text in texts], np.float32))(["a", "bb", "ccc"])
-print(json.dumps({
+(folder / f"{index}.json").write_text(json.dumps({
     "everywhere": processes.everywhere(lambda: {"index": index}),
     "anywhere": [processes.anywhere(index == 1), processes.anywhere(False)],
     "on_first": processes.on_first(lambda: "made"),
@@ -171,7 +173,7 @@ def test_two_processes_make_the_run_of_one(alone: Path, together: tuple[Path, li
     workdir, (first, second) = together
     assert_same_results(workdir, alone)
     assert f"step {STEPS}" in first.out and "report.md" in first.out
-    assert not [line for line in second.out.splitlines() if not line.startswith("[Gloo]")]
+    assert "step" not in second.out and "report" not in second.out
 
 
 def test_one_process_asked_to_stop_stops_all_and_another_number_of_them_goes_on(place: Path, alone: Path) -> None:
@@ -200,11 +202,9 @@ def test_a_fault_of_process_0_ends_all_with_its_line(place: Path) -> None:
 
 
 def test_processes_tell_each_other_what_they_found_and_what_failed(tmp_path: Path) -> None:
-    ended = processes.start(
-        ["-c", NOTES, tmp_path / "file"], tmp_path, processes=2, devices=2, launch=processes.by_slurm
-    )
+    ended = processes.start(["-c", NOTES, tmp_path], tmp_path, processes=2, devices=2, launch=processes.by_slurm)
     assert [process.code for process in ended] == [0, 0], [process.err for process in ended]
-    found = [json.loads(process.out.splitlines()[-1]) for process in ended]
+    found = [json.loads((tmp_path / f"{index}.json").read_text()) for index in range(2)]
     assert [one.pop("on_first") for one in found] == ["made", None]
     (told, own), (cause, other) = (one.pop("faults") for one in found)
     assert told.startswith("UserError: disk full: \u00e9 xxx") and cause.startswith(told)
@@ -248,12 +248,3 @@ def test_a_single_machine_joins_nothing(monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setenv(name, "1")
     joined.join()
     assert not jax.distributed.is_initialized()
-
-
-def test_parameters_spread_over_devices_are_whole_on_one() -> None:
-    mesh = sharding.make_mesh()
-    values = np.arange(16.0, dtype=np.float32).reshape(16, 1)
-    for spread in (sharding.by_study(mesh), sharding.replicated(mesh)):
-        whole = sharding.here({"x": jax.device_put(values, spread)}, mesh)["x"]
-        assert whole.sharding.num_devices == 1
-        np.testing.assert_array_equal(whole, values)

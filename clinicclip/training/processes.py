@@ -28,8 +28,8 @@ def join() -> None:
 
     It says so by JAX_COORDINATOR_ADDRESS (HOST:PORT, a free port of process 0's machine), JAX_NUM_PROCESSES and
     JAX_PROCESS_ID (from 0), the same command being started in each. Under srun, Open MPI or on a TPU slice of
-    Kubernetes with several hosts, none of the three is needed: jax reads what the launcher set. It must be called
-    before anything asks jax for a device.
+    Kubernetes with several hosts, none of the three is needed: jax reads what the launcher set, and gives each process
+    that srun or Open MPI starts one GPU. It must be called before anything asks jax for a device.
 
     Raises:
         UserError: only some of the variables are set, or one cannot be what it is.
