@@ -124,7 +124,7 @@ def alone(place: Path) -> Path:
 def together(place: Path) -> tuple[Path, list[processes.Ended]]:
     """The folder of a run of two processes, and how they ended."""
     code, ended = train(place, "together", 2)
-    assert code == 0
+    assert code == 0, ended
     return place / "together", ended
 
 

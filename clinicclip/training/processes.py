@@ -3,6 +3,7 @@
 Every function must be called by all processes, in the same order. With a single process all of it costs nothing.
 """
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -19,8 +20,9 @@ T = TypeVar("T")
 ADDRESS, COUNT, INDEX = VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 LAUNCHED = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # how many processes srun or mpirun started
 NOTE = 4096  # bytes that a process tells the others at a time
-LONGEST_FAULT = 600  # characters; a note has room for so many, whatever they are
+LONGEST_FAULT = 300  # characters; a note has room for so many, whatever they are
 PATIENCE = 60  # seconds that a process which ends waits for the others, before all are ended
+_turns = itertools.count()
 
 
 def join() -> None:
@@ -104,11 +106,15 @@ def everywhere(work: Callable[[], T]) -> list[T]:
 
 
 def _exchange(note: dict[str, Any]) -> list[dict[str, Any]]:
-    packed = json.dumps(note).encode()
+    turn = next(_turns)
+    packed = json.dumps({**note, "turn": turn}).encode()
     if len(packed) > NOTE:
         raise ValueError(f"a note of {len(packed)} bytes exceeds {NOTE}")
     gathered = multihost_utils.process_allgather(np.frombuffer(packed.ljust(NOTE), np.uint8))
-    return [json.loads(row.tobytes()) for row in gathered]
+    notes = [json.loads(row.tobytes()) for row in gathered]
+    if any(other["turn"] != turn for other in notes):
+        raise RuntimeError(f"processes do not go the same way: {notes}")
+    return notes
 
 
 def anywhere(own: bool) -> bool:
