@@ -11,18 +11,20 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from clinicclip import assemble, cli, train
 from clinicclip import config as config_files
 from clinicclip.data import packing, pipeline
 from clinicclip.devices import DEVICES, Device, Floor, floor
-from clinicclip.errors import UserError
 from clinicclip.models.clip import ClinicCLIP
 from clinicclip.training import abstract, sharding
-from clinicclip.training.abstract import Memory
+from clinicclip.training.abstract import Growth, Memory, Sizes
 from clinicclip.training.arithmetic import step_flops
 from clinicclip.training.compiled import Collective, collectives
+from clinicclip.training.progress import say
+from clinicclip.training.step import TrainState
 
 MOST_DEVICES = 512
 TOKENS = 73  # of a report on average: Open-I's 2,345 distinct reports in BERT's uncased vocabulary
@@ -47,12 +49,20 @@ def parser() -> cli.Parser:
         help=f"how many, 1 to {MOST_DEVICES}",
     )
     p.add_argument(
-        "--kind", type=_kinds, default=tuple(DEVICES), metavar="KIND[,KIND]", help=f"of {', '.join(DEVICES)}; all"
+        "--kind",
+        type=_kinds,
+        default=tuple(DEVICES),
+        metavar="KIND[,KIND]",
+        help=f"some of {', '.join(DEVICES)} (default all)",
     )
-    p.add_argument("--batch_size", type=partial(cli.count, least=1), metavar="B", help="global; the config's")
+    p.add_argument("--batch_size", type=partial(cli.count, least=1), metavar="B", help="global (default the config's)")
     p.add_argument("--price", type=_price, metavar="DOLLARS", help="of one device for one hour")
-    p.add_argument("--tokens", type=partial(cli.count, least=3), default=TOKENS, help="of a report on average")
-    p.add_argument("--studies", type=partial(cli.count, least=1), default=STUDIES, help="of the training split")
+    p.add_argument(
+        "--tokens", type=partial(cli.count, least=3), default=TOKENS, help=f"of a report, on average ({TOKENS})"
+    )
+    p.add_argument(
+        "--studies", type=partial(cli.count, least=1), default=STUDIES, help=f"of the training split ({STUDIES})"
+    )
     return p
 
 
@@ -62,9 +72,11 @@ def main(args: argparse.Namespace) -> int:
     config.batch_size = args.batch_size or config.batch_size
     assemble.check(config)
     sharding.microbatches(config.batch_size, config.microbatch, args.devices)
+    args.epochs = not config.total_steps
     config.total_steps = config.total_steps or max(1, config.epochs * (args.studies // config.batch_size))
     assemble.resolve_widths(config, config.data.vocab_size)
     simulate(args.devices)
+    say(f"compiling the training step for {args.devices} simulated devices; a full-size model takes about a minute")
     plan = measure(config, args.tokens)
     print("\n".join(report(config, plan, args)))
     return 0
@@ -75,19 +87,6 @@ def simulate(devices: int) -> None:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", devices)
     jax.config.update("jax_disable_most_optimizations", True)
-
-
-class Growth(NamedTuple):
-    """Bytes of a device's temporaries as the global batch grows, to be read off two batches."""
-
-    gradients: float
-    towers: tuple[float, float]  # at no study, and for each study of the batch
-    loss: tuple[float, float]  # for each study, and for each pair of studies
-
-    def at(self, studies: int) -> float:
-        """Temporaries of a batch."""
-        (base, each), (alone, pair) = self.towers, self.loss
-        return self.gradients + base + studies * (each + alone + studies * pair)
 
 
 class Plan(NamedTuple):
@@ -114,13 +113,13 @@ def measure(config: ConfigDict, tokens: int) -> Plan:
         devices=mesh.size,
         memory=memory,
         flops={part: count / mesh.size for part, count in flops.items()},
-        collectives=collectives(compiled.as_text()),
-        growth=growth(config, tokens, model, state.params, memory, mesh),
+        collectives=collectives(compiled.as_text() or ""),
+        growth=growth(config, tokens, memory, state, mesh),
         parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
     )
 
 
-def batch_of(config: ConfigDict, tokens: int, studies: int, devices: int) -> dict[str, jax.ShapeDtypeStruct]:
+def batch_of(config: ConfigDict, tokens: int, studies: int, devices: int) -> Sizes:
     """The shapes of a batch."""
     groups = sharding.text_groups(studies, config.microbatch, devices)
     spec, width = assemble.train_spec(config), config.model.feature_dim
@@ -128,66 +127,29 @@ def batch_of(config: ConfigDict, tokens: int, studies: int, devices: int) -> dic
     return abstract.batch(shapes)
 
 
-def growth(
-    config: ConfigDict,
-    tokens: int,
-    model: ClinicCLIP,
-    params: object,
-    memory: Memory,
-    mesh: jax.sharding.Mesh,
-) -> Growth:
-    """How the temporaries grow: the towers' with what their backward pass needs, the loss's by compiling it alone.
+def growth(config: ConfigDict, tokens: int, memory: Memory, state: TrainState, mesh: Mesh) -> Growth:
+    """How memory grows with the batch, from the compiled step and two batches of towers and loss apart."""
+    spec, model = assemble.loss_spec(config), ClinicCLIP(assemble.model_spec(config))
+    batches = config.batch_size, GROWTH * config.batch_size
 
-    Beside both there are the gradients: half the optimiser's state, as AdamW keeps two numbers a parameter.
-    """
-    spec, batches = assemble.loss_spec(config), (config.batch_size, GROWTH * config.batch_size)
-
-    def towers(studies: int) -> int:
+    def saved(studies: int) -> int:
         share = config.microbatch or studies // mesh.size
-        piece = batch_of(config, tokens, share, 1)
-        return abstract.saved(model, params, piece, spec)
+        return abstract.saved(model, state.params, batch_of(config, tokens, share, 1), spec)
 
     def loss(studies: int) -> int:
-        return abstract.loss_temporaries(spec, mesh, config.model.dim, batch_of(config, tokens, studies, mesh.size))
+        batch = batch_of(config, tokens, studies, mesh.size)
+        return abstract.loss_temporaries(spec, mesh, config.model.dim, batch)
 
-    gradients = memory.optimiser / 2
     small, large = batches
-    saved, losses = [towers(b) for b in batches], [loss(b) for b in batches]
-    scale = max(0.0, memory.temporaries - gradients - losses[0]) / saved[0]
-    each = (saved[1] - saved[0]) / (large - small)
-    pair = (losses[1] / large - losses[0] / small) / (large - small)
-    return Growth(
-        gradients,
-        (scale * (saved[0] - each * small), scale * each),
-        (losses[0] / small - pair * small, max(0.0, pair)),
-    )
-
-
-def largest(config: ConfigDict, plan: Plan, capacity: float) -> int:
-    """The largest global batch whose memory fits so many bytes a device; 0 when none does."""
-    unit = plan.devices * max(1, config.microbatch)
-    memory = plan.memory
-    inputs = memory.batch / config.batch_size
-
-    def fits(times: int) -> bool:
-        studies = times * unit
-        return memory.parameters + memory.optimiser + inputs * studies + plan.growth.at(studies) <= capacity
-
-    low, high = 0, 1
-    while fits(high) and high < 2**30:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low * unit
+    return abstract.growth(memory, batches, (saved(small), saved(large)), (loss(small), loss(large)))
 
 
 def report(config: ConfigDict, plan: Plan, args: argparse.Namespace) -> Iterator[str]:
     """The lines that are printed."""
-    share = config.batch_size // plan.devices
     cut = f" in microbatches of {config.microbatch}" if config.microbatch else ""
-    yield f"{args.config}: {config.total_steps:,} steps of {config.batch_size:,} studies on {plan.devices} devices,"
-    yield f"{share} a device{cut}; {plan.parameters / 1e6:.1f} M parameters, compute in {config.model.dtype}"
+    share = f"{config.batch_size:,} studies ({config.batch_size // plan.devices:,} a device{cut})"
+    yield f"{args.config} on {plan.devices} device{'s' * (plan.devices > 1)}"
+    yield f"{config.total_steps:,} steps of {share}; {plan.parameters / 1e6:.1f} M parameters"
     yield from memory_lines(plan.memory)
     yield from flops_lines(plan.flops)
     yield from collective_lines(plan.collectives)
@@ -199,53 +161,55 @@ def report(config: ConfigDict, plan: Plan, args: argparse.Namespace) -> Iterator
 def memory_lines(memory: Memory) -> Iterator[str]:
     """Bytes a device holds."""
     told = {
-        "parameters": (memory.parameters, "exact: float32, as the step lays them out over the devices"),
-        "optimiser state": (memory.optimiser, "exact"),
-        "batch": (memory.batch, "shapes [a]"),
-        "temporaries of the step": (memory.temporaries, "CPU compile [b]: gradients, saved activations"),
+        "parameters": (memory.parameters, "float32"),
+        "optimiser state": (memory.optimiser, "two moments a trained parameter"),
+        "batch": (memory.batch, "[1]"),
+        "temporaries": (memory.temporaries, "[2] gradients, activations kept for backward, scratch"),
+        "together": (memory.total, ""),
     }
-    yield from _heading("Memory of a device", "GB")
+    yield from _heading("Memory of one device", "GB")
     for name, (size, source) in told.items():
-        yield f"  {name:<26}{size / 1e9:>14.3f}    {source}"
-    yield f"  {'together':<26}{memory.total / 1e9:>14.3f}"
+        yield f"  {name:<26}{size / 1e9:>12.3f}   {source}".rstrip()
 
 
 def flops_lines(flops: dict[str, float]) -> Iterator[str]:
     """Operations by part."""
-    yield from _heading("Arithmetic of a step, one device", "TFLOP", "by formula [c], forward and backward")
-    for name, count in flops.items():
-        yield f"  {name:<26}{count / 1e12:>14.4f}"
-    yield f"  {'together':<26}{sum(flops.values()) / 1e12:>14.4f}"
+    yield from _heading("Arithmetic of one device", "TFLOP", "[3] a step, forward and backward")
+    for name, count in (flops | {"together": sum(flops.values())}).items():
+        yield f"  {name:<26}{count / 1e12:>12.4f}"
 
 
 def collective_lines(found: Sequence[Collective]) -> Iterator[str]:
-    """Exchanges by kind and type."""
-    yield from _heading("Exchanged in a step, one device", "MB", f"{'MB sent':>8}    arrays  largest, CPU compile [b]")
-    rows = []
-    for kind, dtype in sorted({(c.kind, c.array.dtype) for c in found if c.devices > 1}):
-        same = [c for c in found if (c.kind, c.array.dtype) == (kind, dtype)]
-        rows.append((sum(c.bytes for c in same), sum(c.sent for c in same), kind, dtype, same))
-    for size, sent, kind, dtype, same in sorted(rows, key=lambda row: -row[1]):
-        big, times = max((c.array for c in same), key=lambda array: array.bytes), sum(c.count for c in same)
-        yield f"  {f'{kind} {dtype}':<26}{size / 1e6:>14.2f}{sent / 1e6:>12.2f}{times:>10}  {big}"
-    if not rows:
-        yield "  nothing: one device"
+    """Exchanges by kind and type, the busiest first."""
+    found = [c for c in found if c.devices > 1]
+    yield from _heading("Exchanged by one device", "MB", "MB sent    arrays   largest   [2] a step")
+    kinds = sorted({(c.kind, c.array.dtype) for c in found})
+    groups = [[c for c in found if (c.kind, c.array.dtype) == kind] for kind in kinds]
+    for same in sorted(groups, key=lambda group: -sum(c.sent for c in group)):
+        size, sent, times = (sum(values) for values in zip(*((c.bytes, c.sent, c.times) for c in same), strict=True))
+        largest = max((c.array for c in same), key=lambda array: array.bytes)
+        name = f"{same[0].kind} {largest.dtype}"
+        yield f"  {name:<26}{size / 1e6:>12.3f}{sent / 1e6:>10.3f}{times:>10}   {largest}"
+    if not found:
+        yield f"  {'nothing':<26}{0:>12.3f}"
 
 
 def device_lines(config: ConfigDict, plan: Plan, args: argparse.Namespace) -> Iterator[str]:
     """Floor, largest batch, hours and price on each kind of device."""
-    yield from _heading("At published peaks [d], milliseconds a step", "")
-    price = f"{'price':>12}" if args.price is not None else ""
-    yield f"  {'':<15}{'compute':>9}{'memory':>9}{'links':>9}{'floor':>9}{'studies/s':>11}{'fits':>6}{'most':>9}{'hours':>9}{price}"
+    names = ("compute", "memory", "links", "floor", "studies/s", "fits", "largest batch", "run")
+    yield from _heading("At published peaks", "", "[4] milliseconds a step")
+    price = "" if args.price is None else f"{'price':>10}"
+    yield _row("", names) + price
+    unit = plan.devices * max(1, config.microbatch)
     for kind in args.kind:
         device = DEVICES[kind]
         least = floor_of(device, plan)
-        times = "".join(f"{1e3 * seconds:>9.2f}" for seconds in (*least, least.step))
+        run = config.total_steps * least.step
         fits = "yes" if plan.memory.total <= device.memory else "no"
-        hours = config.total_steps * least.step / 3600
-        cost = "" if args.price is None else f"{'$' + format(hours * plan.devices * args.price, ',.2f'):>12}"
-        rate = config.batch_size / least.step
-        yield f"  {device.title:<15}{times}{rate:>11,.0f}{fits:>6}{largest(config, plan, device.memory):>9,}{hours:>9.2f}{cost}"
+        told = [f"{1e3 * seconds:.2f}" for seconds in (*least, least.step)]
+        told += [f"{config.batch_size / least.step:,.0f}", fits, f"{plan.growth.most(device.memory, unit):,}"]
+        price = "" if args.price is None else f"{f'${run / 3600 * plan.devices * args.price:,.2f}':>10}"
+        yield _row(device.title, (*told, _span(run))) + price
 
 
 def floor_of(device: Device, plan: Plan) -> Floor:
@@ -258,22 +222,33 @@ def floor_of(device: Device, plan: Plan) -> Floor:
 
 def assumptions(config: ConfigDict, args: argparse.Namespace) -> Iterator[str]:
     """What the numbers rest on."""
-    yield f"[a] Assumed: {args.tokens} tokens a report, packed to {packing.FILL:.0%} of {config.data.text_length}-token rows."
-    yield "[b] From a compile for CPU: a TPU or GPU fuses more, keeps bfloat16 where a CPU widens it, and may"
-    yield "    turn an all-reduce into reduce-scatter and all-gather. Temporaries are the likeliest to be less."
-    yield "[c] Matrix products only. The loss is float32, which runs slower than the bfloat16 peak counted."
-    yield "[d] compute = arithmetic at the dense bfloat16 peak; memory = state once there and back; links = MB sent"
-    yield "    at the full one-way rate; floor = the longest of them. A real step takes several times as long."
-    yield "    most = the largest global batch, read off the growth of saved activations and the loss: about."
-    if config.total_steps == config.epochs * (args.studies // config.batch_size):
-        yield f"    hours = at the floor, {config.epochs} epochs of {args.studies:,} studies (assumed; --studies=N)."
-    else:
-        yield "    hours = at the floor."
+    length = config.data.text_length
+    run = f"{config.total_steps:,} steps"
+    if args.epochs:
+        run += f" = {config.epochs} epochs of {args.studies:,} studies (assumed: --studies)"
+    yield f"[1] assumed: {args.tokens} tokens a report (--tokens), rows of {length} tokens {packing.FILL:.0%} full"
+    yield "[2] from a compile for CPU: a TPU or GPU fuses more and keeps bfloat16 where a CPU widens it, so"
+    yield "    that it likely needs less; it may exchange all-reduces as reduce-scatter and all-gather"
+    yield "[3] by formula, matrix products alone; the loss is float32, slower than the peak it is set against"
+    yield "[4] compute: at the dense bfloat16 peak; memory: the state read and written once; links: MB sent at"
+    yield "    the full one-way rate; floor: the longest of the three, which a real step takes several times"
+    yield "    largest batch: about, by the growth of what is saved for the backward pass and of the loss"
+    yield f"    run{' and price' if args.price is not None else ''}: {run}, at the floor"
 
 
 def _heading(title: str, unit: str, more: str = "") -> Iterator[str]:
     yield ""
-    yield f"{title:<28}{unit:>14}    {more}".rstrip()
+    yield f"{title:<28}{unit:>12}   {more}".rstrip()
+
+
+def _row(title: str, cells: Sequence[str]) -> str:
+    widths = (8, 8, 8, 8, 11, 6, 15, 9)
+    return f"  {title:<15}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+
+
+def _span(seconds: float) -> str:
+    unit, size = next((u, s) for u, s in (("h", 3600), ("min", 60), ("s", 1)) if seconds >= s or s == 1)
+    return f"{seconds / size:,.2f} {unit}"
 
 
 def _kinds(text: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "clinicclip"
-PROGRAMS = {"train", "evaluate", "export", "prepare", "api", "assemble", "config", "cli", "__main__"}
+PROGRAMS = {"train", "evaluate", "export", "prepare", "plan", "devices", "api", "assemble", "config", "cli", "__main__"}
 # room -> the rooms of this package it may import; every room may import itself and `errors`
 MAY_IMPORT = {
     "data": set(),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from clinicclip.training.embed import TOWER_KEYS, Batch, Embedded, embed
 from clinicclip.training.step import Step, TrainState, loss_inputs
 
 Shapes = Mapping[str, tuple[tuple[int, ...], np.dtype]]
+Sizes = Mapping[str, jax.ShapeDtypeStruct]  # of a batch
 
 
 class Memory(NamedTuple):
@@ -35,27 +36,50 @@ class Memory(NamedTuple):
         return sum(self)
 
 
+class Growth(NamedTuple):
+    """Bytes a device holds as the global batch grows: at no study, for each study, for each pair of studies."""
+
+    fixed: float
+    each: float
+    pair: float
+
+    def at(self, studies: int) -> float:
+        """Of a batch."""
+        return self.fixed + studies * (self.each + studies * self.pair)
+
+    def most(self, capacity: float, unit: int) -> int:
+        """The largest batch, a multiple of ``unit``, that so many bytes a device hold; 0 when none."""
+        low, high = 0, 1
+        while self.at(high * unit) <= capacity and high < 2**30:
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.at(middle * unit) <= capacity else (low, middle)
+        return low * unit
+
+
 def state(model: ClinicCLIP, tx: optax.GradientTransformation) -> TrainState:
     """The shapes of a fresh training state."""
     params = jax.eval_shape(model.init, jax.random.key(0))["params"]
     return TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, jax.eval_shape(tx.init, params))
 
 
-def batch(shapes: Shapes) -> dict[str, jax.ShapeDtypeStruct]:
+def batch(shapes: Shapes) -> Sizes:
     """The same shapes as JAX takes them."""
     return {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in shapes.items()}
 
 
-def compile_step(step: Step, state: TrainState, batch: Batch) -> jax.stages.Compiled:
+def compile_step(step: Step, state: TrainState, batch: Sizes) -> jax.stages.Compiled:
     """The step, compiled for its mesh as a run compiles it."""
-    lowerable: jax.stages.Wrapped = step  # what `make_train_step` returns is jitted
-    return lowerable.lower(state, batch).compile()
+    lowerable: Any = step  # what `make_train_step` returns is jitted
+    compiled: jax.stages.Compiled = lowerable.lower(state, batch).compile()
+    return compiled
 
 
-def memory(compiled: jax.stages.Compiled, state: TrainState, batch: Batch) -> Memory:
+def memory(compiled: jax.stages.Compiled, state: TrainState, batch: Sizes) -> Memory:
     """What a compiled step holds, arguments by the way they are laid out over the devices."""
     laid, _ = compiled.input_shardings
-    analysis = compiled.memory_analysis()
+    analysis: Any = compiled.memory_analysis()
     fresh = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     return Memory(
         parameters=held(state.params, laid[0].params),
@@ -75,7 +99,7 @@ def held(arrays: PyTree, shardings: PyTree) -> int:
     return sum(jax.tree.leaves(laid))
 
 
-def saved(model: ClinicCLIP, params: PyTree, batch: Batch, spec: LossSpec) -> int:
+def saved(model: ClinicCLIP, params: PyTree, batch: Sizes, spec: LossSpec) -> int:
     """Bytes that the towers' forward pass over a batch on one device saves for the backward pass, parameters too."""
     mesh = sharding.make_mesh(jax.devices()[:1])
 
@@ -86,10 +110,25 @@ def saved(model: ClinicCLIP, params: PyTree, batch: Batch, spec: LossSpec) -> in
     return sum(_bytes(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(residuals))
 
 
-def loss_temporaries(spec: LossSpec, mesh: Mesh, dim: int, batch: Batch) -> int:
+def growth(memory: Memory, batches: tuple[int, int], saved: tuple[int, int], loss: tuple[int, int]) -> Growth:
+    """How memory grows, from a step measured at the first batch and from what both batches save and take in the loss.
+
+    Temporaries are gradients, the towers' and the loss's. The gradients are half the optimiser's state, as AdamW
+    keeps two numbers a parameter; the towers' grow as what their backward pass needs; the loss's are quadratic.
+    """
+    small, large = batches
+    gradients = memory.optimiser / 2
+    scale = max(0.0, memory.temporaries - gradients - loss[0]) / saved[0]
+    towers = scale * (saved[1] - saved[0]) / (large - small)
+    pair = max(0.0, (loss[1] / large - loss[0] / small) / (large - small))
+    each = towers + loss[0] / small - pair * small + memory.batch / small
+    return Growth(memory.total - small * (each + small * pair), each, pair)
+
+
+def loss_temporaries(spec: LossSpec, mesh: Mesh, dim: int, batch: Sizes) -> int:
     """Bytes a device holds while the loss of a batch and its gradient are computed, without the towers."""
     studies = batch["image"].shape[0]
-    row = jax.ShapeDtypeStruct((studies, dim), jnp.float32)
+    row: Any = jax.ShapeDtypeStruct((studies, dim), jnp.float32)
     streams = row, row, row if spec.negation else None, row if spec.graph or spec.graph_stream else None
     beside = {name: array for name, array in batch.items() if name not in TOWER_KEYS}
     scalars = {"logit_scale": jnp.float32(0.0), "logit_bias": jnp.float32(0.0)}
@@ -99,7 +138,8 @@ def loss_temporaries(spec: LossSpec, mesh: Mesh, dim: int, batch: Batch) -> int:
         return form(loss_inputs(scalars, beside, embedded, spec))[0]
 
     gradient = jax.jit(jax.grad(objective), in_shardings=sharding.by_study(mesh))
-    return gradient.lower(Embedded(*streams), beside).compile().memory_analysis().temp_size_in_bytes
+    analysis: Any = gradient.lower(Embedded(*streams), beside).compile().memory_analysis()
+    return int(analysis.temp_size_in_bytes)
 
 
 def _bytes(shape: tuple[int, ...], dtype: np.dtype) -> int:

@@ -1,19 +1,14 @@
 """Arithmetic of a training step by formula: floating-point operations of its matrix products, by part."""
 
-from collections.abc import Mapping
-
-import jax
-
 from clinicclip.losses import LossSpec
 from clinicclip.models import flops
 from clinicclip.models.clip import ClipSpec
+from clinicclip.training.abstract import Sizes
 
 BACKWARD = 2  # a product's gradient is two products of its size
 
 
-def step_flops(
-    model: ClipSpec, loss: LossSpec, batch: Mapping[str, jax.ShapeDtypeStruct], *, recomputed: bool
-) -> dict[str, int]:
+def step_flops(model: ClipSpec, loss: LossSpec, batch: Sizes, *, recomputed: bool) -> dict[str, int]:
     """Operations of the whole batch by part; ``recomputed``: microbatches run the towers' forward pass twice.
 
     ``model.remat`` runs the layers of the image and text tower once more.
@@ -23,7 +18,7 @@ def step_flops(
     layered = passes + model.remat
     texts = [batch[f"{name}_ids"].shape for name in ("text", "negated") if f"{name}_ids" in batch]
     texts = texts if loss.negation else texts[:1]
-    text = sum(flops.text(model.text, *shape, studies) for shape in texts)
+    text = sum(flops.text(model.text, rows, length, studies) for rows, length in texts)
     projected = 2 * studies * model.dim * passes
     parts = {
         "image tower": studies * flops.image(model.image) * layered + projected * model.image.out_width,
@@ -35,7 +30,7 @@ def step_flops(
     return parts | {"loss": _loss(model, loss, batch)}
 
 
-def _loss(model: ClipSpec, loss: LossSpec, batch: Mapping[str, jax.ShapeDtypeStruct]) -> int:
+def _loss(model: ClipSpec, loss: LossSpec, batch: Sizes) -> int:
     """All rows against all columns: logits with gradient, likenesses without; what a form computes again is not in."""
     learnt = 2 + 4 * (loss.graph > 0) + (loss.negation > 0 and loss.neg_scope == "all")
     widths = {"text": model.dim, "clinical": batch["labels"].shape[1], "graph": model.dim}

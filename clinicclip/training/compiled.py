@@ -43,17 +43,17 @@ class Array(NamedTuple):
 
 
 class Collective(NamedTuple):
-    """One array that ``devices`` devices exchange ``count`` times in a run of the program."""
+    """One array that ``devices`` devices exchange ``times`` times in a run of the program."""
 
     kind: str
     array: Array  # the whole one: gathered, or before it is scattered
     devices: int
-    count: int
+    times: int
 
     @property
     def bytes(self) -> int:
         """Size of the whole array, all times together."""
-        return self.count * self.array.bytes
+        return self.times * self.array.bytes
 
     @property
     def sent(self) -> float:
@@ -110,7 +110,7 @@ def collectives(hlo: str) -> list[Collective]:
             if kind == "reduce-scatter":
                 whole = array._replace(shape=(array.shape[0] * devices, *array.shape[1:]))
             counts[kind, whole, devices] += times
-    return [Collective(*what, count) for what, count in counts.items()]
+    return [Collective(*what, often) for what, often in counts.items()]
 
 
 def buffers(hlo: str) -> list[Buffer]:
