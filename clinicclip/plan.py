@@ -232,7 +232,7 @@ def assumptions(config: ConfigDict, args: argparse.Namespace) -> Iterator[str]:
     yield "[3] by formula, matrix products alone; the loss is float32, slower than the peak it is set against"
     yield "[4] compute: at the dense bfloat16 peak; memory: the state read and written once; links: MB sent at"
     yield "    the full one-way rate; floor: the longest of the three, which a real step takes several times"
-    yield "    largest batch: about, by the growth of what is saved for the backward pass and of the loss"
+    yield "    largest batch: within about a tenth, by the growth of what is saved for backward and of the loss"
     yield f"    run{' and price' if args.price is not None else ''}: {run}, at the floor"
 
 
