@@ -4,13 +4,14 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from clinicclip.errors import UserError
 from clinicclip.losses import soft_labels
 from clinicclip.losses.soft_labels import Stream
 
-IMPLEMENTATIONS = ("dense", "sharded")
+IMPLEMENTATIONS = ("auto", "dense", "sharded", "ring")
 NEG_SCOPES = ("own", "all")
 OFF_REDUCTIONS = ("batch", "pairs")
 
@@ -39,7 +40,8 @@ class LossSpec:
     off: float = 0.0  # weight of the off-diagonal loss
     off_reduction: str = "batch"  # "batch": summed over columns, mean over rows; "pairs": mean over both
     abnormal: float = 0.0  # weight of InfoNCE among abnormal studies
-    implementation: str = "sharded"  # "dense" | "sharded": how it is computed, never what
+    implementation: str = "auto"  # "auto" | "dense" | "sharded" | "ring": how it is computed, never what
+    block: int = 512  # columns that "ring" takes at once
 
     def __post_init__(self) -> None:
         """Refuse what no run can mean."""
@@ -56,6 +58,8 @@ class LossSpec:
                 raise UserError(f"loss.{field.name}={value!r}: expected one of {known}")
             if field.type is float and not 0.0 <= value < float("inf"):
                 raise UserError(f"loss.{field.name}={value}: expected a finite number >= 0")
+        if self.block < 1:
+            raise UserError(f"loss.block={self.block}: expected a number of columns, 1 or more")
         for name in ("alpha", "theta"):
             if getattr(self, name) > 1.0:
                 raise UserError(f"loss.{name}={getattr(self, name)}: expected a number from 0 to 1")
@@ -132,6 +136,28 @@ def check(inputs: Inputs, spec: LossSpec) -> None:
             raise UserError(f"loss.{weight} is above 0 but the batch has no {array}: supply it or set 0.0")
     if inputs.image.shape[0] == 0:
         raise UserError("the loss was given a batch of 0 studies: set batch_size to 1 or more")
+
+
+def devices_of(mesh: Mesh, axis: str) -> int:
+    """How many devices the studies are split over. Raises UserError when the mesh has no such axis."""
+    if axis not in mesh.shape:
+        raise UserError(f"the mesh has the axes {mesh.axis_names}, not {axis!r}: make it with make_mesh")
+    return mesh.shape[axis]
+
+
+def pad(inputs: Inputs, multiple: int) -> Inputs:
+    """The inputs with masked studies added at the end until their number divides by ``multiple``."""
+    rows = inputs.image.shape[0]
+    missing = -rows % multiple
+    if not missing:
+        return inputs
+    valid = jnp.ones(rows, bool) if inputs.valid is None else inputs.valid
+    padded = {
+        name: jnp.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1))
+        for name, leaf in inputs._replace(valid=valid)._asdict().items()
+        if leaf is not None and name not in SCALARS
+    }
+    return inputs._replace(**padded)
 
 
 def studies(inputs: Inputs, spec: LossSpec, first: Int[Array, ""] | int = 0) -> Studies:

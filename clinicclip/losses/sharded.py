@@ -11,10 +11,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
-from clinicclip.errors import UserError
 from clinicclip.losses import dense
 from clinicclip.losses.dense import Metrics
-from clinicclip.losses.inputs import SCALARS, Inputs, LossSpec, check, studies
+from clinicclip.losses.inputs import SCALARS, Inputs, LossSpec, check, devices_of, pad, studies
 
 
 def loss(
@@ -27,15 +26,13 @@ def loss(
 ) -> tuple[Float[Array, ""], Metrics]:
     """Total loss in nats and its metrics, as ``dense.loss``, the studies split over ``axis`` of the mesh.
 
+    A batch that does not divide by the devices is filled up with masked studies.
+
     Raises:
-        UserError: the mesh has no such axis, the batch does not divide by it, or an input is missing.
+        UserError: the mesh has no such axis, or an input is missing.
     """
     check(inputs, spec)
-    if axis not in mesh.shape:
-        raise UserError(f"the mesh has the axes {mesh.axis_names}, not {axis!r}: make it with make_mesh")
-    rows, devices = inputs.image.shape[0], mesh.shape[axis]
-    if rows % devices:
-        raise UserError(f"batch of {rows} studies does not divide by {devices} devices: change batch_size")
+    inputs = pad(inputs, devices_of(mesh, axis))
     alpha = jnp.asarray(spec.alpha if alpha is None else alpha, jnp.float32)
     local, replicated = PartitionSpec(axis), PartitionSpec()
     specs: dict[str, Any] = {name: replicated if name in SCALARS else local for name in Inputs._fields}

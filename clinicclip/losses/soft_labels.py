@@ -15,6 +15,7 @@ direction are also those of the other: one target matrix serves both, though Y i
 Source: the three streams are those of BC2C (arXiv:2505.22079) as reproduced publicly; the forms are ours.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -83,14 +84,14 @@ def combine(similarities: list[tuple[float, Float[Array, "b n"], Bool[Array, "b 
 
     ``mean`` is weighted; ``product`` and ``max`` run over the streams in use whatever their weight.
     """
-    valid = jnp.stack([pair for _, _, pair in similarities])
-    values = jnp.stack([value for _, value, _ in similarities])
-    weight = jnp.asarray([weight for weight, _, _ in similarities], jnp.float32)[:, None, None] * valid
+    valid = functools.reduce(jnp.logical_or, (pair for _, _, pair in similarities))
     if how == "mean":
-        return jnp.sum(weight * values, axis=0) / jnp.where(valid.any(axis=0), jnp.sum(weight, axis=0), 1.0)
+        total = sum(jnp.where(pair, weight * value, 0.0) for weight, value, pair in similarities)
+        return total / jnp.where(valid, sum(jnp.where(pair, weight, 0.0) for weight, _, pair in similarities), 1.0)
     if how == "max":
-        return jnp.max(jnp.where(valid, values, 0.0), axis=0)
-    return jnp.where(valid.any(axis=0), jnp.prod(jnp.where(valid, values, 1.0), axis=0), 0.0)
+        return functools.reduce(jnp.maximum, (jnp.where(pair, value, 0.0) for _, value, pair in similarities))
+    product = functools.reduce(jnp.multiply, (jnp.where(pair, value, 1.0) for _, value, pair in similarities))
+    return jnp.where(valid, product, 0.0)
 
 
 def affinity(

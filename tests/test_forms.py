@@ -1,0 +1,218 @@
+"""The sharded and the ring loss are the dense loss, in value and in the gradient of every input, on any devices."""
+
+import dataclasses
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from loss_cases import DIFFERENTIABLE, EVERYTHING, MASKS, VARIANTS, make_inputs, take
+
+from clinicclip import losses
+from clinicclip.errors import UserError
+from clinicclip.losses import Inputs, LossSpec, dense, ring, sharded
+from clinicclip.training.sharding import make_mesh
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+# Eight devices hold 7 each, the last 4 and 3 masked ones; blocks of 3 leave the third of a device uneven.
+STUDIES, BLOCK = 53, 3
+SPECS = {name: dataclasses.replace(spec, block=BLOCK) for name, spec in (VARIANTS | {"everything": EVERYTHING}).items()}
+FLOATS = (*DIFFERENTIABLE, "text_feature", "labels", "graph_feature")
+FORMS = {"sharded": sharded.loss, "ring": ring.loss}
+both_forms = pytest.mark.parametrize("form", FORMS)
+
+
+@functools.cache
+def value_and_gradient(form: str, name: str, devices: int = 1):
+    """Compiled (floats, rest) -> ((loss, metrics), gradients)."""
+    mesh = make_mesh(jax.devices()[:devices])
+    function = functools.partial(FORMS[form], mesh=mesh) if form in FORMS else dense.loss
+
+    def total(arrays: dict, rest: Inputs):
+        return function(rest._replace(**arrays), SPECS[name])
+
+    return jax.jit(jax.value_and_grad(total, has_aux=True))
+
+
+def evaluate(inputs: Inputs, form: str, name: str, devices: int = 1):
+    arrays = {key: getattr(inputs, key) for key in FLOATS}
+    (value, metrics), gradients = value_and_gradient(form, name, devices)(arrays, inputs)
+    return value, metrics, gradients
+
+
+def assert_equal_to_dense(inputs: Inputs, form: str, name: str, devices: int) -> None:
+    assert_equal(evaluate(inputs, form, name, devices), evaluate(inputs, "dense", name))
+
+
+def assert_equal(found, expected) -> None:
+    (value, metrics, gradients), (expected_value, expected_metrics, expected_gradients) = found, expected
+    np.testing.assert_allclose(value, expected_value, rtol=1e-6)
+    assert metrics.keys() == expected_metrics.keys()
+    for key, metric in expected_metrics.items():
+        np.testing.assert_allclose(metrics[key], metric, rtol=2e-6, atol=1e-6, err_msg=key)
+    for key, gradient in expected_gradients.items():
+        assert np.isfinite(gradients[key]).all(), key
+        scale = np.abs(gradient).max() or 1.0
+        assert np.abs(gradients[key] - gradient).max() <= 1e-5 * scale, key
+
+
+@both_forms
+@pytest.mark.parametrize("name", SPECS)
+def test_every_variant_equals_dense_on_eight_devices(form, name):
+    assert_equal_to_dense(make_inputs(STUDIES), form, name, 8)
+
+
+@pytest.mark.parametrize(
+    ("form", "devices", "name"),
+    [
+        ("sharded", 1, "n_g_dtcg"),
+        ("sharded", 3, "off_clip"),
+        ("sharded", 5, "everything"),
+        *(("ring", devices, name) for devices, name in enumerate(["n_g_dtcg", "everything"] * 3 + ["off_clip"], 1)),
+    ],
+)
+def test_any_number_of_devices_equals_dense(form, devices, name):
+    assert_equal_to_dense(make_inputs(STUDIES, seed=5), form, name, devices)
+
+
+@both_forms
+@pytest.mark.parametrize("rows", [0, 1])
+@pytest.mark.parametrize("mask", MASKS)
+def test_a_stream_with_no_or_one_valid_study_equals_dense(form, mask, rows):
+    inputs = make_inputs(STUDIES)._replace(**{mask: jnp.arange(STUDIES) == 7 if rows else jnp.zeros(STUDIES, bool)})
+    assert_equal_to_dense(inputs, form, "everything", 8)
+
+
+@both_forms
+def test_with_every_mask_empty_loss_and_gradient_are_zero(form):
+    nothing = make_inputs(STUDIES)._replace(**dict.fromkeys(MASKS, jnp.zeros(STUDIES, bool)))
+    value, metrics, gradients = evaluate(nothing, form, "everything", 8)
+    assert value == 0.0
+    assert all(np.isfinite(metric) for metric in metrics.values())
+    assert not any(gradient.any() for gradient in gradients.values())
+
+
+@both_forms
+def test_which_device_holds_which_study_changes_nothing(form):
+    inputs = make_inputs(STUDIES)
+    order = np.random.default_rng(1).permutation(STUDIES)
+    straight, shuffled = (evaluate(x, form, "everything", 8) for x in (inputs, take(inputs, order)))
+    np.testing.assert_allclose(straight[0], shuffled[0], rtol=1e-6)
+    np.testing.assert_allclose(straight[2]["image"][order], shuffled[2]["image"], rtol=1e-4, atol=1e-8)
+
+
+@both_forms
+def test_deleting_masked_studies_changes_nothing(form):
+    inputs = make_inputs(STUDIES, seed=3)
+    kept = np.flatnonzero(inputs.valid)
+    whole, small = (evaluate(x, form, "everything", 8) for x in (inputs, take(inputs, kept)))
+    np.testing.assert_allclose(whole[0], small[0], rtol=1e-6)
+    np.testing.assert_allclose(whole[2]["text"][kept], small[2]["text"], rtol=1e-4, atol=1e-8)
+
+
+@both_forms
+def test_masked_studies_may_hold_nan(form):
+    clean = make_inputs(STUDIES, seed=4)
+    gone = ~clean.valid[:, None]
+    poison = {name: jnp.where(gone, jnp.nan, getattr(clean, name)) for name in ("image", "text", "text_feature")}
+    assert_equal(evaluate(clean._replace(**poison), form, "everything", 8), evaluate(clean, form, "everything", 8))
+
+
+def test_rows_of_a_device_may_meet_the_columns_in_blocks_too(monkeypatch):
+    monkeypatch.setattr(ring, "ROW_BLOCK", 4)
+    value_and_gradient.cache_clear()
+    assert_equal_to_dense(make_inputs(STUDIES), "ring", "everything", 2)
+    value_and_gradient.cache_clear()
+
+
+@both_forms
+@pytest.mark.parametrize("name", ["n_g_dtcg", "off_clip"])
+def test_bfloat16_embeddings_equal_the_dense_loss_of_the_same_numbers(form, name):
+    names = ("image", "text", "graph", "negated")
+    inputs = make_inputs(STUDIES)
+    half = inputs._replace(**{key: getattr(inputs, key).astype(jnp.bfloat16) for key in names})
+    upcast = half._replace(**{key: getattr(half, key).astype(jnp.float32) for key in names})
+    value, _, gradients = evaluate(half, form, name, 8)
+    expected_value, _, expected = evaluate(upcast, "dense", name)
+    np.testing.assert_allclose(value, expected_value, rtol=1e-6)
+    for key in names:
+        # Handed back in bfloat16, rounded once.
+        assert gradients[key].dtype == jnp.bfloat16
+        found, rounded = (np.asarray(x, np.float32) for x in (gradients[key], expected[key].astype(jnp.bfloat16)))
+        assert np.linalg.norm(found - rounded) <= 1e-3 * np.linalg.norm(rounded), key
+
+
+@pytest.mark.parametrize("name", ["n_g_dtcg", "everything"])
+def test_steep_logits_equal_dense(name):
+    steep = make_inputs(STUDIES)._replace(logit_scale=jnp.log(100.0))
+    value, _, gradients = evaluate(steep, "ring", name, 8)
+    expected_value, _, expected = evaluate(steep, "dense", name)
+    np.testing.assert_allclose(value, expected_value, rtol=1e-5)
+    for key in DIFFERENTIABLE:
+        assert np.abs(gradients[key] - expected[key]).max() <= 1e-4 * (np.abs(expected[key]).max() or 1.0), key
+
+
+def shapes(form: str, devices: int, studies: int) -> set[tuple[int, ...]]:
+    """Of all arrays in the compiled value and gradient, the bodies of loops included."""
+    inputs = make_inputs(studies)
+    arrays = {key: getattr(inputs, key) for key in FLOATS}
+    program = value_and_gradient(form, "everything", devices).lower(arrays, inputs).compile().as_text()
+    return {tuple(map(int, found.split(","))) for found in re.findall(r"\w\d+\[([\d,]+)\]", program)}
+
+
+def two_axes_of(size: int, found: set[tuple[int, ...]]) -> bool:
+    return any(sum(axis >= size for axis in shape) > 1 for shape in found)
+
+
+def test_no_device_holds_a_buffer_of_batch_by_batch():
+    # 136 and a device's 17 are the extent of nothing else, so two such axes are rows by columns.
+    assert two_axes_of(136, shapes("dense", 1, 136))
+    assert not two_axes_of(136, shapes("sharded", 8, 136))
+    assert two_axes_of(17, shapes("sharded", 8, 136))
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_the_ring_holds_nothing_with_two_batch_sized_axes(devices):
+    assert not two_axes_of(17, shapes("ring", devices, 136))
+
+
+def test_the_spec_picks_the_implementation():
+    inputs, mesh = make_inputs(16), make_mesh()
+    programs = {
+        name: jax.jit(losses.bind(LossSpec(implementation=name, block=1), mesh)).lower(inputs).as_text()
+        for name in ("dense", "sharded", "ring")
+    }
+    moves = {name: ("all_gather" in text, "collective_permute" in text) for name, text in programs.items()}
+    assert moves == {"dense": (False, False), "sharded": (True, False), "ring": (False, True)}
+
+
+def test_auto_turns_to_the_ring_where_the_matrices_would_be_large():
+    spec = LossSpec()
+    assert [losses.choose(spec, studies, 8) for studies in (64, 4096, 32768)] == ["sharded", "sharded", "ring"]
+    assert losses.choose(spec, 4096, 1) == "ring"
+    assert losses.choose(dataclasses.replace(spec, implementation="dense"), 32768, 8) == "dense"
+
+
+@pytest.mark.parametrize("block", [0, -1])
+def test_a_block_without_columns_is_refused(block):
+    with pytest.raises(UserError, match=f"loss.block={block}"):
+        LossSpec(block=block)
+
+
+def test_a_block_larger_than_a_device_s_share_is_refused():
+    with pytest.raises(UserError, match="block=8: a device holds only 7 studies"):
+        ring.loss(make_inputs(STUDIES), LossSpec(block=8), mesh=make_mesh())
+
+
+@both_forms
+def test_a_mesh_without_the_axis_is_refused(form):
+    with pytest.raises(UserError, match="'model'"):
+        FORMS[form](make_inputs(8), LossSpec(block=1), mesh=make_mesh(), axis="model")
+
+
+@both_forms
+def test_a_missing_stream_is_named_before_anything_is_compiled(form):
+    with pytest.raises(UserError, match="no text_feature:"):
+        FORMS[form](make_inputs(8)._replace(text_feature=None), LossSpec(text=1.0, block=1), mesh=make_mesh())
