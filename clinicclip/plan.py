@@ -70,12 +70,12 @@ def main(args: argparse.Namespace) -> int:
     """Measures and prints."""
     config = config_files.load(args.config, args.overrides)
     config.batch_size = args.batch_size or config.batch_size
-    assemble.check(config)
     sharding.microbatches(config.batch_size, config.microbatch, args.devices)
+    simulate(args.devices)  # before anything asks how many devices there are
+    assemble.check(config)
     args.epochs = not config.total_steps
     config.total_steps = config.total_steps or max(1, config.epochs * (args.studies // config.batch_size))
     assemble.resolve_widths(config, config.data.vocab_size)
-    simulate(args.devices)
     say(f"compiling the training step for {args.devices} simulated devices; a full-size model takes about a minute")
     plan = measure(config, args.tokens)
     print("\n".join(report(config, plan, args)))
@@ -104,7 +104,7 @@ def measure(config: ConfigDict, tokens: int) -> Plan:
     """Compiles the step of a resolved configuration for all devices there are."""
     mesh = sharding.make_mesh()
     model = ClinicCLIP(assemble.model_spec(config))
-    state = abstract.state(model, assemble.optimizer(config))
+    state = abstract.state(model, assemble.optimizer(config), mesh)
     batch = batch_of(config, tokens, config.batch_size, mesh.size)
     compiled = abstract.compile_step(train.make_step(config, model, mesh), state, batch)
     loss, memory = assemble.loss_spec(config), abstract.memory(compiled, state, batch)

@@ -69,7 +69,7 @@ def test_planned_memory_is_what_the_arrays_of_a_state_hold() -> None:
     model, loss = ClinicCLIP(spec), LossSpec()
     texts = {f"text_{part}": ints(8, 32) for part in ("ids", "owner", "position")}
     batch = {"image": jax.ShapeDtypeStruct((8, 28, 28), jnp.uint8), **texts, "text_start": ints(8), "unused": ints(8)}
-    state = abstract.state(model, tx)
+    state = abstract.state(model, tx, mesh)
     compiled = abstract.compile_step(make_train_step(model, tx, loss, mesh, seed=0), state, batch)
     memory = abstract.memory(compiled, state, batch)
     real = init_state(init_params(spec, 0), tx, mesh)

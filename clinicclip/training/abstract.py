@@ -16,7 +16,7 @@ from clinicclip.losses import LossSpec
 from clinicclip.models.clip import ClinicCLIP
 from clinicclip.training import sharding
 from clinicclip.training.embed import TOWER_KEYS, Batch, Embedded, embed
-from clinicclip.training.step import Step, TrainState, loss_inputs
+from clinicclip.training.step import Step, TrainState, inputs_of
 
 Shapes = Mapping[str, tuple[tuple[int, ...], np.dtype]]
 Sizes = Mapping[str, jax.ShapeDtypeStruct]  # of a batch
@@ -58,10 +58,12 @@ class Growth(NamedTuple):
         return low * unit
 
 
-def state(model: ClinicCLIP, tx: optax.GradientTransformation) -> TrainState:
-    """The shapes of a fresh training state."""
+def state(model: ClinicCLIP, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """The shapes of a fresh training state, laid out over the mesh as ``init_state`` lays it out."""
     params = jax.eval_shape(model.init, jax.random.key(0))["params"]
-    return TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, jax.eval_shape(tx.init, params))
+    made = TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, jax.eval_shape(tx.init, params))
+    where = jax.tree.map(lambda _: sharding.replicated(mesh), made)
+    return jax.tree.map(lambda leaf, way: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=way), made, where)
 
 
 def batch(shapes: Shapes) -> Sizes:
@@ -106,6 +108,7 @@ def saved(model: ClinicCLIP, params: PyTree, batch: Sizes, spec: LossSpec) -> in
     def backward(params: PyTree, batch: Batch, key: Array) -> PyTree:
         return jax.vjp(lambda params: embed(model, params, batch, key, spec, mesh=mesh), params)[1]
 
+    params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)  # wherever they live
     residuals = jax.eval_shape(backward, params, batch, jax.random.key(0))
     return sum(_bytes(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(residuals))
 
@@ -135,7 +138,7 @@ def loss_temporaries(spec: LossSpec, mesh: Mesh, dim: int, batch: Sizes) -> int:
     form = losses.bind(spec, mesh)
 
     def objective(embedded: Embedded, beside: Batch) -> Array:
-        return form(loss_inputs(scalars, beside, embedded, spec))[0]
+        return form(inputs_of(scalars, beside, embedded, spec))[0]
 
     gradient = jax.jit(jax.grad(objective), in_shardings=sharding.by_study(mesh))
     analysis: Any = gradient.lower(Embedded(*streams), beside).compile().memory_analysis()

@@ -67,7 +67,7 @@ def make_train_step(
     def objective(params: PyTree, batch: Batch, key: Array, alpha: Array | float) -> tuple[Array, Metrics]:
         params = freeze(params, fixed)
         embedded = embed(model, params, batch, key, loss_spec, mesh=mesh, microbatch=microbatch, groups=groups)
-        return loss_fn(loss_inputs(params, batch, embedded, loss_spec), alpha)
+        return loss_fn(inputs_of(params, batch, embedded, loss_spec), alpha)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -96,8 +96,8 @@ def make_train_step(
     )
 
 
-def loss_inputs(params: PyTree, batch: Batch, embedded: Embedded, spec: LossSpec) -> Inputs:
-    """The loss's arrays from a batch and its embeddings; of the parameters it takes scale and bias."""
+def inputs_of(params: PyTree, batch: Batch, embedded: Embedded, spec: LossSpec) -> Inputs:
+    """The loss's arrays from a batch and its embeddings."""
     names = ("text_feature", "text_valid", "labels", "labels_valid", "graph_valid", "negated_valid")
     given: dict[str, Any] = {name: batch.get(name) for name in (*names, "normal", "normal_valid")}
     if spec.live_text:
