@@ -25,13 +25,14 @@ from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
 from clinicclip.errors import UserError
 from clinicclip.evals import suites
 from clinicclip.exporting import Origin
-from clinicclip.losses import LossSpec
+from clinicclip.losses import LossSpec, require_block
 from clinicclip.models import convert
 from clinicclip.models.bert import Bert, BertSpec
 from clinicclip.models.clip import ClipSpec, init_params
 from clinicclip.models.gcn import GcnSpec
 from clinicclip.models.swin import SwinSpec
 from clinicclip.training import optim
+from clinicclip.training.sharding import LAYOUTS
 
 FEATURES = ("tower", "tfidf")
 DEMO = "add :demo to the config to train on synthetic data without any download"
@@ -120,8 +121,10 @@ def check(config: ConfigDict) -> None:
             value = value[name]
         if value < least:
             raise UserError(f"{key}={value}: expected {least} or more")
+    if config.model.layout not in LAYOUTS:
+        raise UserError(f"model.layout={config.model.layout!r}: expected one of {', '.join(LAYOUTS)}")
     suites.check_names(config.evals.suites, config.evals.findings)
-    loss_spec(config)
+    require_block(loss_spec(config), config.batch_size, jax.device_count())
     train_spec(config)
 
 

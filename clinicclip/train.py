@@ -249,7 +249,9 @@ def require_same_run(stored: Path, config: ConfigDict) -> None:
 def restore_or_init(run: Run, checkpoints: checkpoint.Checkpoints) -> tuple[step.TrainState, int]:
     """The newest saved state and its step, or a fresh state and 0."""
     latest = checkpoints.latest
-    state = step.init_state(assemble.initial_params(run.config), assemble.optimizer(run.config), run.mesh)
+    config = run.config
+    params, tx = assemble.initial_params(config), assemble.optimizer(config)
+    state = step.init_state(params, tx, run.mesh, config.model.layout)
     if latest is None:
         return state, 0
     say(f"resuming at step {latest}")
@@ -267,6 +269,7 @@ def make_step(config: ConfigDict, model: ClinicCLIP, mesh: jax.sharding.Mesh) ->
         microbatch=config.microbatch,
         alpha_schedule=assemble.alpha_schedule(config),
         learn_tau=config.model.learn_temperature,
+        layout=config.model.layout,
         frozen=assemble.frozen_paths(config),
     )
 
@@ -300,7 +303,7 @@ def due(now: int, every: int) -> bool:
 def evaluate(run: Run, state: step.TrainState, split: str, draws: int) -> tuple[api.ClinicCLIP, Evaluation]:
     """Scores the current parameters on a split of the run's own data, on one device."""
     config = run.config
-    here = jax.tree.map(lambda array: array.addressable_data(0), state.params)
+    here = jax.tree.map(lambda array: array.addressable_data(0), sharding.gather(state.params, run.mesh))
     model = run.scorer.with_params(here, f"{run.workdir.name}@{int(state.step)}")
     embed = EmbedFns(images=model.embed_images, texts=model.embed_texts)
     findings, suites = config.evals.findings, config.evals.suites

@@ -163,7 +163,8 @@ def _full_model() -> ConfigDict:
     model.logit_bias = 0.0
     model.learn_temperature = False
     model.dtype = "bfloat16"
-    model.remat = False
+    model.remat = False  # compute a block's activations again in the backward pass instead of keeping them
+    model.layout = "replicated"  # or "fsdp": parameters and optimiser state split over the devices
     return model
 
 
@@ -181,7 +182,8 @@ def _micro_model() -> ConfigDict:
 
 def _loss() -> ConfigDict:
     loss = ConfigDict()
-    loss.implementation = "sharded"
+    loss.implementation = "auto"  # "dense", "sharded", "ring" (no batch-by-batch matrix); "auto" chooses by memory
+    loss.block = 512  # columns that "ring" takes at once
     loss.clip = 1.0  # weight of the image-text term
     loss.text = 0.0  # weights of the soft-label streams t, c, g; all zero = one-hot targets
     loss.clinical = 0.0

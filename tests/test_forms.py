@@ -202,8 +202,8 @@ def test_a_block_without_columns_is_refused(block):
 
 
 def test_a_block_larger_than_a_device_s_share_is_refused():
-    with pytest.raises(UserError, match="block=8: a device holds only 7 studies"):
-        ring.loss(make_inputs(STUDIES), LossSpec(block=8), mesh=make_mesh())
+    with pytest.raises(UserError, match="block=8: a device holds only 7 of 53 studies"):
+        ring.loss(make_inputs(STUDIES), LossSpec(implementation="ring", block=8), mesh=make_mesh())
 
 
 @both_forms

@@ -8,9 +8,9 @@ from jaxtyping import Array, Float
 
 from clinicclip.losses import dense, ring, sharded
 from clinicclip.losses.dense import Metrics
-from clinicclip.losses.inputs import Inputs, LossSpec
+from clinicclip.losses.inputs import Inputs, LossSpec, require_block
 
-__all__ = ["Inputs", "LossFn", "LossSpec", "Metrics", "bind", "choose"]
+__all__ = ["Inputs", "LossFn", "LossSpec", "Metrics", "bind", "choose", "require_block"]
 
 LossFn = Callable[..., tuple[Float[Array, ""], Metrics]]
 # What "sharded" may take of a device's memory before "auto" turns to "ring".

@@ -1,5 +1,6 @@
 """What every form of the loss takes: the hyper-parameters, the arrays, the blocks of studies made of them."""
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -143,6 +144,16 @@ def devices_of(mesh: Mesh, axis: str) -> int:
     if axis not in mesh.shape:
         raise UserError(f"the mesh has the axes {mesh.axis_names}, not {axis!r}: make it with make_mesh")
     return mesh.shape[axis]
+
+
+def require_block(spec: LossSpec, studies: int, devices: int) -> None:
+    """Refuses, where "ring" is asked for, a block larger than a device's share of the studies. Raises UserError."""
+    share = math.ceil(studies / devices)
+    if spec.implementation == "ring" and spec.block > share:
+        raise UserError(
+            f"loss.block={spec.block}: a device holds only {share} of {studies} studies; use {share} or fewer, "
+            'or loss.implementation="auto"'
+        )
 
 
 def pad(inputs: Inputs, multiple: int) -> Inputs:

@@ -25,10 +25,9 @@ from jax.scipy.special import xlogy
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
-from clinicclip.errors import UserError
 from clinicclip.losses import dense, tiles
 from clinicclip.losses.dense import Metrics
-from clinicclip.losses.inputs import Inputs, LossSpec, check, devices_of, pad, studies
+from clinicclip.losses.inputs import Inputs, LossSpec, check, devices_of, pad, require_block, studies
 from clinicclip.losses.rows import MASKED, Mean, mean
 from clinicclip.losses.tiles import Numbers, Side, Slopes, Sums
 
@@ -62,10 +61,8 @@ def loss(
     """
     check(inputs, spec)
     devices = devices_of(mesh, axis)
+    require_block(spec, inputs.image.shape[0], devices)
     inputs = pad(inputs, devices)
-    share = inputs.image.shape[0] // devices
-    if spec.block > share:
-        raise UserError(f"loss.block={spec.block}: a device holds only {share} studies; use {share} or fewer")
     block = studies(inputs, spec)
     numbers = Numbers(
         scale=jnp.exp(inputs.logit_scale.astype(jnp.float32)),

@@ -1,6 +1,8 @@
 """The device mesh and how a host batch becomes global arrays on it."""
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,6 +12,9 @@ from jaxtyping import PyTree
 from clinicclip.errors import UserError
 
 AXIS = "data"
+LAYOUTS = ("replicated", "fsdp")
+LEAST = 2**12  # an array of fewer numbers is not worth gathering in every step
+WHOLE = ("relative_position_bias_table",)  # read by index, so that any part of it is needed everywhere
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -26,6 +31,34 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def by_study(mesh: Mesh) -> NamedSharding:
     """The first axis is split over the devices."""
     return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def layout(tree: PyTree, mesh: Mesh, how: str) -> PyTree:
+    """Where each array of parameters or optimiser state lives: on every device, or with "fsdp" cut into shares.
+
+    An array is cut along its largest axis that divides by the devices; small ones, vectors and ``WHOLE`` stay whole.
+
+    Raises:
+        UserError: ``how`` is none of ``LAYOUTS``.
+    """
+    if how not in LAYOUTS:
+        raise UserError(f"model.layout={how!r}: expected one of {', '.join(LAYOUTS)}")
+
+    def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        return NamedSharding(mesh, _share(jax.tree_util.keystr(path), leaf.shape, mesh.size))
+
+    if how == "replicated":
+        return jax.tree.map(lambda _: replicated(mesh), tree)
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def _share(path: str, shape: tuple[int, ...], devices: int) -> PartitionSpec:
+    """How one array is cut, by its path and shape."""
+    axes = [axis for axis, size in enumerate(shape) if size % devices == 0]
+    if not axes or len(shape) < 2 or math.prod(shape) < LEAST or any(name in path for name in WHOLE):
+        return PartitionSpec()
+    longest = max(axes, key=lambda axis: shape[axis])
+    return PartitionSpec(*(AXIS if axis == longest else None for axis in range(longest + 1)))
 
 
 def microbatches(studies: int, microbatch: int, devices: int) -> int:
@@ -74,3 +107,8 @@ def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
     """The same host values on every device; every process must pass the same."""
     sharding = replicated(mesh)
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), tree)
+
+
+def gather(tree: PyTree, mesh: Mesh) -> PyTree:
+    """The same arrays, whole on every device."""
+    return jax.jit(lambda x: x, out_shardings=replicated(mesh))(tree)

@@ -13,6 +13,7 @@ from jaxtyping import Array, PyTree
 from clinicclip import losses
 from clinicclip.losses import Inputs, LossSpec, Metrics
 from clinicclip.models.clip import ClinicCLIP
+from clinicclip.training import sharding
 from clinicclip.training.embed import Batch, Embedded, embed
 from clinicclip.training.optim import freeze
 from clinicclip.training.sharding import by_study, replicate, replicated
@@ -30,13 +31,14 @@ class TrainState:
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
-def init_state(params: PyTree, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
-    """The state before the first step, replicated over the mesh."""
+def init_state(params: PyTree, tx: optax.GradientTransformation, mesh: Mesh, layout: str = "replicated") -> TrainState:
+    """The state before the first step, laid out over the mesh (see ``sharding.layout``)."""
 
     def fresh(params: PyTree) -> TrainState:
         return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
 
-    return jax.jit(fresh, out_shardings=replicated(mesh))(replicate(params, mesh))
+    where = sharding.layout(jax.eval_shape(fresh, params), mesh, layout)
+    return jax.jit(fresh, out_shardings=where)(replicate(params, mesh))
 
 
 def make_train_step(
@@ -50,11 +52,14 @@ def make_train_step(
     groups: int = 0,
     alpha_schedule: optax.Schedule | None = None,
     learn_tau: bool = False,
+    layout: str = "replicated",
     frozen: Sequence[str] = (),
 ) -> Step:
     """The compiled (state, batch) -> (state, metrics); the state passed in is given up.
 
-    The batch is split over the devices, parameters are replicated. Dropout is a function of (seed, step).
+    The batch is split over the devices. Parameters and optimiser state live where ``layout`` says; with "fsdp" each
+    device keeps and updates its share, and the whole parameters exist only while a step needs them. Dropout is a
+    function of (seed, step).
     Metrics are scalars; where ``finite`` is False, the loss or the gradient held something else than finite
     numbers and the returned state is the one passed in.
 
@@ -64,8 +69,11 @@ def make_train_step(
     loss_fn = losses.bind(loss_spec, mesh)
     fixed = (*frozen, *(() if learn_tau else ("logit_scale",)))
 
+    def laid_out(tree: PyTree) -> PyTree:
+        return jax.lax.with_sharding_constraint(tree, sharding.layout(tree, mesh, layout))
+
     def objective(params: PyTree, batch: Batch, key: Array, alpha: Array | float) -> tuple[Array, Metrics]:
-        params = freeze(params, fixed)
+        params = jax.lax.with_sharding_constraint(freeze(params, fixed), replicated(mesh))
         embedded = embed(model, params, batch, key, loss_spec, mesh=mesh, microbatch=microbatch, groups=groups)
         return loss_fn(inputs_of(params, batch, embedded, loss_spec), alpha)
 
@@ -74,11 +82,12 @@ def make_train_step(
         alpha = alpha_schedule(state.step) if alpha_schedule else loss_spec.alpha
         grad = jax.value_and_grad(objective, has_aux=True)
         (loss, metrics), gradient = grad(state.params, batch, key, alpha)
+        gradient = laid_out(gradient)
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         updates, opt_state = tx.update(gradient, state.opt_state, state.params)
         new = TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state)
-        new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state)
+        new = laid_out(jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state))
         metrics |= {
             "alpha": jnp.asarray(alpha, jnp.float32),
             "grad_norm": norm,
@@ -87,13 +96,7 @@ def make_train_step(
         }
         return new, metrics
 
-    everywhere = replicated(mesh)
-    return jax.jit(
-        train_step,
-        in_shardings=(everywhere, by_study(mesh)),
-        out_shardings=(everywhere, everywhere),
-        donate_argnums=0,
-    )
+    return jax.jit(train_step, in_shardings=(None, by_study(mesh)), donate_argnums=0)
 
 
 def inputs_of(params: PyTree, batch: Batch, embedded: Embedded, spec: LossSpec) -> Inputs:
