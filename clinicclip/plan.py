@@ -104,7 +104,7 @@ def measure(config: ConfigDict, tokens: int) -> Plan:
     """Compiles the step of a resolved configuration for all devices there are."""
     mesh = sharding.make_mesh()
     model = ClinicCLIP(assemble.model_spec(config))
-    state = abstract.state(model, assemble.optimizer(config), mesh)
+    state = abstract.state(model, assemble.optimizer(config), mesh, config.model.layout)
     batch = batch_of(config, tokens, config.batch_size, mesh.size)
     compiled = abstract.compile_step(train.make_step(config, model, mesh), state, batch)
     loss, memory = assemble.loss_spec(config), abstract.memory(compiled, state, batch)
@@ -150,7 +150,7 @@ def report(config: ConfigDict, plan: Plan, args: argparse.Namespace) -> Iterator
     share = f"{config.batch_size:,} studies ({config.batch_size // plan.devices:,} a device{cut})"
     yield f"{args.config} on {plan.devices} device{'s' * (plan.devices > 1)}"
     yield f"{config.total_steps:,} steps of {share}; {plan.parameters / 1e6:.1f} M parameters"
-    yield from memory_lines(plan.memory)
+    yield from memory_lines(plan.memory, config.model.layout)
     yield from flops_lines(plan.flops)
     yield from collective_lines(plan.collectives)
     yield from device_lines(config, plan, args)
@@ -158,10 +158,10 @@ def report(config: ConfigDict, plan: Plan, args: argparse.Namespace) -> Iterator
     yield from assumptions(config, args)
 
 
-def memory_lines(memory: Memory) -> Iterator[str]:
+def memory_lines(memory: Memory, layout: str) -> Iterator[str]:
     """Bytes a device holds."""
     told = {
-        "parameters": (memory.parameters, "float32"),
+        "parameters": (memory.parameters, f"float32, {layout}"),
         "optimiser state": (memory.optimiser, "two moments a trained parameter"),
         "batch": (memory.batch, "[1]"),
         "temporaries": (memory.temporaries, "[2] gradients, activations kept for backward, scratch"),

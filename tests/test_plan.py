@@ -18,7 +18,7 @@ from clinicclip.models.swin import Swin, SwinSpec
 from clinicclip.training import abstract, optim
 from clinicclip.training.abstract import Growth, Memory
 from clinicclip.training.arithmetic import step_flops
-from clinicclip.training.sharding import make_mesh
+from clinicclip.training.sharding import LAYOUTS, make_mesh
 from clinicclip.training.step import init_state, make_train_step
 
 SMALL = ["--config.model.image.depths=(1,)", "--config.model.image.heads=(2,)", "--config.model.text.depth=1"]
@@ -63,16 +63,17 @@ def test_training_triples_the_forward_pass_and_recomputing_adds_one() -> None:
 
 
 @pytest.mark.usefixtures("quick_compile")
-def test_planned_memory_is_what_the_arrays_of_a_state_hold() -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_planned_memory_is_what_the_arrays_of_a_state_hold(layout: str) -> None:
     mesh, spec = make_mesh(), ClipSpec(SWIN, BERT, dim=16)
     tx = optim.make_optimizer(total_steps=4, lr=0.1, weight_decay=0.0, warmup_fraction=0.0, clip_norm=1.0)
     model, loss = ClinicCLIP(spec), LossSpec()
     texts = {f"text_{part}": ints(8, 32) for part in ("ids", "owner", "position")}
     batch = {"image": jax.ShapeDtypeStruct((8, 28, 28), jnp.uint8), **texts, "text_start": ints(8), "unused": ints(8)}
-    state = abstract.state(model, tx, mesh)
-    compiled = abstract.compile_step(make_train_step(model, tx, loss, mesh, seed=0), state, batch)
+    state = abstract.state(model, tx, mesh, layout)
+    compiled = abstract.compile_step(make_train_step(model, tx, loss, mesh, seed=0, layout=layout), state, batch)
     memory = abstract.memory(compiled, state, batch)
-    real = init_state(init_params(spec, 0), tx, mesh)
+    real = init_state(init_params(spec, 0), tx, mesh, layout)
     for planned, part in ((memory.parameters, real.params), (memory.optimiser, real.opt_state)):
         assert planned == sum(leaf.addressable_data(0).nbytes for leaf in jax.tree.leaves(part))
     assert memory.batch - 4 <= 28 * 28 + 3 * 32 * 4 + 4 <= memory.batch

@@ -58,11 +58,11 @@ class Growth(NamedTuple):
         return low * unit
 
 
-def state(model: ClinicCLIP, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+def state(model: ClinicCLIP, tx: optax.GradientTransformation, mesh: Mesh, layout: str) -> TrainState:
     """The shapes of a fresh training state, laid out over the mesh as ``init_state`` lays it out."""
     params = jax.eval_shape(model.init, jax.random.key(0))["params"]
     made = TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, jax.eval_shape(tx.init, params))
-    where = jax.tree.map(lambda _: sharding.replicated(mesh), made)
+    where = sharding.layout(made, mesh, layout)
     return jax.tree.map(lambda leaf, way: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=way), made, where)
 
 
