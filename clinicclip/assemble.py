@@ -173,19 +173,7 @@ def resolve(config: ConfigDict, *, studies: int, tokenizer: Tokenizer) -> None:
     Raises:
         UserError: the training split is smaller than a batch, or a key has an impossible value.
     """
-    text = config.model.text
-    if text.init:
-        spec, _ = convert.load_text_tower(text.init, pooling=text.pooling)
-        for key in text:
-            if key not in ("init", "frozen", "dropout", "pooling"):
-                text[key] = getattr(spec, key)
-    text.vocab_size = tokenizer.vocab_size if not text.init else text.vocab_size
-    if config.model.features not in FEATURES:
-        raise UserError(f"model.features={config.model.features!r}: one of {', '.join(FEATURES)}")
-    if config.model.features == "tower" and _uses_features(config):
-        if not text.init:
-            raise UserError('model.features="tower" needs model.text.init; use "tfidf" for a text tower from scratch')
-        config.model.feature_dim = text.width
+    resolve_widths(config, tokenizer.vocab_size)
     if config.batch_size > studies:
         raise UserError(f"batch_size={config.batch_size}: the training split holds only {studies} studies")
     if not config.total_steps:
@@ -195,6 +183,29 @@ def resolve(config: ConfigDict, *, studies: int, tokenizer: Tokenizer) -> None:
     model_spec(config)
     optimizer(config)
     alpha_schedule(config)
+
+
+def resolve_widths(config: ConfigDict, vocab_size: int) -> None:
+    """Writes the widths of the starting weights, or the vocabulary of a tower from scratch, into the configuration.
+
+    Where ``init`` is no folder, the widths written in the configuration stand for it.
+
+    Raises:
+        UserError: model.features is unknown, or needs weights that none are named for.
+    """
+    text = config.model.text
+    if text.init and Path(text.init).is_dir():
+        spec, _ = convert.load_text_tower(text.init, pooling=text.pooling)
+        for key in text:
+            if key not in ("init", "frozen", "dropout", "pooling"):
+                text[key] = getattr(spec, key)
+    text.vocab_size = text.vocab_size if text.init else vocab_size
+    if config.model.features not in FEATURES:
+        raise UserError(f"model.features={config.model.features!r}: one of {', '.join(FEATURES)}")
+    if config.model.features == "tower" and _uses_features(config):
+        if not text.init:
+            raise UserError('model.features="tower" needs model.text.init; use "tfidf" for a text tower from scratch')
+        config.model.feature_dim = text.width
 
 
 def frozen_features(config: ConfigDict, source: Source, workdir: Path) -> FeatureTable | None:

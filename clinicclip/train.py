@@ -110,7 +110,7 @@ def fit(run: Run, stop: host.StopRequest) -> step.TrainState:
     ):
         state, start = restore_or_init(run, checkpoints)
         bar.update(start)
-        step_fn = make_step(run)
+        step_fn = make_step(run.config, run.model, run.mesh)
         with (
             stop.deferred(),
             batches(run, start) as stream,
@@ -197,14 +197,13 @@ def open_writer(run: Run, start: int) -> metrics.MetricWriter | metrics.NoWriter
     return processes.on_first(partial(metrics.MetricWriter, run.workdir, start)) or metrics.NoWriter()
 
 
-def make_step(run: Run) -> step.Step:
-    """The compiled training step of a run."""
-    config = run.config
+def make_step(config: ConfigDict, model: ClinicCLIP, mesh: jax.sharding.Mesh) -> step.Step:
+    """The compiled training step a resolved configuration describes."""
     return step.make_train_step(
-        run.model,
+        model,
         assemble.optimizer(config),
         assemble.loss_spec(config),
-        run.mesh,
+        mesh,
         seed=config.seed,
         microbatch=config.microbatch,
         alpha_schedule=assemble.alpha_schedule(config),

@@ -6,7 +6,20 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "clinicclip"
-PROGRAMS = {"train", "evaluate", "export", "prepare", "api", "assemble", "inputs", "config", "cli", "__main__"}
+PROGRAMS = {
+    "train",
+    "evaluate",
+    "export",
+    "prepare",
+    "plan",
+    "devices",
+    "api",
+    "assemble",
+    "inputs",
+    "config",
+    "cli",
+    "__main__",
+}
 # room -> the rooms of this package it may import; every room may import itself and `errors`
 MAY_IMPORT = {
     "data": set(),

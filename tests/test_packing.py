@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clinicclip.data.packing import PackedText, fill, pack, plain
+from clinicclip.data.packing import PackedText, expected_rows, fill, pack, plain
 
 LENGTH = 12
 
@@ -104,3 +104,12 @@ def test_what_cannot_be_packed_is_refused() -> None:
         pack([[1, 2], [1, 2], [1, 2]], length=LENGTH, groups=2)
     with pytest.raises(ValueError, match="exceeds the row length"):
         plain([[1] * 13], LENGTH)
+
+
+def test_the_rows_expected_of_texts_are_about_those_packed() -> None:
+    rng = np.random.default_rng(0)
+    lengths = np.clip(np.exp(rng.normal(4.2, 0.4, 2000)), 5, 256).astype(int)
+    drawn = [[1] * size for size in rng.choice(lengths, 64)]
+    rows = expected_rows(64, round(lengths.mean()), length=256, row_step=4)
+    assert abs(rows - pack(drawn, length=256, row_step=4).ids.shape[0]) <= 4
+    assert expected_rows(8, 99, length=12) == 9

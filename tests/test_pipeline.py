@@ -19,7 +19,7 @@ from clinicclip.data import draws, images, records
 from clinicclip.data.augment import STILL, AugmentSpec
 from clinicclip.data.draws import TrainSpec
 from clinicclip.data.features import FeatureTable
-from clinicclip.data.pipeline import HOST_ONLY, Batch, Remembered, examples, train_batches
+from clinicclip.data.pipeline import HOST_ONLY, Batch, Remembered, batch_shapes, examples, train_batches
 from clinicclip.data.schema import INDEX, UNCERTAIN, UNKNOWN, Graph, Record, Study
 from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
 from clinicclip.errors import UserError
@@ -134,6 +134,28 @@ def test_a_batch_has_the_documented_keys_shapes_and_types(load: Loader) -> None:
 def test_streams_switched_off_are_absent(load: Loader) -> None:
     (batch,) = load(1, dataclasses.replace(FULL, text_features=False, negation=False, graph=False), features=None)
     assert not [key for key in batch if key.startswith(("text_feature", "text_valid", "negated", "graph"))]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"graph": False, "negation": False},
+        {"text_features": False},
+        {"packed": False},
+        {"text_mode": "report", "graph": False, "text_features": False},
+    ],
+    ids=str,
+)
+def test_the_shapes_told_beforehand_are_those_of_a_real_batch(load: Loader, changed: dict[str, Any]) -> None:
+    spec = dataclasses.replace(FULL, **changed)
+    (batch,) = load(1, spec, batch_size=8, groups=2)
+    told = batch_shapes(spec, studies=8, groups=2, tokens=20, feature_width=WIDTH)
+    real = {key: (value.shape, value.dtype) for key, value in batch.items() if key not in HOST_ONLY}
+    if spec.packed:  # how many rows the texts fill is an estimate
+        rows = {key: value for key, value in told.items() if key.endswith(("_ids", "_owner", "_position"))}
+        real |= {key: ((shape[0], *real[key][0][1:]), real[key][1]) for key, (shape, _) in rows.items()}
+    assert told == real
 
 
 def test_first_ids_of_a_seed_are_pinned(load: Loader) -> None:

@@ -157,8 +157,8 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(
 ) -> None:
     make_step = train.make_step
 
-    def stopping_step(run: train.Run) -> Callable:
-        step = make_step(run)
+    def stopping_step(*parts: object) -> Callable:
+        step = make_step(*parts)
 
         def stepped(state, batch):
             if int(state.step) == 2:

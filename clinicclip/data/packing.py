@@ -6,6 +6,7 @@ names the text that owns it, and attention is kept inside one owner. `plain`, on
 of the same structure.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 from jaxtyping import Int32
 
 Ids = Sequence[Sequence[int]]
+FILL = 0.9  # share of a packed row that texts fill before rows are rounded up: Open-I, 32 texts a group, 256 a row
 
 
 class PackedText(NamedTuple):
@@ -34,6 +36,12 @@ def pack(ids: Ids, *, length: int, groups: int = 1, row_step: int = 1, pad_id: i
     layouts = [_first_fit(group, length) for group in dealt]
     rows = -(-max(count for _, count in layouts) // row_step) * row_step
     return _place(dealt, [starts for starts, _ in layouts], rows, length, pad_id)
+
+
+def expected_rows(texts: int, tokens: int, *, length: int, row_step: int = 1) -> int:
+    """Rows that `pack` makes of a group of texts of so many tokens on average, about."""
+    filled = math.ceil(texts * min(tokens, length) / (FILL * length))
+    return math.ceil(filled / row_step) * row_step
 
 
 def plain(ids: Ids, length: int, *, groups: int = 1, pad_id: int = 0) -> PackedText:

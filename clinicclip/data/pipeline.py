@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 from clinicclip.data import images, packing
 from clinicclip.data.draws import DrawStudy, TrainSpec
 from clinicclip.data.features import FeatureTable
-from clinicclip.data.schema import Record
+from clinicclip.data.schema import CHEXPERT, GRAPH_TYPES, Record
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 
@@ -211,6 +211,46 @@ def train_batches(
             flags.FLAGS.mark_as_parsed()  # grain's workers read absl flags, which our programs do not use
         batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
     return TrainBatches(batches, shared=workers > 0, everywhere=everywhere, groups=groups, pad_id=tokenizer.pad_id)
+
+
+def batch_shapes(
+    spec: TrainSpec, *, studies: int, groups: int, tokens: int, feature_width: int
+) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Shape and type of every array that `train_batches` gives to devices, for texts of so many tokens on average.
+
+    Args:
+      spec: what a batch holds.
+      studies: of the batch.
+      groups: packing groups of the batch.
+      tokens: of a report and of a negated one, on average; they only decide how many rows are packed.
+      feature_width: of the frozen features.
+    """
+    b, v, e, f = studies, spec.graph_nodes, spec.graph_edges, feature_width
+    rows = studies // groups
+    if spec.packed:
+        rows = packing.expected_rows(rows, tokens, length=spec.text_length, row_step=spec.row_step)
+
+    def packed(name: str) -> dict[str, tuple[tuple[int, ...], type]]:
+        tokens = {
+            f"{name}_{part}": ((groups * rows, spec.text_length), np.int32) for part in ("ids", "owner", "position")
+        }
+        return tokens | {f"{name}_start": ((b,), np.int32)}
+
+    flags = ["labels_valid", "normal", "normal_valid"]
+    shapes: dict[str, tuple[tuple[int, ...], type]] = packed("text")
+    shapes |= {"image": ((b, spec.image_size, spec.image_size), np.uint8), "labels": ((b, len(CHEXPERT)), np.float32)}
+    if spec.text_features:
+        shapes["text_feature"] = ((b, f), np.float32)
+        flags.append("text_valid")
+    if spec.negation:
+        shapes |= packed("negated")
+        flags.append("negated_valid")
+    if spec.graph:
+        shapes |= {"graph_nodes": ((b, v, f + len(GRAPH_TYPES)), np.float32), "graph_mask": ((b, v), np.bool_)}
+        shapes |= {f"graph_{end}": ((b, e), np.int32) for end in ("senders", "receivers")}
+        flags.append("graph_valid")
+    shapes |= {flag: ((b,), np.bool_) for flag in flags}
+    return {name: (shape, np.dtype(kind)) for name, (shape, kind) in shapes.items()}
 
 
 def examples(

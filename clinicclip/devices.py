@@ -1,0 +1,58 @@
+"""Published peaks of accelerators, and the time below which none of them can run a step.
+
+The sources are the makers' pages; a torus' and a switch's bidirectional rates are halved, as a device sends one way.
+"""
+
+from typing import NamedTuple
+
+GIB = 2**30
+
+
+class Device(NamedTuple):
+    """Peaks of one device, in operations and bytes a second, and bytes of memory."""
+
+    title: str
+    flops: float  # dense bfloat16 matrix products
+    memory: float
+    bandwidth: float  # of the memory
+    link: float  # one way, all links of a device to others of its domain together
+    domain: int  # devices joined by such links
+    network: float  # one way, a device's share of its domain's connection to other domains; 0 = not given
+
+    def rate(self, devices: int) -> float:
+        """The most a device can send in a second among so many: what crosses between domains uses all their ports."""
+        return self.link if devices <= self.domain else min(self.link, self.domain * self.network)
+
+
+DEVICES = {
+    # https://docs.cloud.google.com/tpu/docs/v5e: 400 GB/s bidirectional; 6.4 Tb/s of network a pod of 256.
+    "v5e": Device("TPU v5e", 197e12, 16e9, 819e9, 200e9, 256, 6.4e12 / 8 / 256),
+    # https://docs.cloud.google.com/tpu/docs/v4; links, 6 of 50 GB/s: https://arxiv.org/abs/2304.01433, table 4.
+    "v4": Device("TPU v4", 275e12, 32 * GIB, 1200e9, 300e9, 4096, 0.0),
+    # https://docs.cloud.google.com/tpu/docs/v5p: 1200 GB/s bidirectional; largest slice 6144.
+    "v5p": Device("TPU v5p", 459e12, 95e9, 2765e9, 600e9, 6144, 0.0),
+    # https://www.nvidia.com/en-us/data-center/h100/, SXM: half of 1979 TFLOPS with sparsity; NVLink 900 GB/s.
+    # https://docs.nvidia.com/dgx/dgxh100-user-guide/: eight to a system, a 400 Gb/s adapter each.
+    "h100": Device("H100 SXM 80 GB", 989e12, 80e9, 3350e9, 450e9, 8, 400e9 / 8),
+    # https://www.nvidia.com/en-us/data-center/a100/, SXM 80 GB; NVLink 600 GB/s.
+    # https://docs.nvidia.com/dgx/dgxa100-user-guide/: eight to a system, a 200 Gb/s adapter each.
+    "a100": Device("A100 SXM 80 GB", 312e12, 80e9, 2039e9, 300e9, 8, 200e9 / 8),
+}
+
+
+class Floor(NamedTuple):
+    """Seconds of a step at a device's peaks."""
+
+    arithmetic: float
+    memory: float
+    links: float
+
+    @property
+    def step(self) -> float:
+        """The longest of the three: they overlap at best."""
+        return max(self)
+
+
+def floor(device: Device, *, flops: float, touched: float, sent: float, devices: int) -> Floor:
+    """The floor of a step that computes, moves to or from memory, and sends so much on each of so many devices."""
+    return Floor(flops / device.flops, touched / device.bandwidth, sent / device.rate(devices))

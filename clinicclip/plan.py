@@ -1,0 +1,269 @@
+"""Tells what a run would need and cost on N devices, from the real training step, without data, weights or devices.
+
+    python -m clinicclip.plan --config=configs/n_g_dtcg.py --devices=8 --price=1.20
+
+The step is compiled for N simulated CPU devices; no array is made. N is set before JAX starts.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from clinicclip import assemble, cli, train
+from clinicclip import config as config_files
+from clinicclip.data import packing, pipeline
+from clinicclip.devices import DEVICES, Device, Floor, floor
+from clinicclip.models.clip import ClinicCLIP
+from clinicclip.training import abstract, sharding
+from clinicclip.training.abstract import Growth, Memory, Sizes
+from clinicclip.training.arithmetic import step_flops
+from clinicclip.training.compiled import Collective, collectives
+from clinicclip.training.progress import say
+from clinicclip.training.step import TrainState
+
+MOST_DEVICES = 512
+TOKENS = 73  # of a report on average: Open-I's 2,345 distinct reports in BERT's uncased vocabulary
+STUDIES = 222_758  # of the training split published with MIMIC-CXR-JPG 2.0.0
+GROWTH = 4  # a second, traced batch is so many times the compiled one
+
+
+def parser() -> cli.Parser:
+    """The command line."""
+    p = cli.Parser(
+        program="plan",
+        description="Memory, arithmetic, traffic, time floor and price of a run on N devices, before there are any.",
+        example="python -m clinicclip.plan --config=configs/n_g_dtcg.py --devices=8 --kind=v5e,h100 --price=1.20",
+        overrides=True,
+    )
+    p.add_argument("--config", required=True, metavar="FILE[:ARG]", help="a file of configs/, e.g. configs/dt_c.py")
+    p.add_argument(
+        "--devices",
+        required=True,
+        type=partial(cli.count, least=1, most=MOST_DEVICES),
+        metavar="N",
+        help=f"how many, 1 to {MOST_DEVICES}",
+    )
+    p.add_argument(
+        "--kind",
+        type=_kinds,
+        default=tuple(DEVICES),
+        metavar="KIND[,KIND]",
+        help=f"some of {', '.join(DEVICES)} (default all)",
+    )
+    p.add_argument("--batch_size", type=partial(cli.count, least=1), metavar="B", help="global (default the config's)")
+    p.add_argument("--price", type=_price, metavar="DOLLARS", help="of one device for one hour")
+    p.add_argument(
+        "--tokens", type=partial(cli.count, least=3), default=TOKENS, help=f"of a report, on average ({TOKENS})"
+    )
+    p.add_argument(
+        "--studies", type=partial(cli.count, least=1), default=STUDIES, help=f"of the training split ({STUDIES})"
+    )
+    return p
+
+
+def main(args: argparse.Namespace) -> int:
+    """Measures and prints."""
+    config = config_files.load(args.config, args.overrides)
+    config.batch_size = args.batch_size or config.batch_size
+    sharding.microbatches(config.batch_size, config.microbatch, args.devices)
+    simulate(args.devices)  # before anything asks how many devices there are
+    assemble.check(config)
+    args.epochs = not config.total_steps
+    config.total_steps = config.total_steps or max(1, config.epochs * (args.studies // config.batch_size))
+    assemble.resolve_widths(config, config.data.vocab_size)
+    say(f"compiling the training step for {args.devices} simulated devices; a full-size model takes about a minute")
+    plan = measure(config, args.tokens)
+    print("\n".join(report(config, plan, args)))
+    return 0
+
+
+def simulate(devices: int) -> None:
+    """Makes JAX start with so many CPU devices, and compile without the passes that change no buffer or exchange."""
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", devices)
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
+class Plan(NamedTuple):
+    """What was measured: bytes and operations of one device and step."""
+
+    devices: int
+    memory: Memory
+    flops: dict[str, float]
+    collectives: list[Collective]
+    growth: Growth
+    parameters: int  # numbers of the model, not bytes
+
+
+def measure(config: ConfigDict, tokens: int) -> Plan:
+    """Compiles the step of a resolved configuration for all devices there are."""
+    mesh = sharding.make_mesh()
+    model = ClinicCLIP(assemble.model_spec(config))
+    state = abstract.state(model, assemble.optimizer(config), mesh, config.model.layout)
+    batch = batch_of(config, tokens, config.batch_size, mesh.size)
+    compiled = abstract.compile_step(train.make_step(config, model, mesh), state, batch)
+    loss, memory = assemble.loss_spec(config), abstract.memory(compiled, state, batch)
+    flops = step_flops(model.spec, loss, batch, recomputed=0 < config.microbatch < config.batch_size // mesh.size)
+    return Plan(
+        devices=mesh.size,
+        memory=memory,
+        flops={part: count / mesh.size for part, count in flops.items()},
+        collectives=collectives(compiled.as_text() or ""),
+        growth=growth(config, tokens, memory, state, mesh),
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+    )
+
+
+def batch_of(config: ConfigDict, tokens: int, studies: int, devices: int) -> Sizes:
+    """The shapes of a batch."""
+    groups = sharding.text_groups(studies, config.microbatch, devices)
+    spec, width = assemble.train_spec(config), config.model.feature_dim
+    shapes = pipeline.batch_shapes(spec, studies=studies, groups=groups, tokens=tokens, feature_width=width)
+    return abstract.batch(shapes)
+
+
+def growth(config: ConfigDict, tokens: int, memory: Memory, state: TrainState, mesh: Mesh) -> Growth:
+    """How memory grows with the batch, from the compiled step and two batches of towers and loss apart."""
+    spec, model = assemble.loss_spec(config), ClinicCLIP(assemble.model_spec(config))
+    batches = config.batch_size, GROWTH * config.batch_size
+
+    def saved(studies: int) -> int:
+        share = config.microbatch or studies // mesh.size
+        return abstract.saved(model, state.params, batch_of(config, tokens, share, 1), spec)
+
+    def loss(studies: int) -> int:
+        batch = batch_of(config, tokens, studies, mesh.size)
+        return abstract.loss_temporaries(spec, mesh, config.model.dim, batch)
+
+    small, large = batches
+    return abstract.growth(memory, batches, (saved(small), saved(large)), (loss(small), loss(large)))
+
+
+def report(config: ConfigDict, plan: Plan, args: argparse.Namespace) -> Iterator[str]:
+    """The lines that are printed."""
+    cut = f" in microbatches of {config.microbatch}" if config.microbatch else ""
+    share = f"{config.batch_size:,} studies ({config.batch_size // plan.devices:,} a device{cut})"
+    yield f"{args.config} on {plan.devices} device{'s' * (plan.devices > 1)}"
+    yield f"{config.total_steps:,} steps of {share}; {plan.parameters / 1e6:.1f} M parameters"
+    yield from memory_lines(plan.memory, config.model.layout)
+    yield from flops_lines(plan.flops)
+    yield from collective_lines(plan.collectives)
+    yield from device_lines(config, plan, args)
+    yield ""
+    yield from assumptions(config, args)
+
+
+def memory_lines(memory: Memory, layout: str) -> Iterator[str]:
+    """Bytes a device holds."""
+    told = {
+        "parameters": (memory.parameters, f"float32, {layout}"),
+        "optimiser state": (memory.optimiser, "two moments a trained parameter"),
+        "batch": (memory.batch, "[1]"),
+        "temporaries": (memory.temporaries, "[2] gradients, activations kept for backward, scratch"),
+        "together": (memory.total, ""),
+    }
+    yield from _heading("Memory of one device", "GB")
+    for name, (size, source) in told.items():
+        yield f"  {name:<26}{size / 1e9:>12.3f}   {source}".rstrip()
+
+
+def flops_lines(flops: dict[str, float]) -> Iterator[str]:
+    """Operations by part."""
+    yield from _heading("Arithmetic of one device", "TFLOP", "[3] a step, forward and backward")
+    for name, count in (flops | {"together": sum(flops.values())}).items():
+        yield f"  {name:<26}{count / 1e12:>12.4f}"
+
+
+def collective_lines(found: Sequence[Collective]) -> Iterator[str]:
+    """Exchanges by kind and type, the busiest first."""
+    found = [c for c in found if c.devices > 1]
+    yield from _heading("Exchanged by one device", "MB", "MB sent    arrays   largest   [2] a step")
+    kinds = sorted({(c.kind, c.array.dtype) for c in found})
+    groups = [[c for c in found if (c.kind, c.array.dtype) == kind] for kind in kinds]
+    for same in sorted(groups, key=lambda group: -sum(c.sent for c in group)):
+        size, sent, times = (sum(values) for values in zip(*((c.bytes, c.sent, c.times) for c in same), strict=True))
+        largest = max((c.array for c in same), key=lambda array: array.bytes)
+        name = f"{same[0].kind} {largest.dtype}"
+        yield f"  {name:<26}{size / 1e6:>12.3f}{sent / 1e6:>10.3f}{times:>10}   {largest}"
+    if not found:
+        yield f"  {'nothing':<26}{0:>12.3f}"
+
+
+def device_lines(config: ConfigDict, plan: Plan, args: argparse.Namespace) -> Iterator[str]:
+    """Floor, largest batch, hours and price on each kind of device."""
+    names = ("compute", "memory", "links", "floor", "studies/s", "fits", "largest batch", "run")
+    yield from _heading("At published peaks", "", "[4] milliseconds a step")
+    price = "" if args.price is None else f"{'price':>10}"
+    yield _row("", names) + price
+    unit = plan.devices * max(1, config.microbatch)
+    for kind in args.kind:
+        device = DEVICES[kind]
+        least = floor_of(device, plan)
+        run = config.total_steps * least.step
+        fits = "yes" if plan.memory.total <= device.memory else "no"
+        told = [f"{1e3 * seconds:.2f}" for seconds in (*least, least.step)]
+        told += [f"{config.batch_size / least.step:,.0f}", fits, f"{plan.growth.most(device.memory, unit):,}"]
+        price = "" if args.price is None else f"{f'${run / 3600 * plan.devices * args.price:,.2f}':>10}"
+        yield _row(device.title, (*told, _span(run))) + price
+
+
+def floor_of(device: Device, plan: Plan) -> Floor:
+    """The floor on one kind of device: the state is read and written once, the batch read."""
+    memory = plan.memory
+    touched = 2 * (memory.parameters + memory.optimiser) + memory.batch
+    sent = sum(exchange.sent for exchange in plan.collectives)
+    return floor(device, flops=sum(plan.flops.values()), touched=touched, sent=sent, devices=plan.devices)
+
+
+def assumptions(config: ConfigDict, args: argparse.Namespace) -> Iterator[str]:
+    """What the numbers rest on."""
+    length = config.data.text_length
+    run = f"{config.total_steps:,} steps"
+    if args.epochs:
+        run += f" = {config.epochs} epochs of {args.studies:,} studies (assumed: --studies)"
+    yield f"[1] assumed: {args.tokens} tokens a report (--tokens), rows of {length} tokens {packing.FILL:.0%} full"
+    yield "[2] from a compile for CPU: a TPU or GPU fuses more and keeps bfloat16 where a CPU widens it, so"
+    yield "    that it likely needs less; it may exchange all-reduces as reduce-scatter and all-gather"
+    yield "[3] by formula, matrix products alone; the loss is float32, slower than the peak it is set against"
+    yield "[4] compute: at the dense bfloat16 peak; memory: the state read and written once; links: MB sent at"
+    yield "    the full one-way rate; floor: the longest of the three, which a real step takes several times"
+    yield "    largest batch: within about a tenth, by the growth of what is saved for backward and of the loss"
+    yield f"    run{' and price' if args.price is not None else ''}: {run}, at the floor"
+
+
+def _heading(title: str, unit: str, more: str = "") -> Iterator[str]:
+    yield ""
+    yield f"{title:<28}{unit:>12}   {more}".rstrip()
+
+
+def _row(title: str, cells: Sequence[str]) -> str:
+    widths = (8, 8, 8, 8, 11, 6, 15, 9)
+    return f"  {title:<15}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+
+
+def _span(seconds: float) -> str:
+    unit, size = next((u, s) for u, s in (("h", 3600), ("min", 60), ("s", 1)) if seconds >= s or s == 1)
+    return f"{seconds / size:,.2f} {unit}"
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    return tuple(map(cli.one_of(DEVICES), text.split(",")))
+
+
+def _price(text: str) -> float:
+    try:
+        price = float(text)
+    except ValueError:
+        price = -1.0
+    if not 0.0 <= price < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected dollars, 0 or more, not {text!r}")
+    return price
+
+
+if __name__ == "__main__":
+    cli.run(main, parser())

@@ -1,0 +1,135 @@
+"""The plan of a run agrees with what XLA counts, what arrays hold, and what the real command prints."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from clinicclip import cli, plan
+from clinicclip.devices import DEVICES, floor
+from clinicclip.losses import LossSpec
+from clinicclip.models import flops
+from clinicclip.models.bert import Bert, BertSpec
+from clinicclip.models.clip import ClinicCLIP, ClipSpec, init_params
+from clinicclip.models.gcn import Gcn, GcnSpec
+from clinicclip.models.swin import Swin, SwinSpec
+from clinicclip.training import abstract, optim
+from clinicclip.training.abstract import Growth, Memory
+from clinicclip.training.arithmetic import step_flops
+from clinicclip.training.sharding import LAYOUTS, make_mesh
+from clinicclip.training.step import init_state, make_train_step
+
+SMALL = ["--config.model.image.depths=(1,)", "--config.model.image.heads=(2,)", "--config.model.text.depth=1"]
+SWIN = SwinSpec(28, patch_size=4, window_size=7, embed_dim=32, depths=(1,), heads=(2,), drop_path=0.0)
+BERT = BertSpec(50, 64, 1, 2, 128, max_positions=32, dropout=0.0)
+
+
+def counted(module, *inputs: jax.ShapeDtypeStruct) -> float:
+    """Floating-point operations of a forward pass as XLA counts them."""
+    params = jax.eval_shape(module.init, jax.random.key(0), *inputs)
+    found = jax.jit(module.apply).lower(params, *inputs).compile().cost_analysis()
+    assert found is not None
+    return found["flops"]
+
+
+def ints(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.int32)
+
+
+def floats(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_formulas_are_what_xla_counts_for_each_tower() -> None:
+    swin = SwinSpec(56, patch_size=4, window_size=7, embed_dim=128, depths=(1, 1), heads=(4, 8))
+    assert flops.image(swin) * 2 == pytest.approx(counted(Swin(swin), floats(2, 56, 56, 3)), rel=0.05)
+    bert = BertSpec(50, width=256, depth=2, heads=4, mlp_width=1024, pooling="cls")
+    assert flops.text(bert, 3, 64, 9) == pytest.approx(counted(Bert(bert), *[ints(3, 64)] * 3), rel=0.05)
+    gcn = GcnSpec(feature_width=252, hidden=256, width=256)
+    graphs = floats(4, 32, 256), ints(4, 48), ints(4, 48), jax.ShapeDtypeStruct((4, 32), bool)
+    assert flops.graph(gcn, 32) * 4 == pytest.approx(counted(Gcn(gcn), *graphs), rel=0.05)
+
+
+def test_training_triples_the_forward_pass_and_recomputing_adds_one() -> None:
+    spec = ClipSpec(SWIN, BERT, dim=16)
+    batch = {"image": floats(8, 28, 28), "text_ids": ints(4, 32), "labels": floats(8, 14)}
+    once, again = (step_flops(spec, LossSpec(), batch, recomputed=recomputed) for recomputed in (False, True))
+    forward = 8 * (flops.image(SWIN) + 2 * SWIN.out_width * spec.dim)
+    assert (once["image tower"], again["image tower"]) == (3 * forward, 4 * forward)
+    assert once["loss"] == again["loss"] == 3 * 2 * (2 * 8 * 8 * 16)
+
+
+@pytest.mark.usefixtures("quick_compile")
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_planned_memory_is_what_the_arrays_of_a_state_hold(layout: str) -> None:
+    mesh, spec = make_mesh(), ClipSpec(SWIN, BERT, dim=16)
+    tx = optim.make_optimizer(total_steps=4, lr=0.1, weight_decay=0.0, warmup_fraction=0.0, clip_norm=1.0)
+    model, loss = ClinicCLIP(spec), LossSpec()
+    texts = {f"text_{part}": ints(8, 32) for part in ("ids", "owner", "position")}
+    batch = {"image": jax.ShapeDtypeStruct((8, 28, 28), jnp.uint8), **texts, "text_start": ints(8), "unused": ints(8)}
+    state = abstract.state(model, tx, mesh, layout)
+    compiled = abstract.compile_step(make_train_step(model, tx, loss, mesh, seed=0, layout=layout), state, batch)
+    memory = abstract.memory(compiled, state, batch)
+    real = init_state(init_params(spec, 0), tx, mesh, layout)
+    for planned, part in ((memory.parameters, real.params), (memory.optimiser, real.opt_state)):
+        assert planned == sum(leaf.addressable_data(0).nbytes for leaf in jax.tree.leaves(part))
+    assert memory.batch - 4 <= 28 * 28 + 3 * 32 * 4 + 4 <= memory.batch
+    assert memory.temporaries > 0
+
+
+def test_growth_finds_the_quadratic_its_batches_lie_on() -> None:
+    memory = Memory(parameters=100, optimiser=200, batch=16, temporaries=100 + 8 * 50 + 8 * 3 + 8 * 8 * 2)
+    grown = abstract.growth(memory, (8, 32), (8 * 25, 32 * 25), (8 * 3 + 8 * 8 * 2, 32 * 3 + 32 * 32 * 2))
+    assert grown == Growth(pytest.approx(400), pytest.approx(50 + 3 + 2), pytest.approx(2))
+    assert grown.at(8) == pytest.approx(memory.total)
+
+
+def test_the_largest_batch_fits_and_the_next_does_not() -> None:
+    grown = Growth(fixed=10.0, each=2.0, pair=0.5)
+    most = grown.most(1e6, unit=24)
+    assert most % 24 == 0 and grown.at(most) <= 1e6 < grown.at(most + 24)
+    assert grown.most(30.0, unit=24) == 0
+
+
+def test_a_floor_is_at_the_peaks_and_crossing_domains_is_no_faster_than_their_ports() -> None:
+    device = DEVICES["h100"]
+    found = floor(device, flops=device.flops, touched=2 * device.bandwidth, sent=3 * device.link, devices=8)
+    assert found == (1.0, 2.0, 3.0) and found.step == 3.0
+    assert device.rate(16) == 8 * 50e9 < device.rate(8)
+
+
+def test_every_domain_that_a_plan_can_exceed_has_a_network() -> None:
+    assert all(device.network or device.domain >= 512 for device in DEVICES.values())
+
+
+def test_the_command_plans_a_run_without_data() -> None:
+    words = ["--config=configs/n_g_dtcg.py:demo", "--devices=3", "--batch_size=12", "--kind=v5e,h100", "--price=2"]
+    command = [sys.executable, "-m", "clinicclip.plan", *words, *SMALL]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "3 devices" in done.stdout and "950 steps of 12 studies (4 a device)" in done.stdout
+    for told in ("parameters", "temporaries", "text tower", "all-reduce f32", "TPU v5e", "H100", "$", "[4]"):
+        assert told in done.stdout
+    assert "A100" not in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["--devices=8", "--kind=v5ee"], 2, "did you mean v5e?"),
+        (["--devices=513"], 2, "1 to 512"),
+        (["--devices=0"], 2, "1 to 512"),
+        (["--devices=8", "--price=free"], 2, "'free'"),
+        (["--devices=7"], 1, "does not divide by 7 devices"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_line(
+    words: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.call(plan.main, plan.parser(), ["--config=configs/baseline.py", *words]) == code
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and says in error
