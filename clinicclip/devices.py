@@ -27,12 +27,12 @@ class Device(NamedTuple):
 DEVICES = {
     # https://docs.cloud.google.com/tpu/docs/v5e: 400 GB/s bidirectional; 6.4 Tb/s of network a pod of 256.
     "v5e": Device("TPU v5e", 197e12, 16e9, 819e9, 200e9, 256, 6.4e12 / 8 / 256),
-    # https://docs.cloud.google.com/tpu/docs/v4; links, 6 of 50 GB/s: https://arxiv.org/abs/2304.01433, table 4.
-    "v4": Device("TPU v4", 275e12, 32 * GIB, 1200e9, 300e9, 4096, 0.0),
+    # https://docs.cloud.google.com/tpu/docs/v4: all-reduce of 1.1 PB/s a pod of 4096, which is what all send together.
+    "v4": Device("TPU v4", 275e12, 32 * GIB, 1200e9, 1.1e15 / 4096, 4096, 0.0),
     # https://docs.cloud.google.com/tpu/docs/v5p: 1200 GB/s bidirectional; largest slice 6144.
     "v5p": Device("TPU v5p", 459e12, 95e9, 2765e9, 600e9, 6144, 0.0),
     # https://www.nvidia.com/en-us/data-center/h100/, SXM: half of 1979 TFLOPS with sparsity; NVLink 900 GB/s.
-    # https://docs.nvidia.com/dgx/dgxh100-user-guide/: eight to a system, a 400 Gb/s adapter each.
+    # https://docs.nvidia.com/dgx-basepod/, core components: eight to a system, a 400 Gb/s ConnectX-7 port each.
     "h100": Device("H100 SXM 80 GB", 989e12, 80e9, 3350e9, 450e9, 8, 400e9 / 8),
     # https://www.nvidia.com/en-us/data-center/a100/, SXM 80 GB; NVLink 600 GB/s.
     # https://docs.nvidia.com/dgx/dgxa100-user-guide/: eight to a system, a 200 Gb/s adapter each.

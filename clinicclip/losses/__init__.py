@@ -16,7 +16,7 @@ LossFn = Callable[..., tuple[Float[Array, ""], Metrics]]
 # What "sharded" may take of a device's memory before "auto" turns to "ring".
 SHARDED_BYTES = 2**28
 # Float32 matrices of [device's studies, all studies] that "sharded" holds at its fullest (bench/loss.py).
-MATRICES = 12
+MATRICES = 14
 
 
 def bind(spec: LossSpec, mesh: Mesh) -> LossFn:
