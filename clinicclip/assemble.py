@@ -16,7 +16,7 @@ import optax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from clinicclip.data import builder, draws, graphs, packing, releases
+from clinicclip.data import builder, draws, graphs, packing, records, releases
 from clinicclip.data.augment import AugmentSpec
 from clinicclip.data.draws import TrainSpec
 from clinicclip.data.features import FeatureTable, TfidfSvd
@@ -328,7 +328,7 @@ def _texts(source: Source) -> tuple[list[str], list[str], list[str]]:
     for record in map(source.__getitem__, range(len(source))):
         reports.append(draws.report_text(record))
         sentences.extend(record["sentences"])
-        spans.extend(graphs.span_text(draws.stored_graph(record)))
+        spans.extend(graphs.span_text(records.stored_graph(record)))
     return reports, sentences, spans
 
 

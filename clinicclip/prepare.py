@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clinicclip import cli
-from clinicclip.data import builder, images, releases
+from clinicclip.data import builder, graphs, images, releases
 from clinicclip.data.manifest import BEYOND_LIMIT, DROPPED, USED
 from clinicclip.errors import UsageError
 
@@ -94,7 +94,22 @@ def account(manifest: Mapping[str, Any]) -> str:
         counts = manifest[kind]
         lines.append(f"  {found:,} {kind} found: {counts[USED]:,} used")
         lines += [f"    {n:>8,} {_words(reason)}" for reason, n in counts.items() if reason != USED]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_graphs(manifest["language"])])
+
+
+def _graphs(counts: Mapping[str, int]) -> list[str]:
+    prefix = "records_with_graph_by_"
+    makers = {key.removeprefix(prefix): n for key, n in counts.items() if key.startswith(prefix)}
+    if not makers:
+        return []
+    total = sum(makers.values())
+    told = ", ".join(f"{n:,} by {maker}" for maker, n in makers.items())
+    each = " and ".join(f"{counts[f'graph_{unit}'] / total:.1f} {unit}" for unit in ("nodes", "edges"))
+    over = counts["graphs_over_budget"] / total
+    return [
+        f"  {total:,} report graphs ({told}) of {each} each; {over:.2%} do not fit {graphs.NODES} nodes and "
+        f"{graphs.EDGES} edges"
+    ]
 
 
 def _words(reason: str) -> str:

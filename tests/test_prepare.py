@@ -131,14 +131,14 @@ import sys, warnings
 import tensorflow_datasets as tfds
 from pathlib import Path
 out = Path(sys.argv[1])
-stored = tfds.builder_from_directory(out / "folder" / "1.0.0")
+stored = tfds.builder_from_directory(out / "folder" / sys.argv[2])
 named = tfds.data_source("folder", data_dir=out, split="train")
 direct = stored.as_data_source(split="train")
 assert len(named) == len(direct) == stored.info.splits["train"].num_examples > 0
 assert named[0]["image"].ndim == 3 and named[0]["patient"] == direct[0]["patient"]
 assert not {"tensorflow", "clinicclip", "jax"} & set(sys.modules)
 """
-    done = run(script, prepared)
+    done = run(script, prepared, records.FORMAT)
     assert done.returncode == 0, done.stderr
 
 
@@ -447,3 +447,17 @@ def test_the_program_tells_faults_in_one_line(
     printed = capsys.readouterr().err
     assert words in printed and printed.count("\n") == 1
     assert not (tmp_path / "out" / MANIFEST).exists()
+
+
+# Graphs
+
+
+def test_reports_without_a_graph_get_one_by_rules_and_the_account_says_so(source: Path, prepared: Path) -> None:
+    stored = everything(prepared)
+    assert {record["graph_by"] for record in stored.values()} == {"rules"}
+    assert all(records.stored_graph(record).spans for record in stored.values())
+    counts = read_manifest(prepared)["language"]
+    assert counts["records_with_graph_by_rules"] == 60 and counts["graphs_over_budget"] == 0
+    assert counts["graph_nodes"] == sum(len(record["graph_spans"]) for record in stored.values())
+    assert counts["graph_edges"] == sum(len(record["graph_edges"]) for record in stored.values())
+    assert "60 report graphs (60 by rules)" in prepare.account(read_manifest(prepared))
