@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from clinicclip import cli
-from clinicclip.data import builder, graphs, images, releases
+from clinicclip.data import builder, graphs, images, radgraph, releases
 from clinicclip.data.manifest import BEYOND_LIMIT, DROPPED, USED
 from clinicclip.errors import UsageError
 
 EXAMPLE = """python -m clinicclip.prepare openi --source=DIR --output=data/openi --workers=4
   python -m clinicclip.prepare folder --source=DIR --output=data/mine
+  python -m clinicclip.prepare folder --source=DIR --output=data/mine --radgraph=MIMIC-CXR_graphs.json
   python -m clinicclip.prepare phantom --level=easy --studies=2000 --size=128 --output=data/phantom
 
 folder: DIR/pairs.jsonl holds one {"image": path, "text": report, "patient": id} a line, and may give
@@ -45,6 +46,7 @@ def parser() -> cli.Parser:
         help="of stored images",
     )
     add("--seed", type=cli.count, default=0, help="of altered reports and of the phantom")
+    add("--radgraph", type=Path, metavar="FILE", help="RadGraph's JSON: graphs of studies named as its entries are")
     for name, (default, owners) in _options().items():
         kind = type(default)
         add(
@@ -75,12 +77,20 @@ def main(args: argparse.Namespace) -> int:
         dry_run=args.dry_run,
         shorter_side=args.shorter_side,
         seed=args.seed,
+        joins=_joins(args),
     )
     verb = "would hold" if args.dry_run else "holds"
     print(f"{args.output} {verb}\n{account(manifest)}")
     if manifest["dropped"] and not args.dry_run:
         print(f"  every report and image left out is named in {args.output / DROPPED}")
     return 0
+
+
+def _joins(args: argparse.Namespace) -> list[builder.Join]:
+    """What is added to the studies from elsewhere."""
+    if args.radgraph and not args.source:
+        raise UsageError(f"--radgraph: {args.release} has its own graphs")
+    return [radgraph.Join(args.radgraph)] if args.radgraph else []
 
 
 def account(manifest: Mapping[str, Any]) -> str:

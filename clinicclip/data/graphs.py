@@ -35,7 +35,7 @@ def _type_index(label: str, name: str) -> int:
     short = _LONG_TYPES.get("anatomy" if long.startswith("anatomy") else long, label)
     if short not in GRAPH_TYPES:
         raise UserError(
-            f"graph {name}: unknown entity label {label!r}; expected one of {', '.join(GRAPH_TYPES)} or "
+            f"{name}: unknown entity label {label!r}; expected one of {', '.join(GRAPH_TYPES)} or "
             f"RadGraph-XL's long form"
         )
     return GRAPH_TYPES.index(short)
@@ -44,9 +44,17 @@ def _type_index(label: str, name: str) -> int:
 def parse(entry: Mapping[str, Any], name: str = "entry") -> Graph:
     """One RadGraph entry ({"text", "entities"}) as a `Graph` over RadGraph's own whitespace tokens.
 
-    Nodes are in order of their first token. Raises: UserError naming `name` for a label, span or relation that
-    does not fit. Source: Jain et al., RadGraph (NeurIPS 2021 datasets).
+    Nodes are in order of their first token. Raises: UserError opening with `name` for what is missing, and for a
+    label, span or relation that does not fit. Source: Jain et al., RadGraph (NeurIPS 2021 datasets).
     """
+    try:
+        return _parse(entry, name)
+    except (KeyError, TypeError, ValueError, AttributeError) as fault:
+        told = f"lacks {fault}" if isinstance(fault, KeyError) else "has a field of another type"
+        raise UserError(f"{name} {told}; expected RadGraph's text and entities") from None
+
+
+def _parse(entry: Mapping[str, Any], name: str) -> Graph:
     tokens = tuple(str(entry["text"]).split())
     entities = entry["entities"]
     order = sorted(entities, key=lambda k: (int(entities[k]["start_ix"]), int(entities[k]["end_ix"]), k))
@@ -57,14 +65,13 @@ def parse(entry: Mapping[str, Any], name: str = "entry") -> Graph:
         start, end = int(entity["start_ix"]), int(entity["end_ix"])
         if not 0 <= start <= end < len(tokens):
             raise UserError(
-                f"graph {name}: entity {key} spans tokens {start}-{end} of {len(tokens)}; the file does "
-                f"not fit its text"
+                f"{name}: entity {key} spans tokens {start}-{end} of {len(tokens)}; the file does not fit its text"
             )
         spans.append((start, end))
         types.append(_type_index(str(entity["label"]), name))
         for _, target in entity["relations"]:
             if target not in position:
-                raise UserError(f"graph {name}: entity {key} points at entity {target}, which does not exist")
+                raise UserError(f"{name}: entity {key} points at entity {target}, which does not exist")
             edges.append((position[key], position[target]))
     return Graph(tokens, tuple(spans), tuple(types), tuple(edges))
 
