@@ -14,10 +14,12 @@ from clinicclip.errors import UsageError
 EXAMPLE = """python -m clinicclip.prepare openi --source=DIR --output=data/openi --workers=4
   python -m clinicclip.prepare folder --source=DIR --output=data/mine
   python -m clinicclip.prepare folder --source=DIR --output=data/mine --radgraph=MIMIC-CXR_graphs.json
+  python -m clinicclip.prepare openi --source=DIR --output=data/openi --features=models/Bio_ClinicalBERT
   python -m clinicclip.prepare phantom --level=easy --studies=2000 --size=128 --output=data/phantom
 
 folder: DIR/pairs.jsonl holds one {"image": path, "text": report, "patient": id} a line, and may give
-  "study", "split" (train, validation, test), "labels" ({CheXpert finding: 1, 0 or -1}), "view", "sex"."""
+  "study", "split" (train, validation, test), "labels" ({CheXpert finding: 1, 0 or -1}), "view", "sex".
+--features works on data prepared before, too: give the same command again with it."""
 
 
 def parser() -> cli.Parser:
@@ -47,6 +49,15 @@ def parser() -> cli.Parser:
     )
     add("--seed", type=cli.count, default=0, help="of altered reports and of the phantom")
     add("--radgraph", type=Path, metavar="FILE", help="RadGraph's JSON: graphs of studies named as its entries are")
+    add("--features", metavar="tfidf|FOLDER", help="also store frozen features: of TF-IDF, or of the BERT in FOLDER")
+    add("--train", default="train", metavar="SPLIT", help="what tfidf is fitted on: the runs' data.train (train)")
+    add(
+        "--feature_dim",
+        type=functools.partial(cli.count, least=1),
+        default=128,
+        metavar="N",
+        help="width of tfidf: the runs' model.feature_dim (128)",
+    )
     for name, (default, owners) in _options().items():
         kind = type(default)
         add(
@@ -83,6 +94,12 @@ def main(args: argparse.Namespace) -> int:
     print(f"{args.output} {verb}\n{account(manifest)}")
     if manifest["dropped"] and not args.dry_run:
         print(f"  every report and image left out is named in {args.output / DROPPED}")
+    if args.features and not args.dry_run:
+        from clinicclip import annotate, host  # jax, which preparing alone does without
+
+        host.tune_allocator()
+        settings = {"train": args.train, "dim": args.feature_dim, "seed": args.seed}
+        print(f"  frozen features: {annotate.store(args.output, manifest, args.features, **settings)}")
     return 0
 
 

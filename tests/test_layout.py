@@ -11,6 +11,8 @@ PROGRAMS = {
     "evaluate",
     "export",
     "prepare",
+    "annotate",
+    "frozen",
     "plan",
     "devices",
     "api",

@@ -133,8 +133,7 @@ class DrawStudy(grain.transforms.RandomMap):
     def _graph(self, record: Record) -> dict[str, Any]:
         assert self.features is not None
         graph = records.stored_graph(record)
-        vectors = self.features.lookup(graphs.span_text(graph))
-        padded = graphs.pad(graph, vectors, nodes=self.spec.graph_nodes, edges=self.spec.graph_edges)
+        padded = graphs.pad(graph, self.features.nodes(graph), nodes=self.spec.graph_nodes, edges=self.spec.graph_edges)
         return {
             "graph_nodes": padded.nodes,
             "graph_senders": padded.senders,
