@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -27,6 +27,7 @@ SHORTEST = 32  # tokens of a row; rows are powers of two from here on, and each 
 TOGETHER = 1024  # sequences packed together
 
 
+@runtime_checkable
 class FrozenModel(Protocol):
     """What makes frozen features."""
 

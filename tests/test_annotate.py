@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -22,9 +23,10 @@ from clinicclip.models.bert import Bert
 
 ROOT = Path(__file__).parents[1]
 write_bert = runpy.run_path(str(ROOT / "tests" / "support" / "bert_folder.py"))["write"]
+POSITIONS = 40  # of the small BERT
 TEXTS = ("the heart is normal", "lungs are clear and the heart is normal in size and no effusion", "", "clear")
 GRAPH = Graph(
-    tuple("small left pleural effusion . no effusion".split()), ((0, 0), (1, 2), (3, 3), (6, 6)), (1, 0, 1, 3), ()
+    ("small", "left", "pleural", "effusion", ".", "no", "effusion"), ((0, 0), (1, 2), (3, 3), (6, 6)), (1, 0, 1, 3), ()
 )
 
 
@@ -38,8 +40,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def states(folder: Path, ids: Sequence[int]) -> np.ndarray:
     """The slow twin: one sequence alone, without packing."""
     spec, params = convert.load_text_tower(folder, pooling="mean")
-    one = packing.plain([list(ids)], len(ids))
-    return np.asarray(Bert(spec).apply({"params": params}, *one[:3]))[0]
+    one = map(jnp.asarray, packing.plain([list(ids)], len(ids))[:3])
+    return np.asarray(Bert(spec).apply({"params": params}, *one))[0]
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
@@ -50,7 +52,7 @@ def test_a_text_is_the_mean_of_its_token_states(folder: Path) -> None:
     found = frozen.Tower(folder).texts(TEXTS)
     tokenizer = Tokenizer.load(folder)
     for text, vector in zip(TEXTS, found, strict=True):
-        (ids,), _ = tokenizer.encode([text], 32)
+        (ids,), _ = tokenizer.encode([text], POSITIONS)
         np.testing.assert_allclose(vector, unit(states(folder, ids).mean(0)), atol=1e-3)
     assert found.dtype == np.float16
 
@@ -59,9 +61,9 @@ def test_a_node_is_the_mean_over_its_pieces_read_in_the_report(folder: Path) -> 
     tower, tokenizer = frozen.Tower(folder), Tokenizer.load(folder)
     other = GRAPH._replace(tokens=("no", *GRAPH.tokens[1:]))
     found = tower.spans([GRAPH, Graph((), (), (), ()), other])
-    pieces = [ids[1:-1] for ids in tokenizer.encode(list(GRAPH.tokens), 32)[0]]
-    (whole,), _ = tokenizer.encode([" ".join(GRAPH.tokens)], 32)
-    assert whole[1:-1] == sum(pieces, [])
+    pieces = [ids[1:-1] for ids in tokenizer.encode(list(GRAPH.tokens), POSITIONS)[0]]
+    (whole,), _ = tokenizer.encode([" ".join(GRAPH.tokens)], POSITIONS)
+    assert whole[1:-1] == [piece for word in pieces for piece in word]
     read = states(folder, whole)[1:-1]
     starts = np.cumsum([0, *map(len, pieces)])
     assert starts[-1] > len(GRAPH.tokens)  # some word has several pieces
@@ -74,9 +76,9 @@ def test_a_node_is_the_mean_over_its_pieces_read_in_the_report(folder: Path) -> 
 
 def test_a_report_beyond_the_models_positions_is_read_in_windows(folder: Path) -> None:
     tower, tokenizer = frozen.Tower(folder), Tokenizer.load(folder)
-    tokens = tuple(f"{word}" for _ in range(9) for word in GRAPH.tokens)
-    pieces = sum((ids[1:-1] for ids in tokenizer.encode(list(tokens), 32)[0]), [])
-    (cls, sep), room = tokenizer.encode([""], 2)[0][0], 30
+    tokens = GRAPH.tokens * 9
+    pieces = [piece for ids in tokenizer.encode(list(tokens), POSITIONS)[0] for piece in ids[1:-1]]
+    (cls, sep), room = tokenizer.encode([""], 2)[0][0], POSITIONS - 2
     assert len(pieces) > 2 * room
     windows = [pieces[i : i + room] for i in range(0, len(pieces), room)]
     read = np.concatenate([states(folder, [cls, *window, sep])[1:-1] for window in windows])
@@ -92,7 +94,7 @@ def test_a_word_without_pieces_has_no_direction(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("data") / "out"
-    builder.write("phantom", output, options={"level": "easy", "studies": 60, "size": 32})
+    builder.write("phantom", output, options={"level": "easy", "studies": 60, "size": 64})
     return output
 
 
@@ -222,12 +224,12 @@ def test_a_folder_gives_the_width_of_the_features(data: Path, folder: Path) -> N
     assemble.resolve_widths(config, 100)
     assert config.model.feature_dim == 16
     config.model.features = "nowhere"
-    with pytest.raises(UserError, match="model.features='nowhere': one of tower, tfidf, or the folder"):
+    with pytest.raises(UserError, match=r"model\.features='nowhere': one of tower, tfidf, or the folder"):
         assemble.resolve_widths(config, 100)
 
 
 def test_prepare_stores_features_of_data_prepared_before(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ["phantom", "--level=easy", "--studies=60", "--size=32", f"--output={data}"]
+    argv = ["phantom", "--level=easy", "--studies=60", "--size=64", f"--output={data}"]
     assert cli.call(prepare.main, prepare.parser(), [*argv, "--features=tfidf", "--feature_dim=12"]) == 0
     place = capsys.readouterr().out.strip().splitlines()[-1].rpartition(": ")[2]
     told = json.loads((Path(place) / "features.json").read_text())

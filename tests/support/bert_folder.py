@@ -14,9 +14,9 @@ from clinicclip.models.torch_names import bert_leaves
 WORDS = ("the heart is normal in size", "small left pleural effusion and no pneumothorax", "lungs are clear")
 
 
-def write(folder: Path, *, seed: int = 0, positions: int = 32, width: int = 16, pooling: str = "pooler") -> BertSpec:
+def write(folder: Path, *, seed: int = 0, positions: int = 40, width: int = 16, pooling: str = "pooler") -> BertSpec:
     """Writes config.json, model.safetensors and the tokenizer's files; returns what they describe."""
-    tokenizer = train_wordpiece(WORDS, 60)
+    tokenizer = train_wordpiece(WORDS, 130)
     spec = BertSpec(
         vocab_size=tokenizer.vocab_size,
         width=width,
