@@ -5,26 +5,21 @@ known). `in_context` says whether a node's vector depends on the report around i
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-import jax
 import numpy as np
 from jaxtyping import Float, Float32
 
-from clinicclip.data import graphs, packing
+from clinicclip.data import graphs
 from clinicclip.data.features import TfidfSvd
+from clinicclip.data.manifest import file_sha256
 from clinicclip.data.schema import Graph
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.models import convert
-from clinicclip.models.bert import Bert
-
-TOKENS = 4096  # of one call of the model
-SHORTEST = 32  # tokens of a row; rows are powers of two from here on, and each length is compiled once
-TOGETHER = 1024  # sequences packed together
+from clinicclip.reading import Reader
 
 
 @runtime_checkable
@@ -77,18 +72,17 @@ class Tower:
     in_context = True
 
     def __init__(self, folder: Path | str) -> None:
-        spec, self._params = convert.load_text_tower(folder, pooling="mean")
+        spec, params = convert.load_text_tower(folder, pooling="mean")
+        self._bert = Reader(spec, params)
         self._tokenizer = Tokenizer.load(folder)
         self._length = spec.max_positions
         self.width = spec.width
-        bert = Bert(spec, "float32")
-        self._run = jax.jit(lambda params, *packed: bert.apply({"params": params}, *packed))
 
     def texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n f"]:
         """The vector of each text."""
         ids, _ = self._tokenizer.encode(list(texts), self._length)
         means = np.zeros((len(ids), self.width), np.float32)
-        for number, states in self._states(ids):
+        for number, states in self._bert.states(ids):
             means[number] = states.mean(0)
         return _unit(means)
 
@@ -112,7 +106,7 @@ class Tower:
         states = [np.zeros((len(report), self.width), np.float32) for report in reports]
         places = [(i, first) for i, report in enumerate(reports) for first in range(0, len(report), room)]
         windows = [[cls, *reports[i][first : first + room], sep] for i, first in places]
-        for number, found in self._states(windows):
+        for number, found in self._bert.states(windows):
             i, first = places[number]
             states[i][first : first + room] = found[1:-1]
         return states
@@ -120,36 +114,6 @@ class Tower:
     def _ends(self) -> tuple[int, int]:
         (empty,), _ = self._tokenizer.encode([""], 2)
         return empty[0], empty[1]
-
-    def _states(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[int, Float32[np.ndarray, "l f"]]]:
-        """(number, states of its tokens) of every sequence; those of like length are read together."""
-        by_length: dict[int, list[int]] = {}
-        for number, sequence in enumerate(sequences):
-            by_length.setdefault(self._row(len(sequence)), []).append(number)
-        for length, numbers in sorted(by_length.items()):
-            for some in _cut(numbers, TOGETHER):
-                packed = packing.pack([sequences[number] for number in some], length=length)
-                flat = self._run_rows(packed, length)
-                for number, start in zip(some, packed.start, strict=True):
-                    yield number, flat[start : start + len(sequences[number])]
-
-    def _row(self, tokens: int) -> int:
-        """Length of the rows that sequences of so many tokens are packed into: attention is paid for by the row."""
-        return min(self._length, max(SHORTEST, 1 << (tokens - 1).bit_length()))
-
-    def _run_rows(self, packed: packing.PackedText, length: int) -> Float32[np.ndarray, "t f"]:
-        """The states of all tokens of packed rows, by calls of one shape."""
-        rows = max(1, TOKENS // length)
-        parts = []
-        for first in range(0, len(packed.ids), rows):
-            part = (array[first : first + rows] for array in packed[:3])
-            filled = [np.pad(array, ((0, rows - len(array)), (0, 0))) for array in part]
-            parts.append(np.asarray(self._run(self._params, *filled)).reshape(-1, self.width))
-        return np.concatenate(parts)
-
-
-def _cut(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
-    return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 def _unit(vectors: Float32[np.ndarray, "n f"]) -> Float[np.ndarray, "n f"]:
@@ -163,8 +127,5 @@ def folder_digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix in (".json", ".txt", ".safetensors"):
-            digest.update(path.name.encode())
-            with path.open("rb") as file:
-                for block in iter(partial(file.read, 1 << 20), b""):
-                    digest.update(block)
+            digest.update(f"{path.name} {file_sha256(path)}\n".encode())
     return digest.hexdigest()

@@ -19,7 +19,10 @@ EXAMPLE = """python -m clinicclip.prepare openi --source=DIR --output=data/openi
 
 folder: DIR/pairs.jsonl holds one {"image": path, "text": report, "patient": id} a line, and may give
   "study", "split" (train, validation, test), "labels" ({CheXpert finding: 1, 0 or -1}), "view", "sex".
+--labeller=chexbert.pth reads labels by CheXbert; vocab.txt of bert-base-uncased beside it, or --labeller_tokenizer.
 --features works on data prepared before, too: give the same command again with it."""
+
+RULES = "rules"
 
 
 def parser() -> cli.Parser:
@@ -49,6 +52,18 @@ def parser() -> cli.Parser:
     )
     add("--seed", type=cli.count, default=0, help="of altered reports and of the phantom")
     add("--radgraph", type=Path, metavar="FILE", help="RadGraph's JSON: graphs of studies named as its entries are")
+    add(
+        "--labeller",
+        default=RULES,
+        metavar="rules|FILE",
+        help="what reads the training labels: rules, or CheXbert (chexbert.pth or .safetensors; impressions alone)",
+    )
+    add(
+        "--labeller_tokenizer",
+        type=Path,
+        metavar="FOLDER",
+        help="vocabulary of bert-base-uncased (beside CheXbert's file)",
+    )
     add("--features", metavar="tfidf|FOLDER", help="also store frozen features: of TF-IDF, or of the BERT in FOLDER")
     add("--train", default="train", metavar="SPLIT", help="what tfidf is fitted on: the runs' data.train (train)")
     add(
@@ -105,9 +120,21 @@ def main(args: argparse.Namespace) -> int:
 
 def _joins(args: argparse.Namespace) -> list[builder.Join]:
     """What is added to the studies from elsewhere."""
-    if args.radgraph and not args.source:
-        raise UsageError(f"--radgraph: {args.release} has its own graphs")
-    return [radgraph.Join(args.radgraph)] if args.radgraph else []
+    joins: list[builder.Join] = []
+    labelled = args.labeller != RULES
+    for flag, given in (("radgraph", args.radgraph), ("labeller", labelled)):
+        if given and not args.source:
+            raise UsageError(f"--{flag}: {args.release} is generated with graphs and labels of its own")
+    if args.labeller_tokenizer and not labelled:
+        raise UsageError("--labeller_tokenizer belongs to --labeller=FILE")
+    if args.radgraph:
+        joins.append(radgraph.Join(args.radgraph))
+    if labelled:
+        from clinicclip import host, labeller  # jax, which preparing alone does without
+
+        host.tune_allocator()
+        joins.append(labeller.Join(Path(args.labeller), args.labeller_tokenizer))
+    return joins
 
 
 def account(manifest: Mapping[str, Any]) -> str:

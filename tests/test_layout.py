@@ -13,6 +13,8 @@ PROGRAMS = {
     "prepare",
     "annotate",
     "frozen",
+    "reading",
+    "labeller",
     "plan",
     "devices",
     "api",

@@ -187,7 +187,7 @@ def test_prepare_joins_the_file_by_study_and_builds_the_rest_by_rules(
     "name, argv, words",
     [
         ("elsewhere", ["folder"], "none of its 1 graphs"),
-        ("s0", ["phantom"], "has its own graphs"),
+        ("s0", ["phantom"], "generated with graphs"),
     ],
 )
 def test_a_file_that_cannot_be_joined_is_refused(
