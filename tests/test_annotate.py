@@ -179,6 +179,21 @@ def test_work_begun_for_something_else_is_not_gone_on_with(data: Path, folder: P
     assert len(table) == len(sentences)
 
 
+@pytest.mark.parametrize("streams", [("reports",), ("sentences",), ("nodes",)])
+@pytest.mark.parametrize("kind", ["tfidf", "tower"])
+def test_parts_without_anything_new_are_empty(
+    streams: tuple[str], kind: str, data: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(annotate, "RECORDS_PER_PART", 2)
+    source = builder.open_source(data, "train")
+    twice = builder.open_source(data, "train[:4]+train[:4]")
+    model = frozen.Tower(folder) if kind == "tower" else frozen.Tfidf(annotate.fit_tfidf(source, 8, 0))
+    table = annotate.make(tmp_path / "out", twice, model, {}, streams)
+    assert len(table) == len(
+        annotate.make(tmp_path / "once", builder.open_source(data, "train[:4]"), model, {}, streams)
+    )
+
+
 def run_config(data: Path, model_features: str) -> Any:
     config = config_files.load("configs/g_dtcg.py:demo", [("model.features", model_features)])
     config.data.dir = str(data)

@@ -109,6 +109,10 @@ def test_svd_survives_disk(tmp_path: Path) -> None:
     assert np.array_equal(TfidfSvd.fit(TEXTS, 3, seed=0).transform(TEXTS), svd.transform(TEXTS))
 
 
+def test_no_texts_have_no_vectors() -> None:
+    assert TfidfSvd.fit(TEXTS, 3, seed=0).transform([]).shape == (0, 3)
+
+
 def test_texts_without_words_are_refused() -> None:
     with pytest.raises(UserError, match="no words"):
         TfidfSvd.fit(["", "."], 3, seed=0)

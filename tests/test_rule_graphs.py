@@ -42,6 +42,13 @@ CASES = (
         "Nodules:P scattered:P lungs:A",
         "scattered>Nodules Nodules>lungs",
     ),
+    ("Mild to moderate edema.", "Mild:P moderate:P edema:P", "Mild>edema moderate>edema"),
+    ("Effusion is seen on the lateral view.", "Effusion:P", ""),
+    (
+        "No definite radiographic evidence of active pulmonary disease.",
+        "active:N pulmonary:A disease:N",
+        "active>disease disease>pulmonary",
+    ),
     ("Tortuous aorta.", "Tortuous:P aorta:A", "Tortuous>aorta"),
     (
         "No acute cardiopulmonary abnormality.",

@@ -184,6 +184,8 @@ class TfidfSvd:
 
     def transform(self, texts: Sequence[str]) -> Float32[np.ndarray, "n dim"]:
         """The unit vector of each text."""
+        if not texts:
+            return np.zeros((0, self.width), np.float32)
         reduced = (self._tfidf.transform(texts) @ self._basis.T).astype(np.float32)
         norm = np.linalg.norm(reduced, axis=1, keepdims=True)
         return np.divide(reduced, norm, out=np.zeros_like(reduced), where=norm > 1e-6)

@@ -21,6 +21,8 @@ NAME = "rules"  # of these graphs in a record's `graph_by`
 
 _TOKEN = re.compile(r"\w+(?:[-'./]\w+)*|[^\w\s]")
 _BORDERLINE = re.compile(union(names.BORDERLINE))
+_NAMED = (("", "observation"), ("quality",))  # a finding's name may hold any word
+_STATED = (("observation",),)  # "no definite radiographic evidence of disease" is no name
 _DENIAL = re.compile(r"no\b|without|negative for")
 _ANATOMY = GRAPH_TYPES.index("ANAT-DP")
 _TYPES = {
@@ -90,6 +92,8 @@ def _nodes(low: str, found: list[re.Match[str]]) -> list[_Node]:
     _mark_findings(low, found, kinds, states)
     nodes: list[_Node] = []
     for i, kind in enumerate(kinds):
+        if kind == "place" and i + 1 < len(found) and found[i + 1].group() in words.PICTURES:
+            continue
         state = states[i] if states[i] is not None else PRESENT
         if kind == "observation" and states[i] is None:
             state = polarity(low, found[i].start(), found[i].end())
@@ -119,14 +123,15 @@ def _mark_findings(low: str, found: list[re.Match[str]], kinds: list[str], state
         state = mention.polarity
         if mention.finding == NO_FINDING:
             state = ABSENT if _DENIAL.match(low, mention.start) else PRESENT
-        for i in _observed(inside(mention.start, mention.end), kinds) if mention.explicit else ():
+        accepted = _STATED if mention.finding == NO_FINDING else _NAMED
+        for i in _observed(inside(mention.start, mention.end), kinds, accepted) if mention.explicit else ():
             kinds[i], states[i] = "observation", state
 
 
-def _observed(inside: list[int], kinds: list[str]) -> list[int]:
-    """Words that name what is seen, else those that say how it is, else the last."""
-    for accepted in (("", "observation"), ("quality",)):
-        named = [i for i in inside if kinds[i] in accepted]
+def _observed(inside: list[int], kinds: list[str], accepted: tuple[tuple[str, ...], ...]) -> list[int]:
+    """The words of the first kinds that occur, else the last word."""
+    for some in accepted:
+        named = [i for i in inside if kinds[i] in some]
         if named:
             return named
     return inside[-1:]
@@ -164,16 +169,17 @@ def _modifications(phrases: list[_Phrase]) -> Iterator[tuple[int, int]]:
                 yield place, head
         for quality in phrase.qualities:
             heads = phrase.observations or _continued(phrases, at).observations
-            before = [o for earlier in phrases[:at] for o in earlier.observations]
-            head = _nearest(quality, heads or before or phrase.anatomy)
+            elsewhere = [o for other in phrases for o in other.observations]
+            before = [o for o in elsewhere if o < quality]
+            head = _nearest(quality, heads or before or phrase.anatomy or elsewhere)
             if head is not None:
                 yield quality, head
 
 
 def _continued(phrases: list[_Phrase], at: int) -> _Phrase:
-    """The phrase a list goes on with ("left and right lungs"); an empty one when it does not."""
+    """The phrase a list goes on with ("left and right lungs", "mild to moderate edema"), or an empty one."""
     after = phrases[at + 1] if at + 1 < len(phrases) else None
-    if after is not None and len(after.link) <= 2 and after.link[0] in words.COORDINATES:
+    if after is not None and len(after.link) <= 2 and after.link[0] in words.COORDINATES | {"to"}:
         return after
     return _Phrase([], [], [], [], [])
 
