@@ -14,6 +14,7 @@ from jaxtyping import Float32, Int8
 
 from clinicclip.data import augment, graphs, images, negation
 from clinicclip.data.features import FeatureTable
+from clinicclip.data.generators import templates
 from clinicclip.data.schema import (
     CHEXPERT,
     FINDINGS,
@@ -125,11 +126,10 @@ class DrawStudy(grain.transforms.RandomMap):
 
     def _new_negation(self, drawn: Sequence[Sentence], rng: np.random.Generator) -> str:
         # Not `negation.alter`: that draws by seed and key, and makes an r^o that training never shows.
-        finding = negation.choose(drawn, rng)
-        if finding is None:
+        found = negation.choose(drawn, rng)
+        if isinstance(found, str):
             return ""
-        negated = negation.negate(drawn, finding, self.spec.negation_generator, rng)
-        return " ".join(negated) if negation.denies(drawn, negated, finding) else ""
+        return " ".join(negation.write(found, templates.TRAIN, rng)[0])
 
     def _graph(self, record: Record) -> dict[str, Any]:
         assert self.features is not None

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int8
 
 from clinicclip.data import images, negation, schema, text
+from clinicclip.data.generators import templates
 from clinicclip.data.schema import Drop, Record, Study
 
 FORMAT = "1.0.0"  # of the stored fields; the version TFDS shows
@@ -96,7 +97,7 @@ def make(study: Study, recipe: Recipe) -> Record | Drop:
         gray = _gray(study)
     except images.ImageFault as fault:
         return Drop("image", study.image_id, fault.reason)
-    altered = negation.alter(sentences, seed=recipe.seed, key=study.image_id, generator=recipe.negated_by)
+    altered = negation.alter(sentences, seed=recipe.seed, key=study.image_id, generator=templates.BY_NAME[recipe.negated_by])
     labels = _labels(study, sentences)
     return {
         "image": images.encode(gray, recipe.shorter_side),

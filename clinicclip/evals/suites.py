@@ -57,7 +57,7 @@ def run_suites(
     evaluation = Evaluation(
         facts={
             "prompts": f"version {prompts.VERSION}, {prompts.digest()}",
-            "prompt_overlap": prompts.overlap(negation.TEMPLATES["train"]),
+            "prompt_overlap": prompts.overlap(templates.TRAIN.patterns),
             "bootstrap_draws": str(draws),
             "seed": str(seed),
         },
