@@ -47,6 +47,14 @@ OBSERVED = (
     r"retract(?:ed|ion)",
     r"tenting",
     r"pericardial",
+    r"wedg(?:ed|ing)",
+    r"(?:loss of|vertebral)(?: body)? height",
+    r"radiopaque",
+    r"metallic",
+    r"artifact\w*",
+    r"clothing",
+    r"overl(?:ying|ies) the patient",
+    r"mass effect",
 )
 _FOCAL = r"nodul\w*|mass(?:es)?\b|masslike|lesions?\b|neoplas\w*|malignan\w*|carcinoma\w*|metasta\w*|tumou?rs?\b"
 # Words that contradict the denial of a finding although they are no name of it: where they stay, it is not denied.

@@ -29,6 +29,7 @@ from clinicclip.data.schema import (
     UNKNOWN,
     Sentence,
 )
+from clinicclip.data.separating import Part
 from clinicclip.data.text import finding_states, is_normal
 
 # Why a report gives none: it is normal; it only doubts; what it states shares its sentences with something else; even
@@ -74,6 +75,7 @@ _VISIBLE = tuple(
     if f not in (*NOT_ABNORMAL, "pneumonia")
 )
 
+_POSITIVE = (PRESENT, UNCERTAIN)
 _DENIAL = re.compile(r"\b(?:no|not|without|negative|free|absent)\b")
 
 
@@ -97,21 +99,17 @@ def stated(sentences: Sequence[Sentence]) -> list[int]:
 def plan(sentences: Sequence[Sentence], finding: int) -> Plan | None:
     """How `finding` can be denied without touching another one; None when it shares its sentences with others."""
     below, above = _family(finding)
-    report, denied, dropped, companions = [], [], [], frozenset[int]()
+    report: list[Sentence] = []
+    denied, dropped, companions = [], [], frozenset[int]()
     for sentence in sentences:
-        if not (_names(sentence.text, below, (PRESENT, UNCERTAIN)) or _names(sentence.text, frozenset({finding}), (ABSENT,))):
-            if report and len(report) - 1 in denied and separating.points_back(sentence.text):
-                denied.append(len(report))
-            report.append(sentence)
-            continue
-        parts = separating.separate(sentence.text, below | above)
-        doubt_alone = not _names(sentence.text, frozenset({finding}), (PRESENT, UNCERTAIN, ABSENT))
-        if parts is None or (doubt_alone and len(report) - 1 not in denied):
+        follows = bool(denied) and denied[-1] == len(report) - 1
+        parts = _parts(sentence, finding, below | above, follows)
+        if parts is None:
             return None
         for part in parts:
             if part.touched:
-                positive = _names(part.text, below, (PRESENT, UNCERTAIN))
-                (denied if positive else dropped).append(len(report))
+                denial = _names(part.text, frozenset({finding}), (ABSENT,)) and not _names(part.text, below, _POSITIVE)
+                (dropped if denial else denied).append(len(report))
                 companions |= part.companions
             report.append(sentence if part.text == sentence.text else describe(part.text))
     runs = groupby(enumerate(denied), lambda pair: pair[1] - pair[0])
@@ -122,6 +120,22 @@ def plan(sentences: Sequence[Sentence], finding: int) -> Plan | None:
         frozenset(denied + dropped),
         below | above | companions,
     )
+
+
+def _parts(sentence: Sentence, finding: int, related: frozenset[int], follows: bool) -> list[Part] | None:
+    """A sentence as parts to be touched and parts to be kept; None where they cannot be told apart.
+
+    `follows`: the sentence before it is denied. What only points back to that one, or doubts on about it, goes too.
+    """
+    below, _ = _family(finding)
+    states_it = _names(sentence.text, frozenset({finding}), (*_POSITIVE, ABSENT))
+    if not states_it and follows and separating.points_back(sentence.text):
+        named = mentions(sentence.text)
+        whole = Part(sentence.text, True, frozenset(m.finding for m in named))
+        return [whole] if all(m.explicit and m.polarity != ABSENT for m in named) else None
+    if not states_it and not _names(sentence.text, below, _POSITIVE):
+        return [Part(sentence.text, False)]
+    return separating.separate(sentence.text, related) if states_it or follows else None
 
 
 def choose(sentences: Sequence[Sentence], rng: np.random.Generator) -> Plan | str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from clinicclip.data.beside import OBSERVED
 from clinicclip.data.mentions import Mention, mentions, states, union
-from clinicclip.data.schema import ABSENT
+from clinicclip.data.schema import ABSENT, FINDINGS, INDEX, PARENTS
 from clinicclip.data.sections import finish
 
 
@@ -23,11 +23,15 @@ _OBSERVED = re.compile(union(OBSERVED))
 _EXPLAINS = re.compile(
     r"\b(?:consistent with|compatible with|suggest\w*|represent\w*|reflect\w*|indicat\w*|favou?r\w*|"
     r"(?:may|might|could|can|would|cannot) be|(?:most )?(?:likely|probably|possibly|presumably|perhaps)|"
-    r"(?:due|related|secondary) to|(?:concerning|worrisome|suspicious) for|versus|vs|or|sequelae?(?: of)?|"
+    r"(?:due|related|secondary) to|(?:concerning|worrisome|suspicious) for|versus|vs|(?<!/)or|sequelae?(?: of)?|"
     r"from|appears? to be|question of)\b"
 )
+_CHOICE = re.compile(r"(?:or|versus|vs)$")  # explains only when both sides are of one kind: "atelectasis or infiltrate"
 _ENDS_EXPLANATION = re.compile(r"[;]|\band\b(?!/or)|\b(?:with|but|without|no)\b")
 _ADJECTIVE = re.compile(r"calcifi(?:ed|c)\b")
+_MAY_BE_CALCIFIED = frozenset(INDEX[name] for name in ("granuloma", "nodule", "mass", "lung_lesion", "lung_opacity"))
+_CALCIFICATION = INDEX["calcification"]
+_NAMES_TWO = re.compile(r" and |\bcalcified aort|\batherosclerotic\b")  # a name that runs over another one
 _JOINS = re.compile(r"[,;]|\b(?:and|with|without|or|but)\b")
 # Where a sentence may be cut in two, and what the second piece then starts with.
 _CUTS = tuple(
@@ -57,12 +61,17 @@ _WAITS = re.compile(  # no end of one, or an adjective without its noun
     r"\b(?:in|on|at|of|to|from|with|and|or|the|an?|is|are|may|be|left|right|mild|upper|lower|mid|versus|some)\.$|"
     r"^(?:\w+ )?[\w-]+(?:ive|al|ic|ous|ular|ed)\.$"
 )
-_POINTS_BACK = re.compile(r"(?:this|these|it|they|its|the latter)\b", re.IGNORECASE)
+_ADVISES = re.compile(r"(?:please|recommend|consider|suggest|correlat|clinical(?:ly)? correlat|follow)", re.IGNORECASE)
+_POINTS_BACK = re.compile(
+    r"(?:(?:the )?(?:this|these|it|they|its|the latter)\b|"
+    r"(?:the |radiographic )*(?:appearance|finding)s? (?:is|are|may|might|could|suggests?|most|likely|x{3,})\b)",
+    re.IGNORECASE,
+)
 
 
 def points_back(text: str) -> bool:
-    """Whether a sentence only goes on about the one before it: "It measures 2 cm."."""
-    return bool(_POINTS_BACK.match(text)) and not mentions(text)
+    """Whether a sentence goes on about the one before it: "It measures 2 cm.", "This may be a scar."."""
+    return bool(_POINTS_BACK.match(text))
 
 
 def separate(text: str, related: frozenset[int]) -> list[Part] | None:
@@ -70,6 +79,8 @@ def separate(text: str, related: frozenset[int]) -> list[Part] | None:
 
     The sentence itself, when it says nothing else; None when it cannot be taken apart without changing what it says.
     """
+    if _ADVISES.match(text):
+        return None
     companions = _companions(text, related)
     if companions is not None:
         return [Part(text, True, companions)]
@@ -85,11 +96,11 @@ def _companions(text: str, related: frozenset[int]) -> frozenset[int] | None:
     """Findings that the sentence names only to describe or explain a related one; None if it says anything else."""
     low = text.lower()
     found = sorted(mentions(text), key=lambda m: m.start)
-    own = [m for m in found if m.finding in related]
-    others = [m for m in found if m.finding not in related]
+    own = [m for m in found if m.finding in related and m.explicit]
+    others = [m for m in found if not (m.finding in related and m.explicit)]
     if not all(any(_describes(low, other, m) for m in own) for other in others):
         return None
-    if any(re.search(r"\band\b", low[m.start : m.end]) for m in own if m.explicit):  # a name that runs over another
+    if any(_NAMES_TWO.search(low, m.start, m.end) for m in own if m.finding != _CALCIFICATION):
         return None
     spans = [(m.start, m.end) for m in found]
     for observed in _OBSERVED.finditer(low):
@@ -102,16 +113,23 @@ def _companions(text: str, related: frozenset[int]) -> frozenset[int] | None:
 def _describes(low: str, other: Mention, own: Mention) -> bool:
     if other.polarity == ABSENT or not other.explicit:
         return False
-    if _is_explained(low, own, other.start):
+    if _is_explained(low, own, other.start, other.finding):
         return True
-    is_adjective = other.end <= own.start and bool(_ADJECTIVE.match(low, other.start))
-    return is_adjective and not _JOINS.search(low, other.end, own.start)
+    is_adjective = own.finding in _MAY_BE_CALCIFIED and other.end <= own.start and _ADJECTIVE.match(low, other.start)
+    return bool(is_adjective) and not _JOINS.search(low, other.end, own.start)
 
 
-def _is_explained(low: str, own: Mention, position: int) -> bool:
-    """Whether what stands at `position` explains the finding named before it."""
+def _is_explained(low: str, own: Mention, position: int, finding: int | None = None) -> bool:
+    """Whether what stands at `position`, `finding` if it is one, explains the finding named before it."""
     cue = _EXPLAINS.search(low, own.end, max(own.end, position))
-    return cue is not None and not _ENDS_EXPLANATION.search(low, cue.end(), position)
+    if cue is None or _ENDS_EXPLANATION.search(low, cue.end(), position):
+        return False
+    return not _CHOICE.match(cue.group()) or (finding is not None and _one_kind(own.finding, finding))
+
+
+def _one_kind(one: int, other: int) -> bool:
+    kinds = [{FINDINGS[finding], *PARENTS.get(FINDINGS[finding], ())} for finding in (one, other)]
+    return bool(kinds[0] & kinds[1])
 
 
 def _cuts(text: str, related: frozenset[int]) -> Iterator[tuple[str, str, bool]]:
