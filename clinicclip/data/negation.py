@@ -100,7 +100,9 @@ def plan(sentences: Sequence[Sentence], finding: int) -> Plan | None:
     """How `finding` can be denied without touching another one; None when it shares its sentences with others."""
     below, above = _family(finding)
     report: list[Sentence] = []
-    denied, dropped, companions = [], [], frozenset[int]()
+    denied: list[int] = []
+    dropped: list[int] = []
+    companions: frozenset[int] = frozenset()
     for sentence in sentences:
         follows = bool(denied) and denied[-1] == len(report) - 1
         parts = _parts(sentence, finding, below | above, follows)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from clinicclip.data import negation, schema
+from clinicclip.data import schema
 from clinicclip.errors import UsageError, nearest
 from clinicclip.evals import prompts
 from clinicclip.evals.base import (

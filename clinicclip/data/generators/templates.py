@@ -21,15 +21,17 @@ class Templates:
         order = rng.permutation(len(self.patterns))
         names = DENIED_NAMES[FINDINGS[finding]]
         name = names[int(rng.integers(len(names)))]
-        return [self._write(int(order[i % len(order)]), name) for i in range(len(statements))]
+        return [self.write(self.patterns[order[i % len(order)]], name) for i in range(len(statements))]
 
-    def sentences(self) -> frozenset[str]:
-        """Everything this generator can write."""
+    @staticmethod
+    def write(pattern: str, name: str) -> str:
+        """The denial of a finding called `name`."""
+        return pattern.format(x=name, X=name[0].upper() + name[1:])
+
+    def __contains__(self, sentence: str) -> bool:
+        """Whether this generator could have written the sentence."""
         names = {name for known in DENIED_NAMES.values() for name in known}
-        return frozenset(self._write(i, name) for i in range(len(self.patterns)) for name in names)
-
-    def _write(self, pattern: int, name: str) -> str:
-        return self.patterns[pattern].format(x=name, X=name[0].upper() + name[1:])
+        return any(sentence == self.write(pattern, name) for pattern in self.patterns for name in names)
 
 
 TRAIN = Templates(
