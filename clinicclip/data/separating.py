@@ -137,18 +137,17 @@ def _cuts(text: str, related: frozenset[int]) -> Iterator[tuple[str, str, bool]]
     for pattern, start in _CUTS:
         for match in pattern.finditer(text):
             left, right = finish(text[: match.start()]), finish(start + text[match.end() :])
-            if not (_stands(left) and _stands(right)) or states([left, right]) != states([text]):
+            if states([left, right]) != states([text]):
                 continue
             about = [any(m.finding in related and m.explicit for m in mentions(piece)) for piece in (left, right)]
-            if about == [False, True] and _says(left):
+            if about == [False, True] and _stands(left):
                 yield left, right, True
-            if about == [True, False] and _says(right):
+            if about == [True, False] and _stands(right):
                 yield right, left, False
 
 
 def _stands(piece: str) -> bool:
-    return bool(piece) and not _HANGS.match(piece) and not _WAITS.search(piece.lower())
-
-
-def _says(piece: str) -> bool:
+    """Whether a piece is a statement of its own."""
+    if _HANGS.match(piece) or _WAITS.search(piece.lower()):
+        return False
     return bool(mentions(piece)) or bool(_OBSERVED.search(piece.lower()))

@@ -1,11 +1,12 @@
 """Who writes the sentences that deny a finding: templates for training and evaluation, or a language model."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 
+@runtime_checkable
 class Generator(Protocol):
     """Writes denials; every record and every result names the one that wrote its r^n."""
 

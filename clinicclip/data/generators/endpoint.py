@@ -71,6 +71,7 @@ class Endpoint:
         self._address, self._path = address["host"] + (address["port"] or ""), address["path"]
         self._patience = patience
         self._stop = threading.Event()
+        self._failure: UserError | None = None
 
     def model(self) -> str:
         """The one model the server offers. Raises UserError when it offers several or none."""
@@ -98,8 +99,10 @@ class Endpoint:
 
     def _ask(self, method: str, path: str, request: Any, read: Callable[[Any], Any]) -> Any:
         """What `read` takes from the answer. Faults that may pass are waited out with doubled pauses."""
-        fault = _Fault("stopped")
+        fault = _Fault("interrupted")
         for attempt in range(self._patience.attempts):
+            if self._failure:
+                raise self._failure
             try:
                 return self._once(method, path, request, read)
             except _Fault as happened:
@@ -107,10 +110,16 @@ class Endpoint:
             pause = min(fault.wait or self._patience.pause * 2**attempt, LONGEST_PAUSE)
             if attempt == self._patience.attempts - 1 or self._stop.wait(pause):
                 break
-        raise UserError(
+        raise self._failed(
             f"{self._url}: {fault} ({self._patience.attempts} attempts); mend the server and run the same command "
             "again: answers are kept"
         )
+
+    def _failed(self, message: str) -> UserError:
+        """The first failure ends the work of all threads, and is the one that is told."""
+        self._failure = self._failure or UserError(message)
+        self.stop()
+        return self._failure
 
     def _once(self, method: str, path: str, request: Any, read: Callable[[Any], Any]) -> Any:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -133,7 +142,7 @@ class Endpoint:
         if response.status in _AGAIN:
             raise _Fault(f"HTTP {response.status}", _seconds(response.getheader("Retry-After")))
         if response.status != 200:
-            raise UserError(f"{self._url} answers HTTP {response.status}{_HINTS.get(response.status, '')}")
+            raise self._failed(f"{self._url} answers HTTP {response.status}{_HINTS.get(response.status, '')}")
         try:
             return read(json.loads(content))
         except (ValueError, KeyError, TypeError, IndexError):
