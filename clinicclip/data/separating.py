@@ -137,7 +137,7 @@ def _cuts(text: str, related: frozenset[int]) -> Iterator[tuple[str, str, bool]]
     for pattern, start in _CUTS:
         for match in pattern.finditer(text):
             left, right = finish(text[: match.start()]), finish(start + text[match.end() :])
-            if states([left, right]) != states([text]):
+            if _HANGS.match(left) or _HANGS.match(right) or states([left, right]) != states([text]):
                 continue
             about = [any(m.finding in related and m.explicit for m in mentions(piece)) for piece in (left, right)]
             if about == [False, True] and _stands(left):
@@ -148,6 +148,4 @@ def _cuts(text: str, related: frozenset[int]) -> Iterator[tuple[str, str, bool]]
 
 def _stands(piece: str) -> bool:
     """Whether a piece is a statement of its own."""
-    if _HANGS.match(piece) or _WAITS.search(piece.lower()):
-        return False
-    return bool(mentions(piece)) or bool(_OBSERVED.search(piece.lower()))
+    return not _WAITS.search(piece.lower()) and bool(mentions(piece) or _OBSERVED.search(piece.lower()))

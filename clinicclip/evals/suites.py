@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from clinicclip.data import schema
+from clinicclip.data.generators import templates
 from clinicclip.errors import UsageError, nearest
 from clinicclip.evals import prompts
 from clinicclip.evals.base import (
