@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from clinicclip import cli
-from clinicclip.data import builder, images, releases
+from clinicclip.data import builder, images, negation, releases
 from clinicclip.data.generators import llm, templates
-from clinicclip.data.generators.endpoint import DATA_USE, Endpoint
+from clinicclip.data.generators.endpoint import DATA_USE, KEY_VARIABLE, Endpoint
 from clinicclip.data.manifest import BEYOND_LIMIT, DROPPED, USED
 from clinicclip.errors import UsageError
 
@@ -71,7 +71,8 @@ def _add_generator(add: Callable[..., Any]) -> None:
         default=GENERATORS[0],
         help=f"who writes negated reports: {' or '.join(GENERATORS)} (a language model, asked at --base_url)",
     )
-    add("--base_url", metavar="URL", help="of an OpenAI-compatible server on this machine, http://127.0.0.1:PORT/v1")
+    server = "of an OpenAI-compatible server on this machine, http://127.0.0.1:PORT/v1"
+    add("--base_url", metavar="URL", help=f"{server}; a key, if it wants one, is read from ${KEY_VARIABLE}")
     add("--model", default="", metavar="NAME", help="of the server; not needed where it offers only one")
     at_once = functools.partial(cli.count, least=1, most=256)
     add("--concurrency", type=at_once, default=8, metavar="N", help="questions to the server at a time (8)")
@@ -134,7 +135,16 @@ def account(manifest: Mapping[str, Any]) -> str:
         counts = manifest[kind]
         lines.append(f"  {found:,} {kind} found: {counts[USED]:,} used")
         lines += [f"    {n:>8,} {_words(reason)}" for reason, n in counts.items() if reason != USED]
-    return "\n".join(lines)
+    return "\n".join(lines + _negated(manifest))
+
+
+def _negated(manifest: Mapping[str, Any]) -> list[str]:
+    """How many records have a negated report, and why the others have none."""
+    counts, generator = manifest["language"], manifest["settings"]["generator"]
+    made = counts.get("records_with_negated_report", 0)
+    lines = [f"  {counts['records']:,} records: {made:,} with a negated report (generator {generator})"]
+    reasons = {reason: counts.get(f"records_not_negated_{reason}", 0) for reason in negation.REASONS}
+    return lines + [f"    {n:>8,} without: {reason.replace('_', ' ')}" for reason, n in reasons.items() if n]
 
 
 def _words(reason: str) -> str:

@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from clinicclip import cli, prepare
 from clinicclip.data import builder
-from clinicclip.data.generators import endpoint, llm
+from clinicclip.data.generators import endpoint, llm, templates
 from clinicclip.data.generators.endpoint import Endpoint, Patience
 from clinicclip.data.generators.llm import Question
 from clinicclip.data.manifest import PARTIAL, read_manifest
@@ -171,6 +173,13 @@ def test_only_one_sentence_that_is_not_kept_for_evaluation_is_accepted(answer: s
     assert llm.clean(answer) == sentence
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=400) | st.from_regex(r"(?i)no [a-z ]{1,20} is seen\.?", fullmatch=True))
+def test_whatever_the_model_says_a_denial_is_one_line_and_no_evaluation_phrase(answer: str) -> None:
+    denial = llm.clean(answer)
+    assert "\n" not in denial and len(denial) <= llm.LONGEST + 1 and denial not in templates.EVAL
+
+
 # Faults that pass, and faults that do not
 
 
@@ -270,11 +279,13 @@ def test_a_failed_run_keeps_its_answers(source: Path, tmp_path: Path, model: Lan
 
 
 def test_a_killed_run_asks_nothing_twice(source: Path, tmp_path: Path, model: LanguageModel, url: str) -> None:
-    numbers, hang = itertools.count(), threading.Event()
+    numbers, hang, answered = itertools.count(), threading.Event(), set()
 
     def answer(finding: str, statement: str) -> str:
         if next(numbers) >= 8:
             hang.wait(30)
+        else:
+            answered.add((finding, statement))
         return denial(finding, statement)
 
     model.answer = answer
@@ -283,14 +294,13 @@ def test_a_killed_run_asks_nothing_twice(source: Path, tmp_path: Path, model: La
     command = [sys.executable, "-c", script, "folder", *flags, "--concurrency=2", "--shorter_side=32"]
     kept = tmp_path / "out" / PARTIAL / builder.ANSWERS
     with subprocess.Popen(command, cwd=ROOT) as started:
-        while not kept.is_file() or kept.read_text().count("\n") < 8:
+        while not kept.is_file() or kept.read_text().count("\n") < 8 or len(model.asked) < 10:
             assert started.poll() is None
             time.sleep(0.01)
         os.kill(started.pid, signal.SIGKILL)
     hang.set()
     with kept.open("a") as file:
         file.write('{"key": "ab')  # the line it was writing
-    answered = set(model.asked[:8])
     model.asked = []
     assert subprocess.run(command, cwd=ROOT, timeout=60, check=False).returncode == 0
     assert not answered & set(model.asked) and len(model.asked) == len(STATEMENTS) - 8
@@ -317,7 +327,8 @@ def test_another_machine_is_refused_unless_allowed_and_warned_of(
     assert call(*args) == 2
     refused = capsys.readouterr().err
     assert "is not this machine" in refused and "PhysioNet" in refused and refused.count("\n") == 1
-    monkeypatch.setattr(builder, "write", lambda *args, **options: {"splits": {}, "source": {}, "dropped": {}})
+    monkeypatch.setattr(builder, "write", lambda *args, **options: {"dropped": {}})
+    monkeypatch.setattr(prepare, "account", lambda manifest: "")
     assert call(*args, "--allow_remote") == 0
     assert "warning: reports leave this machine" in capsys.readouterr().err
 

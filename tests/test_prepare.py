@@ -422,6 +422,7 @@ def test_the_program_prints_the_account(source: Path, tmp_path: Path, capsys: py
     assert call(*args) == 0
     printed = capsys.readouterr().out
     assert "60 images found: 10 used" in printed and "50 not read (--limit)" in printed
+    assert "10 records: 7 with a negated report (generator train)\n           3 without: normal" in printed
     assert call(*args) == 0
     assert "nothing to do" in capsys.readouterr().out
 

@@ -55,6 +55,8 @@ OBSERVED = (
     r"clothing",
     r"overl(?:ying|ies) the patient",
     r"mass effect",
+    r"dissection",
+    r"tendin\w+",
 )
 _FOCAL = r"nodul\w*|mass(?:es)?\b|masslike|lesions?\b|neoplas\w*|malignan\w*|carcinoma\w*|metasta\w*|tumou?rs?\b"
 # Words that contradict the denial of a finding although they are no name of it: where they stay, it is not denied.

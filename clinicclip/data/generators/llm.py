@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from clinicclip.data.generators import templates
 from clinicclip.data.generators.endpoint import Endpoint
@@ -75,7 +76,8 @@ class Writer:
         unknown = [question for question, key in keys.items() if key not in self._known]
         with ThreadPoolExecutor(self._concurrency) as pool:
             try:
-                list(pool.map(self._ask, unknown))
+                work = pool.map(self._ask, unknown)
+                list(tqdm(work, self.model, len(unknown), leave=False, unit=" statements", disable=None))
             except BaseException:
                 self._endpoint.stop()
                 pool.shutdown(cancel_futures=True)

@@ -29,9 +29,10 @@ class Templates:
         return pattern.format(x=name, X=name[0].upper() + name[1:])
 
     def __contains__(self, sentence: str) -> bool:
-        """Whether this generator could have written the sentence."""
+        """Whether this generator could have written the sentence, whatever its capitals."""
         names = {name for known in DENIED_NAMES.values() for name in known}
-        return any(sentence == self.write(pattern, name) for pattern in self.patterns for name in names)
+        wanted = sentence.casefold()
+        return any(wanted == self.write(pattern, name).casefold() for pattern in self.patterns for name in names)
 
 
 TRAIN = Templates(
