@@ -1,10 +1,12 @@
 """Which part of a report one step shows: the sentence filter, one sentence a draw, and who negated the rest."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from clinicclip import assemble, config
 from clinicclip.data import draws, records
 from clinicclip.data.augment import AugmentSpec
 from clinicclip.data.draws import DrawStudy, TrainSpec
@@ -107,6 +109,20 @@ def test_reports_negated_by_a_model_are_used_when_asked_for_and_only_then(tokeni
         DrawStudy(SPEC, tokenizer, None).random_map(written, np.random.default_rng(0))
     none = written | {"negated": "", "negated_by": ""}
     assert not draw.random_map(none, np.random.default_rng(0))["negated_valid"]
+
+
+@pytest.mark.parametrize("text_mode", draws.TEXT_MODES)
+@pytest.mark.parametrize("sentence_filter", draws.SENTENCE_FILTERS)
+def test_frozen_features_cover_whatever_is_drawn(
+    tokenizer: Tokenizer, tmp_path: Path, text_mode: str, sentence_filter: str
+) -> None:
+    overrides = [("data.text_mode", text_mode), ("data.sentence_filter", sentence_filter)]
+    chosen = config.load("configs/dt.py:data=phantom,size=micro", overrides)
+    table = assemble.frozen_features(chosen, [MIXED, HEALTHY], tmp_path)
+    draw = DrawStudy(assemble.train_spec(chosen), tokenizer, table)
+    for record in (MIXED, HEALTHY):
+        drawn = [draw.random_map(record, np.random.default_rng(seed)) for seed in range(20)]
+        assert all(study["text_valid"] for study in drawn)
 
 
 @pytest.mark.parametrize(
