@@ -108,7 +108,7 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _model(args: argparse.Namespace) -> builder.Model | None:
+def _model(args: argparse.Namespace) -> llm.Model | None:
     """The language model that the flags name, if any. Raises UsageError for flags that do not go together."""
     if args.generator != llm.NAME:
         if args.base_url or args.model or args.allow_remote:
@@ -121,7 +121,7 @@ def _model(args: argparse.Namespace) -> builder.Model | None:
     endpoint = Endpoint(args.base_url, allow_remote=args.allow_remote)
     if endpoint.remote:
         print(f"warning: {DATA_USE}", file=sys.stderr)
-    return builder.Model(endpoint, args.model, args.concurrency)
+    return llm.Model(endpoint, args.model, args.concurrency)
 
 
 def account(manifest: Mapping[str, Any]) -> str:

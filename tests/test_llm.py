@@ -26,7 +26,7 @@ from clinicclip.data.generators.endpoint import Endpoint, Patience
 from clinicclip.data.generators.llm import Question
 from clinicclip.data.manifest import PARTIAL, read_manifest
 from clinicclip.data.schema import INDEX
-from clinicclip.errors import UsageError, UserError
+from clinicclip.errors import UserError
 from tests.support.language_model import LanguageModel, Reply, denial, serve
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +61,7 @@ def url(model: LanguageModel) -> Iterator[str]:
 
 
 def write(source: Path, output: Path, url: str, **options: Any) -> dict[str, Any]:
-    made = builder.Model(Endpoint(url, patience=options.pop("patience", QUICK)), **options.pop("model", {}))
+    made = llm.Model(Endpoint(url, patience=options.pop("patience", QUICK)), **options.pop("model", {}))
     return builder.write("folder", output, source=source, shorter_side=32, model=made, **options)
 
 
@@ -79,11 +79,6 @@ def complaint(call: Callable[[], object]) -> str:
 
 def call(*argv: object) -> int:
     return cli.call(prepare.main, prepare.parser(), [str(word) for word in argv])
-
-
-def ask(url: str, kept: Path, patience: Patience = QUICK, concurrency: int = 2) -> dict[Question, str]:
-    questions = [Question(INDEX["nodule"], f"Nodule of {k} mm.") for k in range(1, 7)]
-    return dict(llm.Writer(Endpoint(url, patience=patience), "m", concurrency, kept).answers(questions).texts)
 
 
 # What is sent, and what becomes of it
@@ -125,13 +120,6 @@ def test_a_statement_is_sent_alone_and_asked_once(source: Path, tmp_path: Path, 
 def test_records_depend_neither_on_workers_nor_on_concurrency(source: Path, tmp_path: Path, url: str) -> None:
     one = write(source, tmp_path / "one", url, model={"concurrency": 1})
     assert one == write(source, tmp_path / "two", url, workers=2, model={"concurrency": 7})
-
-
-def test_several_questions_are_open_at_a_time_and_no_more(tmp_path: Path, model: LanguageModel, url: str) -> None:
-    meeting = threading.Barrier(3)
-    model.answer = lambda finding, statement: f"No {finding}." if meeting.wait(5) >= 0 else ""
-    assert len(ask(url, tmp_path / "kept", Patience(timeout=5.0), concurrency=3)) == 6
-    assert model.most_at_once == 3
 
 
 @pytest.mark.parametrize(
@@ -180,71 +168,7 @@ def test_whatever_the_model_says_a_denial_is_one_line_and_no_evaluation_phrase(a
     assert "\n" not in denial and len(denial) <= llm.LONGEST + 1 and denial not in templates.EVAL
 
 
-# Faults that pass, and faults that do not
-
-
-def once(*replies: Reply) -> Callable[[str, str], Reply | str]:
-    """Every statement meets each of the replies, and then a good answer."""
-    met: dict[str, Iterator[Reply]] = {}
-
-    def answer(finding: str, statement: str) -> Reply | str:
-        return next(met.setdefault(statement, iter(replies)), denial(finding, statement))
-
-    return answer
-
-
-@pytest.mark.parametrize(
-    "replies",
-    [
-        [Reply(status=500), Reply(status=503)],
-        [Reply("No nodule.", missing=50)],
-        [Reply(body=b'{"choices": [{"message": {"cont')],
-        [Reply(body=b"<html>busy</html>"), Reply(body=b"{}")],
-        [Reply(status=429)],
-    ],
-)
-def test_faults_that_pass_are_waited_out(tmp_path: Path, model: LanguageModel, url: str, replies: list[Reply]) -> None:
-    model.answer = once(*replies)
-    assert set(ask(url, tmp_path / "kept").values()) == {"No nodule."}
-    assert len(model.asked) == 6 * (1 + len(replies))
-
-
-def test_a_server_that_asks_for_time_gets_it(tmp_path: Path, model: LanguageModel, url: str) -> None:
-    model.answer = once(Reply(status=429, headers=(("Retry-After", "1"),)))
-    started = time.monotonic()
-    ask(url, tmp_path / "kept", concurrency=6)
-    assert 1.0 <= time.monotonic() - started < 5.0
-
-
-def test_a_slow_answer_is_asked_for_again(tmp_path: Path, model: LanguageModel, url: str) -> None:
-    slow = threading.Event()
-
-    def answer(finding: str, statement: str) -> str:
-        if statement == "Nodule of 1 mm." and not slow.is_set():
-            slow.set()
-            time.sleep(0.8)
-        return f"No {finding}."
-
-    model.answer = answer
-    assert len(ask(url, tmp_path / "kept")) == 6 and len(model.asked) == 7
-
-
-@pytest.mark.parametrize(
-    ("reply", "attempts", "words"),
-    [
-        (Reply(status=500), 3, "HTTP 500 (3 attempts)"),
-        (Reply(status=401), 1, endpoint.KEY_VARIABLE),
-        (Reply(status=404), 1, "--model"),
-        (Reply(status=302, headers=(("Location", "http://192.0.2.1/"),)), 1, "HTTP 302"),  # never followed
-        (Reply(body=b"[]"), 3, "not what an OpenAI-compatible server sends"),
-    ],
-)
-def test_faults_that_stay_end_in_one_line(
-    tmp_path: Path, model: LanguageModel, url: str, reply: Reply, attempts: int, words: str
-) -> None:
-    model.answer = lambda finding, statement: reply
-    assert words in complaint(lambda: ask(url, tmp_path / "kept", concurrency=1))
-    assert len(model.asked) == attempts
+# Faults
 
 
 def test_a_server_that_is_not_there_is_one_line(source: Path, tmp_path: Path) -> None:
@@ -269,7 +193,7 @@ def test_a_failed_run_keeps_its_answers(source: Path, tmp_path: Path, model: Lan
     numbers = itertools.count()
     model.answer = lambda finding, statement: denial(finding, statement) if next(numbers) < 10 else Reply(status=500)
     complaint(lambda: write(source, tmp_path / "out", url, model={"concurrency": 1}))
-    kept = (tmp_path / "out" / PARTIAL / builder.ANSWERS).read_text()
+    kept = (tmp_path / "out" / PARTIAL / llm.ANSWERS).read_text()
     assert kept.count("\n") == 10
     assert not any(statement in kept for statement in STATEMENTS)
     assert all(set(json.loads(line)) == {"key", "denial"} for line in kept.splitlines())
@@ -292,7 +216,7 @@ def test_a_killed_run_asks_nothing_twice(source: Path, tmp_path: Path, model: La
     script = "import sys; from clinicclip import cli, prepare; cli.run(prepare.main, prepare.parser())"
     flags = [f"--source={source}", f"--output={tmp_path / 'out'}", "--generator=llm", f"--base_url={url}"]
     command = [sys.executable, "-c", script, "folder", *flags, "--concurrency=2", "--shorter_side=32"]
-    kept = tmp_path / "out" / PARTIAL / builder.ANSWERS
+    kept = tmp_path / "out" / PARTIAL / llm.ANSWERS
     with subprocess.Popen(command, cwd=ROOT) as started:
         while not kept.is_file() or kept.read_text().count("\n") < 8 or len(model.asked) < 10:
             assert started.poll() is None
@@ -331,26 +255,6 @@ def test_another_machine_is_refused_unless_allowed_and_warned_of(
     monkeypatch.setattr(prepare, "account", lambda manifest: "")
     assert call(*args, "--allow_remote") == 0
     assert "warning: reports leave this machine" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "[::1]"])
-def test_this_machine_needs_no_permission(host: str) -> None:
-    assert not Endpoint(f"http://{host}:8000/v1").remote
-
-
-@pytest.mark.parametrize(
-    ("url", "words"),
-    [
-        ("http://user:secret@127.0.0.1/v1", endpoint.KEY_VARIABLE),
-        ("127.0.0.1:8000", "expected an address"),
-        ("ftp://127.0.0.1/v1", "expected an address"),
-        ("http://127.0.0.1:port/v1", "expected an address"),
-        ("http://127.0.0.1/v1?key=secret", "expected an address"),
-    ],
-)
-def test_an_address_that_is_none_is_refused(url: str, words: str) -> None:
-    with pytest.raises(UsageError, match=words):
-        Endpoint(url)
 
 
 def test_no_proxy_is_used_and_the_key_comes_from_the_environment_alone(

@@ -14,14 +14,13 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, SupportsIndex
 
 from tqdm import tqdm
 
 from clinicclip import files
 from clinicclip.data import images, publish, records, releases, shards
 from clinicclip.data.generators import llm, templates
-from clinicclip.data.generators.endpoint import Endpoint
 from clinicclip.data.manifest import DROPPED, MANIFEST, PARTIAL, Ledger, read_manifest
 from clinicclip.data.records import Recipe
 from clinicclip.data.schema import Drop, Record, Sketch, Study
@@ -29,21 +28,6 @@ from clinicclip.data.shards import Summary, Task
 from clinicclip.errors import UserError, nearest
 
 __all__ = ["Source", "open_source", "read_manifest", "write"]
-
-
-ANSWERS = "answers.jsonl"  # of a language model, beside the unfinished shards
-
-
-class Model(NamedTuple):
-    """The language model that writes negated reports."""
-
-    endpoint: Endpoint
-    name: str = ""  # "" = the only one the server offers
-    concurrency: int = 8  # questions at a time
-
-    def open(self, kept: Path) -> llm.Writer:
-        """Its writer, with the answers ``kept`` by an earlier run. Raises UserError for a server that fails."""
-        return llm.Writer(self.endpoint, self.name or self.endpoint.model(), self.concurrency, kept)
 
 
 class Source:
@@ -77,8 +61,10 @@ def open_source(data_dir: str | Path, split: str) -> Source:
 
     manifest = read_manifest(data_dir)
     if manifest["version"] != records.FORMAT:
-        made = f"{data_dir} was prepared in format {manifest['version']}, this version reads {records.FORMAT}"
-        raise UserError(f"{made}: delete it and run python -m clinicclip.prepare again")
+        raise UserError(
+            f"{data_dir} holds records of format {manifest['version']}, this version reads {records.FORMAT}: delete "
+            "the folder and run python -m clinicclip.prepare again"
+        )
     known = manifest["splits"]
     parts = [part.strip() for part in split.split("+")]
     for part in parts:
@@ -101,7 +87,7 @@ def write(
     dry_run: bool = False,
     shorter_side: int = images.SHORTER_SIDE,
     seed: int = 0,
-    model: Model | None = None,
+    model: llm.Model | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Prepares ``release`` into ``output`` and returns the manifest; one finished with equal settings stays.
@@ -124,7 +110,7 @@ def write(
     if finished:
         return finished
     with _workshop(output) as partial:
-        writer = model.open(partial / ANSWERS) if model else None
+        writer = model.open(partial / llm.ANSWERS) if model else None
         account, summaries = _prepare(reader, arguments, partial, recipe, limit, workers, writer)
         manifest = publish.describe(reader, settings) | account
         if writer:

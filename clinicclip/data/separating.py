@@ -84,11 +84,12 @@ def separate(text: str, related: frozenset[int]) -> list[Part] | None:
     companions = _companions(text, related)
     if companions is not None:
         return [Part(text, True, companions)]
+    # The first cut is final: to go back to others would take time exponential in the length of a list.
     for kept, rest, first in _cuts(text, related):
         parts = separate(rest, related)
-        if parts is not None:
-            whole = Part(kept, False)
-            return [whole, *parts] if first else [*parts, whole]
+        if parts is None:
+            return None
+        return [Part(kept, False), *parts] if first else [*parts, Part(kept, False)]
     return None
 
 

@@ -23,6 +23,7 @@ from clinicclip.data.schema import FINDINGS, display_name
 from clinicclip.data.sections import finish, split_sentences
 
 NAME = "llm"
+ANSWERS = "answers.jsonl"  # what a run keeps them in, beside its unfinished shards
 PROMPT_VERSION = 1  # of the two texts below; another version asks anew
 _SYSTEM = (
     "You edit chest X-ray reports. You are given a statement from a report and a finding that it states. Write one "
@@ -95,6 +96,18 @@ class Writer:
     def _key(self, question: Question) -> str:
         parts = (str(PROMPT_VERSION), self.model, FINDINGS[question.finding], question.statement)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+class Model(NamedTuple):
+    """The language model of a run, before anything is asked."""
+
+    endpoint: Endpoint
+    name: str = ""  # "" = the only one the server offers
+    concurrency: int = 8  # questions at a time
+
+    def open(self, kept: Path) -> Writer:
+        """Its writer, with the answers ``kept`` by an earlier run. Raises UserError for a server that fails."""
+        return Writer(self.endpoint, self.name or self.endpoint.model(), self.concurrency, kept)
 
 
 def clean(answer: str) -> str:
