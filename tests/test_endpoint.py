@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from language_model import LanguageModel, Reply, denial, serve
 
 from clinicclip.data.generators import endpoint, llm
 from clinicclip.data.generators.endpoint import Endpoint, Patience
 from clinicclip.data.generators.llm import Question
 from clinicclip.data.schema import INDEX
 from clinicclip.errors import UsageError, UserError
-from tests.support.language_model import LanguageModel, Reply, denial, serve
 
 QUICK = Patience(timeout=0.3, attempts=3, pause=0.01)
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from language_model import LanguageModel, Reply, denial, serve
 from PIL import Image
 
 from clinicclip import cli, prepare
@@ -27,7 +28,6 @@ from clinicclip.data.generators.llm import Question
 from clinicclip.data.manifest import PARTIAL, read_manifest
 from clinicclip.data.schema import INDEX
 from clinicclip.errors import UserError
-from tests.support.language_model import LanguageModel, Reply, denial, serve
 
 ROOT = Path(__file__).parents[1]
 SIDES = ("left", "right")

@@ -69,6 +69,11 @@ def test_denials_of_what_would_imply_the_finding_are_left_alone() -> None:
     assert omit(planned("Basal opacity. No nodule.", "lung_opacity")) == ["No nodule."]
 
 
+def test_what_goes_on_about_the_finding_goes_with_it() -> None:
+    text = "Left nodule. In this setting this appearance may be a granuloma. No edema."
+    assert denied(text, "nodule") == ["DENIED.", "No edema."]
+
+
 def test_a_doubtful_mention_beside_a_present_one_is_denied_too() -> None:
     assert denied("Small effusion. Clear lungs. Possible left effusion.", "pleural_effusion").count("DENIED.") == 2
 
@@ -108,6 +113,7 @@ def test_what_a_sentence_says_beside_the_finding_is_kept(text: str, finding: str
         ("Please note that a fracture should be considered.", "fracture"),
         ("Basal opacity. Normal heart. Mild heart failure.", "lung_opacity"),  # a doubted edema of its own
         ("Right nodule. This is apical, the lungs are clear.", "nodule"),
+        ("Given the history of pneumonia with a left effusion.", "pleural_effusion"),
     ],
 )
 def test_a_finding_that_cannot_be_told_apart_is_not_denied(text: str, finding: str) -> None:

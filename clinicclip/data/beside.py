@@ -56,6 +56,7 @@ OBSERVED = (
     r"overl(?:ying|ies) the patient",
     r"mass effect",
     r"dissection",
+    r"history",
     r"tendin\w+",
 )
 _FOCAL = r"nodul\w*|mass(?:es)?\b|masslike|lesions?\b|neoplas\w*|malignan\w*|carcinoma\w*|metasta\w*|tumou?rs?\b"

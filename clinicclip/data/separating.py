@@ -52,7 +52,7 @@ _CUTS = tuple(
     )
 )
 _HANGS = re.compile(  # no beginning of a sentence
-    r"^(?:in|on|at|of|to|from|as|with|within|or|and|is|are|was|were|may|might|could|can|would|which|that|"
+    r"^(?:in|on|at|of|to|from|as|with|within|given|because|while|when|if|after|since|or|and|is|are|was|were|may|might|could|can|would|which|that|"
     r"due|related|secondary|consistent|compatible|suggest\w*|represent\w*|likely|possibly|probably|seen|"
     r"noted|versus|than|for|by|over\w*|project\w*|measur\w*|this|these|it|they|its|both|also)\b",
     re.IGNORECASE,
@@ -64,7 +64,8 @@ _WAITS = re.compile(  # no end of one, or an adjective without its noun
 _ADVISES = re.compile(r"(?:please|recommend|consider|suggest|correlat|clinical(?:ly)? correlat|follow)", re.IGNORECASE)
 _POINTS_BACK = re.compile(
     r"(?:(?:the )?(?:this|these|it|they|its|the latter)\b|"
-    r"(?:the |radiographic )*(?:appearance|finding)s? (?:is|are|may|might|could|suggests?|most|likely|x{3,})\b)",
+    r"(?:the |radiographic )*(?:appearance|finding)s? (?:is|are|may|might|could|suggests?|most|likely|x{3,})\b|"
+    r".*\b(?:this|these) (?:appearance|finding|opacit\w+|abnormality|abnormalities|lesion|area|process)s?\b)",
     re.IGNORECASE,
 )
 
