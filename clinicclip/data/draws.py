@@ -136,7 +136,10 @@ class DrawStudy(grain.transforms.RandomMap):
     def _stored_negation(self, record: Record) -> str:
         wanted, made = self.spec.negation_generator, record["negated_by"]
         if record["negated"] and made != wanted:
-            raise UserError(f"negation_generator={wanted!r}: the data were prepared with {made!r}; prepare again")
+            raise UserError(
+                f"negation_generator={wanted!r}: the data were prepared with {made!r}; set "
+                f"--config.data.negation_generator={made} or prepare again"
+            )
         return record["negated"]
 
     def _new_negation(self, drawn: Sequence[Sentence], rng: np.random.Generator) -> str:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from clinicclip import files
 from clinicclip.data.generators import templates
 from clinicclip.data.generators.endpoint import Endpoint
 from clinicclip.data.schema import FINDINGS, display_name
@@ -126,6 +127,6 @@ def _read(path: Path) -> dict[str, str]:
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
-        path.write_bytes(whole)
+        files.write_whole(path, whole)
     rows = map(json.loads, whole.splitlines())
     return {row["key"]: row["denial"] for row in rows}
