@@ -9,15 +9,17 @@ import numpy as np
 from jaxtyping import Int8
 
 from clinicclip.data import images, negation, schema, text
+from clinicclip.data.generators import Generator, templates
+from clinicclip.data.generators.llm import Question
 from clinicclip.data.schema import Drop, Record, Study
 
-FORMAT = "1.0.0"  # of the stored fields; the version TFDS shows
+FORMAT = "1.1.0"  # of the stored fields; the version TFDS shows
 
 _OF_STUDY = (  # stored as the reader says them
     *("patient", "study", "image_id", "view", "findings", "impression"),
     *("gold_source", "sex", "age_band"),
 )
-TEXT = (*_OF_STUDY, "negated", "omitted", "negated_by")
+TEXT = (*_OF_STUDY, "negated", "omitted", "negated_by", "not_negated")
 TEXTS = ("sentences", "gold_names", "box_names", "graph_tokens")
 NUMBER = {"height": np.int32, "width": np.int32, "altered": np.int32, "normal": np.int8}
 NUMBERS = {
@@ -40,7 +42,7 @@ class Recipe(NamedTuple):
 
     shorter_side: int = images.SHORTER_SIDE
     seed: int = 0  # of the altered reports
-    negated_by: str = "train"  # generator of the altered reports
+    generator: Generator = templates.TRAIN  # of the altered reports
 
 
 def features() -> Any:
@@ -96,7 +98,7 @@ def make(study: Study, recipe: Recipe) -> Record | Drop:
         gray = _gray(study)
     except images.ImageFault as fault:
         return Drop("image", study.image_id, fault.reason)
-    altered = negation.alter(sentences, seed=recipe.seed, key=study.image_id, generator=recipe.negated_by)
+    altered = negation.alter(sentences, seed=recipe.seed, key=study.image_id, generator=recipe.generator)
     labels = _labels(study, sentences)
     return {
         "image": images.encode(gray, recipe.shorter_side),
@@ -105,7 +107,8 @@ def make(study: Study, recipe: Recipe) -> Record | Drop:
         "negated": altered.negated,
         "omitted": altered.omitted,
         "altered": altered.finding,
-        "negated_by": recipe.negated_by if altered.finding >= 0 else "",
+        "negated_by": recipe.generator.name if altered.finding >= 0 else "",
+        "not_negated": altered.reason,
         "labels": labels,
         "normal": _normal(study, labels, sentences),
         "gold_names": list(study.gold),
@@ -115,6 +118,13 @@ def make(study: Study, recipe: Recipe) -> Record | Drop:
         **_box_fields(study),
         **_graph_fields(study),
     }
+
+
+def questions(study: Study, recipe: Recipe) -> list[Question]:
+    """The statements that `make` will have its generator deny."""
+    sentences = text.sentences(study.findings, study.impression)
+    found = negation.choose(sentences, negation.chooser(recipe.seed, study.image_id))
+    return [] if isinstance(found, str) else [Question(found.finding, said) for said in found.statements]
 
 
 def _gray(study: Study) -> np.ndarray:
