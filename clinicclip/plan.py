@@ -230,8 +230,8 @@ def assumptions(config: ConfigDict, args: argparse.Namespace) -> Iterator[str]:
     yield "[2] from a compile for CPU: a TPU or GPU fuses more and keeps bfloat16 where a CPU widens it, so"
     yield "    that it likely needs less; it may exchange all-reduces as reduce-scatter and all-gather"
     yield "[3] by formula, matrix products alone; the loss is float32, slower than the peak it is set against"
-    yield "[4] compute: at the published dense bfloat16 peak; memory: the state read and written once; links: MB"
-    yield "    sent at the full one-way rate; floor: the longest of the three, of which a real step takes several"
+    yield "[4] compute: at the published dense bfloat16 peak; memory: the state read and written once; links:"
+    yield "    MB sent at the full one-way rate; floor: the longest of the three; a real step takes longer"
     yield "    largest batch: within about a tenth, by the growth of what is saved for backward and of the loss"
     if CPU in args.kind:
         yield "    this CPU: rates measured now in float32, shared by the devices; links are copies in memory"
