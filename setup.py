@@ -8,7 +8,9 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "clinicclip" / "__init__.py").read_text()).group(1)
 
-TEST = ["pytest>=8", "hypothesis>=6", "beartype>=0.18"]
+DICOM = ["pydicom>=3", "python-gdcm>=3.0.24", "pylibjpeg>=2", "pylibjpeg-openjpeg>=2.3"]
+# imagecodecs writes the compressed files of the tests; pylibjpeg-libjpeg (GPL-3.0) reads 12-bit JPEG Extended.
+TEST = ["pytest>=8", "hypothesis>=6", "beartype>=0.18", *DICOM, "imagecodecs", "pylibjpeg-libjpeg>=2.2"]
 # The newest release beside which no torchvision is needed; a CPU build is enough.
 TORCH = ["torch>=2.6"]
 
@@ -45,6 +47,7 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "dicom": DICOM,
         "test": TEST,
         "torch": TORCH,
         "tpu": ["jax[tpu]>=0.10.2"],

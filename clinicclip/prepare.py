@@ -94,6 +94,9 @@ def account(manifest: Mapping[str, Any]) -> str:
         counts = manifest[kind]
         lines.append(f"  {found:,} {kind} found: {counts[USED]:,} used")
         lines += [f"    {n:>8,} {_words(reason)}" for reason, n in counts.items() if reason != USED]
+    if manifest["image_flags"]:
+        lines.append("  images used as they are, but look at them (image_flags):")
+        lines += [f"    {n:>8,} {flag}" for flag, n in manifest["image_flags"].items()]
     return "\n".join(lines)
 
 

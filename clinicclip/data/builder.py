@@ -59,6 +59,11 @@ def open_source(data_dir: str | Path, split: str) -> Source:
     import tensorflow_datasets as tfds
 
     manifest = read_manifest(data_dir)
+    if manifest["version"] != records.FORMAT:
+        raise UserError(
+            f"{data_dir} holds records of format {manifest['version']}, this version reads {records.FORMAT}: delete "
+            "the folder and run python -m clinicclip.prepare again"
+        )
     known = manifest["splits"]
     parts = [part.strip() for part in split.split("+")]
     for part in parts:

@@ -24,6 +24,7 @@ class Ledger:
     def __init__(self, release: str, splits: tuple[str, ...]) -> None:
         self.drops: list[Drop] = []
         self._language: Counter[str] = Counter()
+        self._flags: Counter[str] = Counter()
         self._release = release
         self._patients: dict[str, str] = {}
         self._owners: dict[str, str] = {}
@@ -67,6 +68,7 @@ class Ledger:
             self.drops.append(Drop("image", image, reason))
             self._unused_reports.setdefault(study, reason)
         self._language.update(summary.language)
+        self._flags.update(summary.flags)
 
     def account(self, expected: Mapping[str, int], *, limited: bool) -> dict[str, Any]:
         """The counts for the manifest; with ``limited`` the unread rest is counted as beyond the limit.
@@ -104,6 +106,7 @@ class Ledger:
             "dropped": dict(sorted(dropped.items())),
             "splits": splits,
             "language": dict(sorted(self._language.items())),
+            "image_flags": dict(sorted(self._flags.items())),
         }
 
 
