@@ -94,11 +94,12 @@ def make(study: Study, recipe: Recipe) -> Record | Drop:
         picture = _picture(study, recipe.shorter_side)
     except images.ImageFault as fault:
         return Drop("image", study.image_id, fault.reason)
+    gray = images.shrink(picture.gray, recipe.shorter_side, (picture.height, picture.width))
     altered = negation.alter(sentences, seed=recipe.seed, key=study.image_id, generator=recipe.negated_by)
     labels = _labels(study, sentences)
     return {
-        "image": images.encode(picture.gray, recipe.shorter_side, (picture.height, picture.width)),
-        "image_flags": images.flags(picture),
+        "image": images.encode(gray),
+        "image_flags": images.flags(gray, picture.facts),
         "height": picture.height,
         "width": picture.width,
         "negated": altered.negated,

@@ -8,7 +8,7 @@ from clinicclip.data.images.faults import SUFFIXES, ImageFault
 from clinicclip.data.images.levels import to_gray
 from clinicclip.data.images.reading import Facts, Picture, read
 from clinicclip.data.images.sanity import FLAGS, flags
-from clinicclip.data.images.stored import JPEG_QUALITY, SHORTER_SIDE, decode, encode, resize
+from clinicclip.data.images.stored import JPEG_QUALITY, SHORTER_SIDE, decode, encode, resize, shrink
 
 __all__ = [
     "FLAGS",
@@ -24,5 +24,6 @@ __all__ = [
     "flags",
     "read",
     "resize",
+    "shrink",
     "to_gray",
 ]

@@ -34,7 +34,8 @@ def read(content: bytes, side: int, name: str) -> tuple[UInt8[np.ndarray, "h w"]
 
 def _read_jpeg(content: bytes, side: int, name: str) -> tuple[UInt8[np.ndarray, "h w"], tuple[int, int]]:
     # Neither marker can occur in the coded pixels. libjpeg would fill up a file that ends in zeros, unasked.
-    if content.rfind(_END_OF_IMAGE) < content.rfind(_START_OF_SCAN):
+    end = content.rfind(_END_OF_IMAGE)
+    if end < 0 or content.find(_START_OF_SCAN, end) >= 0:
         raise unreadable(name, "the JPEG file ends before its image does")
     with JpegImagePlugin.JpegImageFile(io.BytesIO(content)) as image:
         width, height = image.size

@@ -5,9 +5,9 @@ are) and 1.3 % upside down; of the same images inverted 99 %, turned by a right 
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
-from clinicclip.data.images.reading import Picture
+from clinicclip.data.images.dicom import Facts
 from clinicclip.data.images.stored import resize
 
 INVERTED, SIDEWAYS, UPSIDE_DOWN = "looks_inverted", "looks_sideways", "looks_upside_down"
@@ -20,10 +20,10 @@ _SYMMETRY = 0.15  # by which the left-right correlation may stay below the top-b
 _SPREAD = 64  # gray levels between the 2nd and 98th percentile, at least
 
 
-def flags(picture: Picture) -> list[str]:
+def flags(gray: UInt8[np.ndarray, "h w"], facts: Facts) -> list[str]:
     """What is odd about a frontal chest radiograph, and what its header warns of, out of ``FLAGS``."""
-    small = resize(picture.gray, _SIDE).astype(np.float64)
-    found = [BURNED_IN] if picture.facts.burned_in else []
+    small = resize(gray, _SIDE).astype(np.float64)
+    found = [BURNED_IN] if facts.burned_in else []
     low, high = np.percentile(small, (2, 98))
     if high - low < _SPREAD:
         found.append(LOW_CONTRAST)
