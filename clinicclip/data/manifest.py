@@ -82,7 +82,8 @@ class Ledger:
         ]
         used = {"reports": len(self._used_reports), "images": sum(self._records.values())}
         account: dict[str, Any] = {}
-        for kind, total in expected.items():
+        for kind in used:
+            total = expected[kind]
             reasons = Counter(drop.reason for drop in self.drops if f"{drop.kind}s" == kind)
             counts = {USED: used[kind]} | dict(sorted(reasons.items()))
             rest = total - sum(counts.values())
