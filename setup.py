@@ -8,9 +8,10 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "clinicclip" / "__init__.py").read_text()).group(1)
 
-DICOM = ["pydicom>=3", "python-gdcm>=3.0.24", "pylibjpeg>=2", "pylibjpeg-openjpeg>=2.3"]
-# imagecodecs writes the compressed files of the tests; pylibjpeg-libjpeg (GPL-3.0) reads 12-bit JPEG Extended.
-TEST = ["pytest>=8", "hypothesis>=6", "beartype>=0.18", *DICOM, "imagecodecs", "pylibjpeg-libjpeg>=2.2"]
+DICOM = ["pydicom>=3", "imagecodecs>=2024.6"]
+# These decode what imagecodecs does, for comparison; pylibjpeg-libjpeg is under the GPL and used here alone.
+PEERS = ["pylibjpeg>=2", "pylibjpeg-openjpeg>=2.3", "pylibjpeg-libjpeg>=2.2"]
+TEST = ["pytest>=8", "hypothesis>=6", "beartype>=0.18", *DICOM, *PEERS]
 # The newest release beside which no torchvision is needed; a CPU build is enough.
 TORCH = ["torch>=2.6"]
 

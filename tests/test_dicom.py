@@ -229,8 +229,19 @@ def test_compressed_files_show_what_the_plain_file_does(name: str, bits: int) ->
     made = dicoms.compress(dicoms.dataset(pixels, bits, **window), syntax, encode(pixels, bits))
     shown = gray(made)
     decoded = get_decoder(syntax).as_array(made)[0]
-    np.testing.assert_array_equal(shown, pydicom_path(made, decoded, 0, 2**bits - 1))
+    apart = shown.astype(int) - pydicom_path(made, decoded, 0, 2**bits - 1)
+    assert np.abs(apart).max() <= (0 if lossless else 1)  # decoders of a lossy stream may round differently
     assert np.abs(shown.astype(int) - plain).max() <= (0 if lossless else 3)
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("name", ["jpeg_lossless", "jpeg_lossless_sv1", "jpeg_ls", "jpeg_2000_lossless"])
+def test_signed_values_survive_a_stream_that_calls_itself_unsigned(name: str, bits: int) -> None:
+    syntax, _, _, encode = dicoms.SYNTAXES[name]
+    pixels = ramp(bits, signed=True)
+    raw = (pixels.astype(np.int64) & (2**bits - 1)).astype(f"u{pixels.itemsize}")
+    made = dicoms.compress(dicoms.dataset(pixels, bits), syntax, encode(raw, bits))
+    np.testing.assert_array_equal(gray(made), gray(dicoms.dataset(pixels, bits)))
 
 
 @pytest.mark.parametrize("signed", [False, True])
@@ -391,29 +402,14 @@ def test_a_file_cut_anywhere_is_refused(name: str | None) -> None:
         assert reason in ("image_unreadable", "dicom_without_image")
 
 
-def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("package", ["pydicom", "imagecodecs"])
+def test_missing_packages_stop_instead_of_dropping_image_after_image(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content = dicoms.content(changed())
-    monkeypatch.setitem(sys.modules, "pydicom", None)
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=r"clinicclip\[dicom\]") as caught:
         images.read(content)
-    assert not isinstance(caught.value, ImageFault)
-
-
-@pytest.mark.parametrize(
-    ("name", "words"), [("jpeg_ls", r"clinicclip\[dicom\]"), ("jpeg_extended", "pylibjpeg-libjpeg")]
-)
-def test_a_missing_plugin_stops_instead_of_dropping_image_after_image(
-    name: str, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    syntax, _, _, encode = dicoms.SYNTAXES[name]
-    content = dicoms.content(dicoms.compress(changed(), syntax, encode(ramp(12), 12)))
-    decoder = get_decoder(syntax)
-    left = {
-        plugin: found for plugin, found in decoder._available.items() if name == "jpeg_extended" and plugin == "gdcm"
-    }
-    monkeypatch.setattr(decoder, "_available", left)
-    with pytest.raises(UserError, match=words) as caught:
-        images.read(content, name="scan.dcm")
     assert not isinstance(caught.value, ImageFault)
 
 

@@ -1,7 +1,7 @@
 """DICOM files: what a viewer shows of them, and the few facts of their headers that are kept.
 
 Only the elements named here are read from a file at all, so no name, date or id of a person is ever in memory, a
-message or a record. pydicom and its plugins are imported with the first DICOM file.
+message or a record. pydicom and imagecodecs are imported with the first DICOM file.
 """
 
 import importlib
@@ -17,7 +17,6 @@ from clinicclip.data.images.faults import ImageFault, check_size, unreadable
 from clinicclip.errors import UserError
 
 PREAMBLE, MAGIC = 128, b"DICM"
-EXTENDED = "1.2.840.10008.1.2.4.51"  # transfer syntax JPEG Extended
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 INSTALL = "pip install 'clinicclip[dicom]'"
 _FACTS = ("ViewPosition", "PatientSex", "PatientAge", "BurnedInAnnotation")
@@ -48,7 +47,7 @@ def read(content: bytes, name: str) -> tuple[UInt8[np.ndarray, "h w"], Facts]:
     Modality LUT or rescale, then the first VOI LUT or window (none: the values shown, minimum to maximum), then the
     inversion of MONOCHROME1; padding is black. Raises ImageFault by reason, UserError without the packages.
     """
-    _require("pydicom")
+    _require("pydicom", "imagecodecs")
     quiet = importlib.import_module("pydicom.config").disable_value_validation
     with quiet(), warnings.catch_warnings():  # pydicom's warnings quote values of the header
         warnings.simplefilter("ignore")
@@ -103,33 +102,32 @@ def _check(dataset: Any, name: str) -> None:
 
 
 def _decode(dataset: Any, name: str) -> Integer[np.ndarray, "h w"]:
-    """The stored values. Raises ImageFault, and UserError when no installed package decodes them."""
-    decoder = _decoder(dataset, name)
+    """The stored values. Raises ImageFault."""
+    syntax, shape = dataset.file_meta.TransferSyntaxUID, (dataset.Rows, dataset.Columns)
     try:
-        values = decoder.as_array(dataset)[0]
-    except Exception as fault:  # whatever a damaged stream leads the plugins to; their messages are of many kinds
+        if syntax in codestream.DECODERS:
+            stream = importlib.import_module("pydicom.encaps").get_frame(dataset.PixelData, 0, number_of_frames=1)
+            values = _decompress(stream, dataset, name)
+        else:  # plain or RLE, which pydicom reads itself
+            values = importlib.import_module("pydicom.pixels").get_decoder(syntax).as_array(dataset)[0]
+    except ImageFault:
+        raise
+    except NotImplementedError:
+        raise ImageFault("dicom_unsupported_syntax", f"{name}: {syntax.name} is no still image") from None
+    except Exception as fault:  # whatever a damaged stream leads the decoders to
         raise unreadable(name, f"its pixels cannot be decoded ({type(fault).__name__})") from None
-    if values.shape != (dataset.Rows, dataset.Columns):
+    if values.shape != shape:
         raise unreadable(name, "its pixels are not of the size the header says")
     return values
 
 
-def _decoder(dataset: Any, name: str) -> Any:
-    """pydicom's decoder, after the compressed image was found to be of the size it is said to be."""
+def _decompress(stream: bytes, dataset: Any, name: str) -> Integer[np.ndarray, "..."]:
     syntax = dataset.file_meta.TransferSyntaxUID
-    try:
-        decoder = importlib.import_module("pydicom.pixels").get_decoder(syntax)
-    except NotImplementedError:
-        raise ImageFault("dicom_unsupported_syntax", f"{name}: {syntax.name} is no still image") from None
-    if not decoder.is_available:
-        raise UserError(f"{name} is compressed as {syntax.name}, which needs more packages: {INSTALL}")
-    header = codestream.header(codestream.first_frame(dataset.PixelData)) if syntax.is_encapsulated else None
-    if header and header[:2] != (dataset.Rows, dataset.Columns):
+    if codestream.size(stream) != (dataset.Rows, dataset.Columns):
         raise unreadable(name, "the compressed image is not of the size the header says")
-    # The one form that only a package under another licence (GPL) decodes; gdcm and Pillow stop at 8 bits.
-    if header and header.bits > 8 and syntax == EXTENDED and "pylibjpeg" not in decoder.available_plugins:
-        raise UserError(f"{name} is compressed as 12-bit {syntax.name}: pip install pylibjpeg-libjpeg (GPL-3.0)")
-    return decoder
+    if codestream.DECODERS[syntax] == "jpeg_decode" and not codestream.is_whole_jpeg(stream):
+        raise unreadable(name, "the compressed image ends before it should")
+    return codestream.decode(stream, syntax, dataset.BitsStored, dataset.PixelRepresentation == 1)
 
 
 def _facts(dataset: Any) -> Facts:
@@ -145,8 +143,9 @@ def _facts(dataset: Any) -> Facts:
     )
 
 
-def _require(package: str) -> None:
+def _require(*packages: str) -> None:
     try:
-        importlib.import_module(package)
+        for package in packages:
+            importlib.import_module(package)
     except ImportError:
         raise UserError(f"DICOM files need more packages: {INSTALL}") from None

@@ -6,12 +6,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
-from clinicclip.data.images import levels
+from clinicclip.data.images import codestream, levels
 from clinicclip.data.images.faults import ImageFault, check_size, unreadable
 
 OVERSAMPLING = 2  # sides of a JPEG decoded at reduced scale over those it is resized to, at least
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 _WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -33,9 +32,7 @@ def read(content: bytes, side: int, name: str) -> tuple[UInt8[np.ndarray, "h w"]
 
 
 def _read_jpeg(content: bytes, side: int, name: str) -> tuple[UInt8[np.ndarray, "h w"], tuple[int, int]]:
-    # Neither marker can occur in the coded pixels. libjpeg would fill up a file that ends in zeros, unasked.
-    end = content.rfind(_END_OF_IMAGE)
-    if end < 0 or content.find(_START_OF_SCAN, end) >= 0:
+    if not codestream.is_whole_jpeg(content):
         raise unreadable(name, "the JPEG file ends before its image does")
     with JpegImagePlugin.JpegImageFile(io.BytesIO(content)) as image:
         width, height = image.size
