@@ -402,6 +402,27 @@ def test_a_file_cut_anywhere_is_refused(name: str | None) -> None:
         assert reason in ("image_unreadable", "dicom_without_image")
 
 
+@pytest.mark.parametrize("name", [None, *dicoms.SYNTAXES])
+def test_whatever_bytes_are_wrong_a_picture_or_a_named_fault_comes_back(name: str | None) -> None:
+    rng = np.random.default_rng(7)
+    syntax, _, tested, encode = dicoms.SYNTAXES[name or "jpeg_ls"]
+    pixels = ramp(bits := tested[-1])
+    made = dicoms.dataset(pixels, bits, WindowCenter=[90, 70], WindowWidth=[100, 50], PatientAge="040Y")
+    content = dicoms.content(dicoms.compress(made, syntax, encode(pixels, bits)) if name else made)
+    reasons = set()
+    for _ in range(60):
+        wrong = bytearray(content)
+        for _ in range(int(rng.integers(1, 5))):
+            at = int(rng.integers(len(wrong)))
+            wrong[at : at + int(rng.integers(0, 3))] = rng.bytes(int(rng.integers(0, 3)))
+        try:
+            picture = images.read(bytes(wrong), 16)
+            assert picture.gray.dtype == np.uint8
+        except ImageFault as fault:
+            reasons.add(fault.reason)
+    assert "image_unreadable" in reasons
+
+
 @pytest.mark.parametrize("package", ["pydicom", "imagecodecs"])
 def test_missing_packages_stop_instead_of_dropping_image_after_image(
     package: str, monkeypatch: pytest.MonkeyPatch
