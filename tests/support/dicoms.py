@@ -6,10 +6,17 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
+import pytest
 from PIL import Image
 from pydicom import Dataset, uid
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.sequence import Sequence
+
+from clinicclip.data import images
+from clinicclip.data.images import ImageFault
+
+SHAPE = (48, 66)
 
 # What no record, message or log may ever hold.
 SECRETS = {
@@ -20,6 +27,32 @@ SECRETS = {
     "InstitutionName": "Planted Hospital",
     "AccessionNumber": "PLANTED-77",
 }
+
+
+def ramp(bits: int, signed: bool = False) -> np.ndarray:
+    """Stored values over the whole range of so many bits, least and greatest included."""
+    low = -(2 ** (bits - 1)) if signed else 0
+    values = np.linspace(low, low + 2**bits - 1, SHAPE[0] * SHAPE[1]).round().reshape(SHAPE)
+    kind = "i" if signed else "u"
+    return values.astype(f"{kind}{1 if bits <= 8 else 2}")
+
+
+def table(entries: np.ndarray, first: int, bits: int, signed: bool = False) -> Sequence:
+    """A modality or VOI table of one item whose first entry is for the value ``first``."""
+    item = Dataset()
+    item.add_new("LUTDescriptor", "SS" if signed else "US", [len(entries) % 2**16, first, bits])
+    item.add_new("LUTData", "OW", entries.astype("<u2").tobytes())
+    return Sequence([item])
+
+
+def fault(content: bytes) -> str:
+    """The reason of the fault that reading ``content`` raises, told without what names a person."""
+    with pytest.raises(ImageFault) as caught:
+        images.read(content, name="scan.dcm")
+    message = str(caught.value)
+    assert message.startswith("scan.dcm: ") and "\n" not in message
+    assert not [secret for secret in SECRETS.values() if secret in message]
+    return caught.value.reason
 
 
 def dataset(pixels: np.ndarray, bits: int = 0, **elements: Any) -> Dataset:
