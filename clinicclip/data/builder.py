@@ -99,7 +99,7 @@ def write(
     settings |= dict(reader.OPTIONS) | dict(options or {})
     settings |= {"limit": limit, "shorter_side": shorter_side, "seed": seed}
     arguments = _arguments(reader, source, settings)
-    recipe = Recipe(shorter_side=shorter_side, seed=seed)
+    recipe = Recipe(shorter_side=shorter_side, seed=seed, reports=reader.HAS_REPORTS)
     if dry_run:
         return publish.describe(reader, settings) | _prepare(reader, arguments, None, recipe, limit, workers)[0]
     finished = _finished(output, settings, say)

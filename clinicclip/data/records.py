@@ -38,6 +38,7 @@ class Recipe(NamedTuple):
 
     shorter_side: int = images.SHORTER_SIDE
     seed: int = 0  # of the altered reports
+    reports: bool = True  # whether a study without a report is dropped
     negated_by: str = "train"  # generator of the altered reports
 
 
@@ -85,10 +86,10 @@ def restore(example: Mapping[str, Any]) -> Record:
 
 def make(study: Study, recipe: Recipe) -> Record | Drop:
     """The record of a study, or the Drop that says why there is none."""
-    if not (study.findings.strip() or study.impression.strip()):
+    if recipe.reports and not (study.findings.strip() or study.impression.strip()):
         return Drop("image", study.image_id, "report_without_sections")
     sentences = text.sentences(study.findings, study.impression)
-    if not sentences:
+    if recipe.reports and not sentences:
         return Drop("image", study.image_id, "report_without_sentences")
     try:
         picture = _picture(study, recipe.shorter_side)

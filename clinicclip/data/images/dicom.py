@@ -29,6 +29,7 @@ _NEEDED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentatio
 # A deflated file is inflated whole before a size can be checked; no radiograph is stored so.
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _META_BYTES = 4096
+_OLDEST = 120
 _BANDS = ((18, "0-17"), (40, "18-39"), (60, "40-59"), (80, "60-79"))
 
 
@@ -62,6 +63,8 @@ def age_band(age: str) -> str:
     if not number.isdecimal() or unit not in ("Y", "M", "W", "D"):
         return ""
     years = int(number) if unit == "Y" else 0  # months, weeks and days are written for children
+    if years > _OLDEST:
+        return ""
     return next((band for end, band in _BANDS if years < end), "80+")
 
 

@@ -21,6 +21,7 @@ LICENCE = "as its owner says"
 CITATION = ""
 OPEN = False
 SPLITS = ("train", "validation", "test")
+HAS_REPORTS = True
 GENERATED = False
 OPTIONS: Mapping[str, Any] = {}
 PUBLISHED: Mapping[str, int] = {}

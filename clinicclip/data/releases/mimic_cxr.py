@@ -28,6 +28,7 @@ CITATION = (
 )
 OPEN = False
 SPLITS = ("train", "validation", "test")
+HAS_REPORTS = True
 GENERATED = False
 OPTIONS: Mapping[str, Any] = {"reports": "", "labels": "chexpert"}
 PUBLISHED = {"reports": 227_835, "images": 377_110, "patients": 65_379}

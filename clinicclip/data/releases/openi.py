@@ -25,6 +25,7 @@ CITATION = (
 )
 OPEN = True
 SPLITS = ("fold0", "fold1", "fold2", "fold3", "fold4")
+HAS_REPORTS = True
 GENERATED = False
 OPTIONS: Mapping[str, Any] = {}
 PUBLISHED: Mapping[str, int] = {"reports": 3_955, "images": 7_470}
