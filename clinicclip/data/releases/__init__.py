@@ -11,6 +11,8 @@ images there are to be accounted for.
 
 from types import ModuleType
 
-from clinicclip.data.releases import chestxray14, folder, mimic_cxr, openi, phantom
+from clinicclip.data.releases import chestxray14, chexpert, folder, mimic_cxr, openi, phantom
 
-READERS: dict[str, ModuleType] = {reader.NAME: reader for reader in (mimic_cxr, openi, chestxray14, folder, phantom)}
+READERS: dict[str, ModuleType] = {
+    reader.NAME: reader for reader in (mimic_cxr, openi, chexpert, chestxray14, folder, phantom)
+}
