@@ -15,14 +15,17 @@ from clinicclip.data.manifest import BEYOND_LIMIT, DROPPED, USED
 from clinicclip.errors import UsageError
 
 GENERATORS = (templates.TRAIN.name, llm.NAME)
-EXAMPLE = """python -m clinicclip.prepare openi --source=DIR --output=data/openi --workers=4
+EXAMPLE = """python -m clinicclip.prepare mimic_cxr --source=DIR --reports=ZIP --output=data/mimic_cxr --workers=16
+  python -m clinicclip.prepare openi --source=DIR --output=data/openi --workers=4
   python -m clinicclip.prepare folder --source=DIR --output=data/mine
   python -m clinicclip.prepare openi --source=DIR --output=data/openi-llm --generator=llm \\
       --base_url=http://127.0.0.1:8000/v1 --model=NAME --concurrency=16
   python -m clinicclip.prepare phantom --level=easy --studies=2000 --size=128 --output=data/phantom
 
 folder: DIR/pairs.jsonl holds one {"image": path, "text": report, "patient": id} a line, and may give
-  "study", "split" (train, validation, test), "labels" ({CheXpert finding: 1, 0 or -1}), "view", "sex"."""
+  "study", "split" (train, validation, test), "labels" ({CheXpert finding: 1, 0 or -1}), "view", "sex".
+mimic_cxr: DIR is the download of MIMIC-CXR-JPG; --reports names mimic-cxr-reports.zip (or the folder it was unpacked
+  to) where it is not in DIR; --labels=chexpert, negbio or text says whose training labels to take."""
 
 
 def parser() -> cli.Parser:
@@ -58,7 +61,7 @@ def parser() -> cli.Parser:
             f"--{name}",
             type=kind,
             metavar=kind.__name__.upper(),
-            help=f"{', '.join(owners)} only ({default})",
+            help=f"{', '.join(owners)} only" + f" ({default})" * (default != ""),
         )
     return result
 
@@ -81,19 +84,19 @@ def _add_generator(add: Callable[..., Any]) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Prepares the release and prints the account."""
-    known = releases.READERS[args.release].OPTIONS
+    reader = releases.READERS[args.release]
     given = {name: getattr(args, name) for name in _options() if getattr(args, name) is not None}
     for name in given:
-        if name not in known:
+        if name not in reader.OPTIONS:
             raise UsageError(f"--{name} is not a setting of {args.release}")
-    if bool(args.source) == bool(known):
-        raise UsageError(f"{args.release} {'takes no' if known else 'needs'} --source")
+    if bool(args.source) == reader.GENERATED:
+        raise UsageError(f"{args.release} {'takes no' if reader.GENERATED else 'needs'} --source")
     model = _model(args)
     manifest = builder.write(
         args.release,
         args.output,
         source=args.source,
-        options=dict(known) | given,
+        options=dict(reader.OPTIONS) | given,
         limit=args.limit,
         workers=args.workers,
         dry_run=args.dry_run,
@@ -132,9 +135,16 @@ def account(manifest: Mapping[str, Any]) -> str:
     rows.append(("total", f"{total['records']:,}", f"{total['patients']:,}"))
     lines = ["  " + name.ljust(12) + "".join(cell.rjust(10) for cell in cells) for name, *cells in rows]
     for kind, found in manifest["source"].items():
+        published = manifest["published"].get(kind, found)
+        lines.append(f"  {found:,} {kind} found" + f" of the {published:,} published" * (published != found))
+        if kind not in manifest:
+            continue
         counts = manifest[kind]
-        lines.append(f"  {found:,} {kind} found: {counts[USED]:,} used")
+        lines[-1] += f": {counts[USED]:,} used"
         lines += [f"    {n:>8,} {_words(reason)}" for reason, n in counts.items() if reason != USED]
+    if manifest["image_flags"]:
+        lines.append("  images used as they are, but look at them (image_flags):")
+        lines += [f"    {n:>8,} {flag}" for flag, n in manifest["image_flags"].items()]
     return "\n".join(lines + _negated(manifest))
 
 
@@ -152,7 +162,7 @@ def _words(reason: str) -> str:
 
 
 def _options() -> dict[str, tuple[Any, list[str]]]:
-    """{setting of a generated world: (default, releases that know it)}."""
+    """{setting of a reader: (default, releases that know it)}."""
     options: dict[str, tuple[Any, list[str]]] = {}
     for name, reader in releases.READERS.items():
         for key, default in reader.OPTIONS.items():

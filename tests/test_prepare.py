@@ -404,6 +404,14 @@ def test_checksums_find_a_flipped_byte_of_the_same_size(source: Path, tmp_path: 
     assert "was changed" in complaint(lambda: read_manifest(tmp_path / "out", checksums=True))
 
 
+def test_records_of_another_format_are_refused(source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    builder.write("folder", output, source=source, limit=6)
+    manifest = json.loads((output / MANIFEST).read_text())
+    (output / MANIFEST).write_text(json.dumps(manifest | {"version": "1.0.0"}))
+    assert "format 1.0.0" in complaint(lambda: builder.open_source(output, "train"))
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "nowhere" in complaint(lambda: builder.open_source(tmp_path / "nowhere", "train"))
 

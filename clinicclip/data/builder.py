@@ -92,10 +92,10 @@ def write(
 ) -> dict[str, Any]:
     """Prepares ``release`` into ``output`` and returns the manifest; one finished with equal settings stays.
 
-    ``source`` is the folder of a release on disk, ``options`` the settings of a generated one; ``limit`` 0 is
-    all. Negated reports are written by templates, or by a language ``model``. A killed run continues from its
-    finished shards. ``dry_run`` reads and counts everything and writes
-    nothing. Raises UserError for a faulty source, or an output that is taken or cannot be written.
+    ``source`` is the folder of a release on disk, ``options`` the settings of its reader; ``limit`` 0 is all. Negated
+    reports are written by templates, or by a language ``model``. A killed run continues from its finished shards.
+    ``dry_run`` reads and counts everything and writes nothing. Raises UserError for a faulty source, or an output that
+    is taken or cannot be written.
     """
     reader = releases.READERS[release]
     settings: dict[str, Any] = {"release": release, "source": str(source.resolve()) if source else None}
@@ -103,7 +103,7 @@ def write(
     settings |= {"limit": limit, "shorter_side": shorter_side, "seed": seed}
     settings |= {"generator": llm.NAME, "model": model.name} if model else {"generator": templates.TRAIN.name}
     arguments = _arguments(reader, source, settings)
-    recipe = Recipe(shorter_side=shorter_side, seed=seed)
+    recipe = Recipe(shorter_side=shorter_side, seed=seed, reports=reader.HAS_REPORTS)
     if dry_run:
         return publish.describe(reader, settings) | _prepare(reader, arguments, None, recipe, limit, workers)[0]
     finished = _finished(output, settings, say)
@@ -120,11 +120,12 @@ def write(
 
 
 def _arguments(reader: ModuleType, source: Path | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-    if reader.OPTIONS:
-        return {name: settings[name] for name in (*reader.OPTIONS, "seed")}
+    options = {name: settings[name] for name in reader.OPTIONS}
+    if reader.GENERATED:
+        return options | {"seed": settings["seed"]}
     if source is None or not source.is_dir():
         raise UserError(f"{reader.NAME}: no folder {source}; point --source at the unpacked release")
-    return {"source": source}
+    return {"source": source} | options
 
 
 def _finished(output: Path, settings: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any] | None:
