@@ -57,7 +57,7 @@ def report_sections(text: str) -> tuple[str, str]:
         parts[str(header.lastgroup)].append(text[header.end() : end].strip())
     findings, impression = (" ".join(p for p in parts[k] if p) for k in ("findings", "impression"))
     if not findings and not impression:
-        paragraphs = [p for p in re.split(r"\n\s*\n", parts["other"][-1]) if p.strip()] if headers else []
+        paragraphs = [p for p in re.split(r"\n\s*\n", parts["other"][-1]) if p.strip()] if parts["other"] else []
         findings = paragraphs[-1].strip() if len(paragraphs) > 1 else preamble.strip()
     return findings, impression
 
