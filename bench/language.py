@@ -13,15 +13,15 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int8
+from jaxtyping import Bool, Float, Int8
 
 from clinicclip import cli
-from clinicclip.data import comparison, mentions, negation, schema, sections, splitting, text
+from clinicclip.data import mentions, negation, schema, sections, text
 from clinicclip.data.releases import openi
 from clinicclip.data.schema import ABSENT, FINDINGS, INDEX, PRESENT, UNCERTAIN
 from clinicclip.errors import UserError

@@ -17,6 +17,8 @@ NEUTRAL = (  # look like a denial and are none, or bind tighter than the cue ins
     r"no further",
     r"(?:consistent|compatible|associated) with",
     r"to (?:suggest|indicate)",
+    r"(?:most|highly|strongly|very|quite) suggestive of",
+    r"(?:in view of|given|considering) (?:the |this )?(?:[a-z]+ )?history(?! of)",
     r"no prior",
     r"no comparisons?",
     # gone in part, or not at all: still there
@@ -74,7 +76,9 @@ DOUBT_BEFORE = (
     r"(?:rule|ruling) out",
     r"r/o",
     r"differential (?:diagnosis )?(?:includes?|considerations?)",
-    r"(?:perhaps|potential(?:ly)?|presumabl[ye]|maybe)",
+    r"(?:perhaps|potential(?:ly)?|presumabl[ye]|maybe|artifactual(?:ly)?)",
+    r"favou?r(?:s|ed|ing)?(?! over)(?: to (?:be|represent|reflect))?",
+    r"in the (?:appropriate|proper|right|correct) clinical (?:setting|context)",
     r"indeterminate",
 )
 DOUBT_AFTER = (
@@ -86,6 +90,10 @@ DOUBT_AFTER = (
     r"suspected(?= ?(?:[.,;]|$)| (?:in|on|at|within|clinically)\b)",
     r"(?:is|are) in the differential",
     r"should be considered",
+    r"(?:(?:is|are|was|were|may|might) )?not (?:be )?(?:well |well-|fully |optimally |adequately )(?:seen|identified|"
+    r"visuali[sz]ed|demonstrated|evaluated|assessed)",
+    r"(?:may|might) not be (?:[a-z]+ )?(?:seen|identified|visuali[sz]ed|demonstrated|detected|visible|apparent)",
+    r"(?:is|are) favou?red(?! over)",
     r" ?: ?(?:possibl[ye]|questionable|suspected|equivocal|uncertain|cannot be excluded)(?= ?(?:[.,;]|$))",
 )
 DOUBT_AROUND = (r"versus", r"vs\.?", r"(?:is |are )?favou?red over", r"\?")
@@ -99,6 +107,7 @@ HISTORY = (
     r"correlat[a-z]+(?: [a-z]+)? (?:for|as to)",
     r"(?:to|and) exclude",
     r"(?:symptoms|risk) of",
+    r"if(?: there (?:is|are))?(?: [a-z]+){0,2}? (?:concern|suspicion|suspected)(?: for| of)?",
 )
 # Where the reach of a cue ends.
 SCOPE_END = (

@@ -21,7 +21,7 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"pleural(?:[- ]parenchymal)? (?:[a-z]+ ){0,2}?thickening",
         r"thickening of (?:the )?(?:[a-z]+ ){0,3}?(?:pleura|fissures?)",
         r"thickened (?:pleura|fissures?)",
-        r"(?:apical|fissural|biapical) thickening",
+        r"(?:apical|fissural|biapical) (?:pleural )?(?:thickening|cap(?:s|ping)?)",
     ),
     "pleural_other": (
         r"pleural(?:[- ]?parenchymal)? (?:scar(?:ring|s)?|fibrosis|plaques?|calcifications?|abnormality|"
@@ -51,7 +51,6 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "atelectasis": (
         r"atelecta(?:sis|ses|tic)(?: (?:changes?|opacit(?:y|ies)|disease))?",
-        r"(?:volume loss|loss of volume)",
         r"(?:lobar|lung|lobe|segmental) collapse",
         r"collapse of (?:the )?(?:[a-z]+ ){0,5}?(?:lungs?|lobes?)",
         r"collapsed (?:(?:left|right|upper|middle|lower) )*(?:lungs?|lobes?)",
@@ -68,7 +67,9 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"granulomatous(?: (?:disease|changes?|calcifications?|process|infection))?",
     ),
     "nodule": (r"(?:micro)?nodules?", r"fibro-?nodular", r"nodularity"),
-    "mass": (r"mass(?:es)?(?:-? ?like)?(?: (?:lesions?|opacit(?:y|ies)|opacification|density))?",),
+    "mass": (
+        r"(?<!thyroid )(?<!breast )mass(?:es)?(?:-? ?like)?(?: (?:lesions?|opacit(?:y|ies)|opacification|density))?",
+    ),
     "lung_lesion": (
         r"nodular (?:[a-z]+ )?(?:opacit(?:y|ies)|densit(?:y|ies)|lesions?|foc(?:us|i))",
         r"(?:lung|pulmonary|cavitary|parenchymal) lesions?",
@@ -79,11 +80,20 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"disease))?",
     ),
     "fracture": (r"fractur(?:es?|ed)", r"compression deformit(?:y|ies)"),
-    "scoliosis": (r"(?:dextro|levo|kypho|roto)?-?scolio(?:sis|tic)(?: (?:curvature|deformity))?",),
+    "scoliosis": (
+        r"(?:dextro|levo|kypho|roto)?-?scolio(?:sis|tic)(?: (?:curvature|deformity))?",
+        r"(?:s-? ?shaped|(?:dextro|levo)-?(?:convex)?|(?:right|left)ward|lateral|convex)(?: [a-z]+){0,2}? ?curvature",
+        r"(?:thoraco-?)?(?:thoracic|lumbar) (?:spin(?:e|al) )?curvature",
+        r"(?<!normal )curvature of (?:the )?(?:[a-z]+ ){0,3}?spine",
+    ),
     "degenerative_change": (
-        r"degenerative(?: (?:[a-z]+ ){0,2}?(?:changes?|disease))?",
+        r"degenerat(?:ive|ion)(?: (?:[a-z]+ ){0,2}?(?:changes?|disease))?",
         r"spondylo(?:sis|tic)(?: changes?)?",
-        r"osteophyt(?:es?|osis|ic)(?: (?:formation|changes?))?",
+        r"(?:osteo|syndesmo)phyt(?:es?|osis|ic)(?: (?:formation|changes?))?",
+        r"spur(?:s|ring)?",
+        r"(?:end-?plate|hypertrophic|facet)(?: [a-z]+)? (?:changes?|sclerosis|irregularit(?:y|ies))",
+        r"dis[ck] (?:space )?(?:[a-z]+ )?(?:narrowing|height loss|loss)",
+        r"diffuse idiopathic skeletal hyperostosis",
         r"(?:osteo)?arthriti[cs](?: changes?)?",
         r"(?:osteo)?arthrosis",
     ),
@@ -101,7 +111,7 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "cardiomegaly": (
         r"cardiomegaly",
-        rf"{_HEART}{_GAP} (?:enlarged|enlargement|prominent|large|increased)",
+        rf"{_HEART}{_GAP}(?: borderline)? (?:enlarged|enlargement|prominent|large|increased)",
         rf"(?:enlarged|(?:enlargement|prominence) of(?: the)?|prominent)(?: [a-z]+)?? {_HEART}",
         r"cardiac (?:[a-z]+ )?enlargement",
         r"(?:ventricular|atrial) enlargement",
@@ -117,6 +127,7 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"(?:interstitial|reticular|reticulonodular|bronchovascular|lung|bronchial)(?: [a-z]+)?? "
         r"(?:markings?|disease|changes?|pattern|prominence|thickening)",
         r"(?:pulmonary |lung |parenchymal )?scar(?:ring|s)?",
+        r"(?:increased|prominent|prominence of(?: the)?|coarse(?:ned)?) (?:[a-z]+ )?markings",
         r"haziness",
         r"ground[- ]glass",
     ),
@@ -154,10 +165,7 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
 }
 # Signs that speak for a finding without naming it: affirmed they leave it uncertain, denied they deny it.
 SIGNS: Mapping[str, tuple[str, ...]] = {
-    "cardiomegaly": (
-        r"borderline (?:cardiomegaly|cardiac (?:[a-z]+ )?enlargement)",
-        rf"borderline (?:enlarged|prominent)(?: [a-z]+)?? {_HEART}",
-    ),
+    "atelectasis": (r"(?:volume loss|loss of volume)",),
     "pleural_effusion": (
         r"(?:fluid|effusion) (?:in|within|tracking along) (?:the )?(?:[a-z]+ ){0,3}?(?:fissures?|"
         r"pleural space)",
@@ -177,7 +185,7 @@ SIGNS: Mapping[str, tuple[str, ...]] = {
     ),
     "pneumonia": (r"infect(?:ion|ious)(?: (?:process|etiology|infiltrates?))?",),
     "fracture": (
-        r"(?:bony|osseous|skeletal|bone|rib) (?:[a-z]+ ){0,4}?(?:abnormalit(?:y|ies)|findings?|injur(?:y|"
+        r"(?:bony|osseous|skeletal|bone|rib) (?:(?!fractur|without|no )[a-z]+ ){0,4}?(?:abnormalit(?:y|ies)|findings?|injur(?:y|"
         r"ies)|trauma)",
     ),
 }
@@ -256,7 +264,7 @@ ANATOMY: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 NORMAL = (
     r"(?:with)?in (?:the )?(?:broad )?(?:limits? of normal|normal limits?)",
-    r"normal(?:ly)?",
+    r"(?:(?:near|at) (?:the )?)?(?:(?:upper|top|high) (?:limits? of )?)?normal(?:ly)?(?: limits)?",
     r"clear",
     r"(?:(?<=angle is )|(?<=angles are )|(?<=sulcus is )|(?<=sulci are ))sharp",
     r"unremarkable",
@@ -269,13 +277,8 @@ NORMAL = (
     r"grossly clear",
     r"midline",
 )
-# Neither normal nor abnormal: the reader hedges on purpose.
-BORDERLINE = (
-    r"(?:upper|top) (?:limits? of )?normal(?: limits)?",
-    r"high normal",
-    r"borderline",
-    r"(?:near|at)(?: the)? (?:top|upper) (?:limits? of )?normal",
-)
+# Neither normal nor abnormal ("borderline heart size"); an enlargement that is called borderline is one.
+BORDERLINE = (r"borderline",)
 VERBS = r"\b(?:is|are|was|were|appears?|remains?|shows?|has|have|demonstrates?|seen|noted|reveals?)\b"
 ABNORMAL = r"\b(?:abnormal|enlarged|prominent|tortuous|elevated|hyper\w+|widened|low|increased|decreased)\b"
 
