@@ -4,6 +4,8 @@ Patterns are for lower-cased text and are matched at word boundaries. Source of 
 Biomed Inform 2001; words and scopes are ours.
 """
 
+from clinicclip.data.schema import MILD, MODERATE, SEVERE
+
 _CHANGE = r"(?:change[sd]?|increases?|decreases?|progression|improvement|worsening|enlargement of the)"
 _DEGREE = (
     r"(?:significant(?:ly)?|substantial(?:ly)?|appreciable|definite|interval|acute|further|"
@@ -108,6 +110,18 @@ HISTORY = (
     r"(?:to|and) exclude",
     r"(?:symptoms|risk) of",
     r"if(?: there (?:is|are))?(?: [a-z]+){0,2}? (?:concern|suspicion|suspected)(?: for| of)?",
+)
+# Words of degree, the most severe first.
+SEVERITY = (
+    (SEVERE, (r"severe(?:ly)?", r"marked(?:ly)?", r"large", r"massive(?:ly)?", r"extensive(?:ly)?", r"advanced")),
+    (MODERATE, (r"moderate(?:ly)?",)),
+    (
+        MILD,
+        (
+            *(r"mild(?:ly)?", r"minimal(?:ly)?", r"slight(?:ly)?", r"small", r"trace", r"tiny", r"subtle", r"faint"),
+            *(r"minor", r"borderline", r"early"),
+        ),
+    ),
 )
 # Where the reach of a cue ends.
 SCOPE_END = (

@@ -1,4 +1,4 @@
-"""Every name of a finding or of anatomy in one place; `cues` holds the words that turn a mention round.
+"""Every name of a finding in one place; `anatomy` holds what is called normal, `cues` what turns a mention round.
 
 All patterns are written for lower-cased text, are matched at word boundaries, and name no group. A finding is
 listed once, under the most specific name of `schema.FINDINGS`; what it implies follows from `schema.PARENTS`.
@@ -6,9 +6,10 @@ listed once, under the most specific name of `schema.FINDINGS`; what it implies 
 
 from collections.abc import Mapping
 
+from clinicclip.data.anatomy import HEART
+
 # A few words of the same noun phrase.
 _GAP = r"(?: (?!and\b|or\b|with\b|but\b|without\b|which\b|borderline\b)[a-z-]+){0,5}?"
-_HEART = r"(?:heart|(?:cardiac|cardio ?pericardial) (?:size|silhouette|shadow|contour|outline)s?)"
 _MEDIASTINUM = (
     r"(?:cardio-?(?: and )?)? ?(?:superior |upper )?"
     r"mediastin(?:um|al(?: (?:silhouette|contour|shadow|width)s?)?)"
@@ -111,8 +112,8 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "cardiomegaly": (
         r"cardiomegaly",
-        rf"{_HEART}{_GAP}(?: borderline)? (?:enlarged|enlargement|prominent|large|increased)",
-        rf"(?:enlarged|(?:enlargement|prominence) of(?: the)?|prominent)(?: [a-z]+)?? {_HEART}",
+        rf"{HEART}{_GAP}(?: borderline)? (?:enlarged|enlargement|prominent|large|increased)",
+        rf"(?:enlarged|(?:enlargement|prominence) of(?: the)?|prominent)(?: [a-z]+)?? {HEART}",
         r"cardiac (?:[a-z]+ )?enlargement",
         r"(?:ventricular|atrial) enlargement",
     ),
@@ -185,8 +186,8 @@ SIGNS: Mapping[str, tuple[str, ...]] = {
     ),
     "pneumonia": (r"infect(?:ion|ious)(?: (?:process|etiology|infiltrates?))?",),
     "fracture": (
-        r"(?:bony|osseous|skeletal|bone|rib) (?:(?!fractur|without|no )[a-z]+ ){0,4}?(?:abnormalit(?:y|ies)|findings?|injur(?:y|"
-        r"ies)|trauma)",
+        r"(?:bony|osseous|skeletal|bone|rib) (?:(?!fractur|without|no )[a-z]+ ){0,4}?"
+        r"(?:abnormalit(?:y|ies)|findings?|injur(?:y|ies)|trauma)",
     ),
 }
 # Nouns that lists deny beside the findings; knowing them keeps "adenopathy" apart from the item behind it.
@@ -207,80 +208,49 @@ OTHER_NOUNS = (
     r"hilar enlargement",
     r"cavit(?:y|ies|ation)",
 )
+# Abnormalities that no name of `schema.FINDINGS` stands for: affirmed, a report with one is not normal.
+OTHER_ABNORMALITIES = (
+    r"(?:lymph)?adenopathy",
+    r"lymph nodes?(?: [a-z]+){0,3}? enlarge(?:d|ment)",
+    r"enlarged (?:[a-z]+ )?lymph nodes?",
+    r"(?:low|small|decreased|diminished|reduced|shallow|poor)(?: lung)? (?:volumes?|inspirat(?:ions?|ory effort))",
+    r"(?:lung )?volumes? (?:are |is |remain |appear )?(?:[a-z]+ ){0,2}?(?:low|small|decreased|diminished|reduced)",
+    r"hypo-?(?:inflat(?:ed|ion)|ventilat(?:ed|ion)|aerat(?:ed|ion)|expan(?:ded|sion))",
+    r"under-?(?:inflated|expanded|aerated)",
+    r"bronchovascular crowding",
+    r"crowding of (?:the )?(?:[a-z]+ ){0,2}?(?:vessels|markings|vasculature|structures)",
+    r"(?:elevat(?:ed|ion)|eventration)(?: of)?(?: the)?(?: [a-z]+)? (?:hemi-?)?diaphragms?",
+    r"(?:hemi-?)?diaphragms?(?: is| are)?(?: [a-z]+)? (?:elevated|elevation|eventration)",
+    r"(?:prominen(?:t|ce)|enlarge(?:d|ment)|fullness|full)(?: of)?(?: the)?(?: [a-z]+){0,2}? "
+    r"(?:hil(?:a|ar|um)|pulmonary arter(?:y|ies)|pulmonary vascul[a-z]+|vasculature|epicardial fat|paratracheal)",
+    r"(?:hil(?:a|ar|um)|bihilar|pulmonary (?:arter(?:y|ies)|vascul[a-z]+|outflow tract))(?: [a-z]+){0,2}? "
+    r"(?:prominen(?:t|ce)|enlarge(?:d|ment)|fullness)",
+    r"deformit(?:y|ies)",
+    r"kypho(?:sis|tic)",
+    r"(?:osteopeni(?:a|c)|osteoporo(?:sis|tic)|demineraliz(?:ed|ation))",
+    r"bronchiectasis",
+    r"(?:peribronchial|bronchial wall) (?:cuffing|thickening)",
+    r"bronchi(?:tis|olitis)",
+    r"cavit(?:y|ies|ary|ation)",
+    r"pneumomediastinum",
+    r"pneumoperitoneum",
+    r"(?:subcutaneous|mediastinal) emphysema",
+    r"(?:subdiaphragmatic|intraperitoneal) (?:free )?air",
+    r"free (?:intraperitoneal |subdiaphragmatic )?air",
+    r"pericardial effusions?",
+    r"aneurysm(?:al)?",
+    r"(?:tracheal|mediastinal) (?:shift|deviation)",
+    r"(?:dextrocardia|situs inversus)",
+    r"dislocat(?:ion|ed)",
+    r"(?:lytic|sclerotic|blastic|destructive) (?:[a-z]+ )?lesions?",
+    r"pulmonary (?:arterial |artery |venous )?hypertension",
+    r"foreign bod(?:y|ies)",
+    r"(?:lung|lobe|lobar|partial) (?:resection|lobectomy)",
+    r"(?:lobectomy|pneumonectomy|mastectomy)",
+)
 
-# Anatomy and the findings a statement of its normality denies; the first is the statement's main finding.
-_LUNG = (
-    "lung_opacity",
-    "consolidation",
-    "pneumonia",
-    "atelectasis",
-    "lung_lesion",
-    "edema",
-    "infiltration",
-    "nodule",
-    "mass",
-)
-ANATOMY: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "cardiomediastinum": (
-        (
-            r"cardio ?-?mediastinal(?: (?:silhouette|contour|structure|border|outline)s?)?",
-            r"(?:heart|cardiac) and mediastin(?:um|al)(?: (?:silhouette|contour|shadow|structure)s?)?",
-        ),
-        ("enlarged_cardiomediastinum", "cardiomegaly"),
-    ),
-    "heart": ((_HEART, r"cardiac"), ("cardiomegaly",)),
-    "mediastinum": (
-        (
-            r"(?:hilar and )?mediastin(?:um|al(?: and hilar)?(?: (?:silhouette|contour|shadow|structure|"
-            r"border)s?)?)",
-        ),
-        ("enlarged_cardiomediastinum",),
-    ),
-    "pleura": (
-        (r"pleura", r"pleural (?:spaces?|surfaces?|margins?)", r"costophrenic (?:angles?|sulci|sulcus)"),
-        ("pleural_effusion", "pneumothorax", "pleural_other", "pleural_thickening"),
-    ),
-    "vessels": (
-        (r"(?:pulmonary |lung )?(?:vascular(?:ity|ature)?(?: markings?)?|vasculature|vessels|interstitium)",),
-        ("edema",),
-    ),
-    "lungs": ((r"lungs?(?: (?:fields?|parenchyma|zones?|bases|apices))?", r"hemithora(?:x|ces)"), _LUNG),
-    "bones": (
-        (
-            r"(?:bony|osseous|skeletal) (?:[a-z]+ )??(?:structures?|thorax|skeleton)",
-            r"bones",
-            r"ribs",
-            r"skeleton",
-            r"(?:bony|osseous) thorax",
-        ),
-        ("fracture",),
-    ),
-    "hila": ((r"hil(?:a|ar|um)(?: (?:contour|structure|region)s?)?",), ()),
-    "aorta": ((r"aort(?:a|ic (?:arch|contour|knob|xxxx))",), ("tortuous_aorta",)),
-    "soft tissue": (
-        (r"soft tissues?", r"trachea", r"airways?", r"(?:hemi-?)?diaphragms?", r"upper abdomen"),
-        (),
-    ),
-}
-NORMAL = (
-    r"(?:with)?in (?:the )?(?:broad )?(?:limits? of normal|normal limits?)",
-    r"(?:(?:near|at) (?:the )?)?(?:(?:upper|top|high) (?:limits? of )?)?normal(?:ly)?(?: limits)?",
-    r"clear",
-    r"(?:(?<=angle is )|(?<=angles are )|(?<=sulcus is )|(?<=sulci are ))sharp",
-    r"unremarkable",
-    r"intact",
-    r"not (?:[a-z]+ )?(?:enlarged|congested|engorged|widened|increased|dilated)",
-    r"negative",
-    r"without (?:[a-z]+ )?abnormality",
-    r"(?:no|without) (?:[a-z]+ )?(?:acute|active|focal|significant) (?:[a-z]+ ){0,3}?"
-    r"(?:abnormalit(?:y|ies)|findings?|disease|process)",
-    r"grossly clear",
-    r"midline",
-)
 # Neither normal nor abnormal ("borderline heart size"); an enlargement that is called borderline is one.
 BORDERLINE = (r"borderline",)
-VERBS = r"\b(?:is|are|was|were|appears?|remains?|shows?|has|have|demonstrates?|seen|noted|reveals?)\b"
-ABNORMAL = r"\b(?:abnormal|enlarged|prominent|tortuous|elevated|hyper\w+|widened|low|increased|decreased)\b"
 
 # How a finding is named when it is denied. Every name is one that MENTIONS recognises.
 DENIED_NAMES: Mapping[str, tuple[str, ...]] = {

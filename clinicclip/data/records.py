@@ -11,7 +11,7 @@ from jaxtyping import Int8
 from clinicclip.data import images, negation, schema, text
 from clinicclip.data.schema import Drop, Record, Study
 
-FORMAT = "1.0.0"  # of the stored fields; the version TFDS shows
+FORMAT = "1.1.0"  # of the stored fields; the version TFDS shows
 
 _OF_STUDY = (  # stored as the reader says them
     *("patient", "study", "image_id", "view", "findings", "impression"),
@@ -24,6 +24,7 @@ NUMBERS = {
     "sentence_finding": np.int32,
     "sentence_polarity": np.int32,
     "sentence_laterality": np.int32,
+    "sentence_severity": np.int32,
     "gold_values": np.int8,
     "graph_types": np.int32,
 }
@@ -129,6 +130,7 @@ def _sentence_fields(sentences: list[schema.Sentence]) -> dict[str, Any]:
         "sentence_finding": [sentence.finding for sentence in sentences],
         "sentence_polarity": [sentence.polarity for sentence in sentences],
         "sentence_laterality": [sentence.laterality for sentence in sentences],
+        "sentence_severity": [sentence.severity for sentence in sentences],
     }
 
 

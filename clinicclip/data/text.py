@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int8
 
 from clinicclip.data.comparison import remove_comparison
-from clinicclip.data.mentions import describe, states
+from clinicclip.data.mentions import describe, is_abnormal_otherwise, states
 from clinicclip.data.schema import (
     ABSENT,
     CHEXPERT,
@@ -80,8 +80,9 @@ def report_labels(report: Sequence[Sentence]) -> Int8[np.ndarray, "14"]:
 def is_normal(report: Sequence[Sentence]) -> int:
     """1 when no abnormal finding, finer names included, is present or uncertain; else 0; -128 without text.
 
-    Support devices do not count.
+    Support devices do not count; abnormalities without a name in `schema.FINDINGS`, such as adenopathy, do.
     """
     if not report:
         return UNKNOWN
-    return int(not np.any(np.isin(finding_states(report)[list(_ABNORMAL)], (PRESENT, UNCERTAIN))))
+    named = np.any(np.isin(finding_states(report)[list(_ABNORMAL)], (PRESENT, UNCERTAIN)))
+    return int(not named and not any(is_abnormal_otherwise(s.text) for s in report))
