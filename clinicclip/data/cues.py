@@ -11,9 +11,12 @@ _DEGREE = (
     r"(?:significant(?:ly)?|substantial(?:ly)?|appreciable|definite|interval|acute|further|"
     r"suggestion of|evidence of|much|other)"
 )
+_NOT_SEEN = r"not (?:[a-z]+ )?(?:seen|identified|visuali[sz]ed|present|evident|appreciated|demonstrated|noted|visible)"
+_ELSEWHERE = r"(?:on|in) (?:the |a |any )?(?:lateral|frontal|prior|previous|earlier|old)"
 NEUTRAL = (  # look like a denial and are none, or bind tighter than the cue inside them
     rf"(?:(?:is|are|has|have) )?(?:no|without|not|any)(?: {_DEGREE})*? {_CHANGE}(?: in)?(?: size)?(?! of)",
     r"unchanged",
+    rf"(?:(?:is|are|was|were) )?{_NOT_SEEN} {_ELSEWHERE}",
     r"not only",
     r"no doubt",
     r"no further",
@@ -25,8 +28,9 @@ NEUTRAL = (  # look like a denial and are none, or bind tighter than the cue ins
     r"no comparisons?",
     # gone in part, or not at all: still there
     r"(?:(?:has|have|is|are) )?not(?: [a-z]+){0,2}? (?:resolved|cleared)",
-    r"(?:(?:has|have|is|are) )?(?:only )?(?:incompletely|partially|partly) (?:resolved|cleared)",
-    r"(?:no|without|incomplete|partial)(?: [a-z]+)? (?:resolution|clearing) (?:of|in)(?: the)?",
+    r"(?:(?:has|have|is|are) )?(?:only )?(?:incompletely|partially|partly|nearly|almost|largely|mostly)"
+    r"(?: completely)? (?:resolved|cleared)",
+    r"(?:no|without|incomplete|partial|near)(?:[- ][a-z]+)? (?:resolution|clearing) (?:of|in)(?: the)?",
 )
 DENY_BEFORE = (
     r"no(?: longer)?",
@@ -37,21 +41,17 @@ DENY_BEFORE = (
     r"(?:free|clear|cleared|devoid) of",
     r"absence of",
     r"lack of",
-    r"(?:interval )?resolution of(?: the)?",
-    r"(?:interval )?removal of(?: the)?",
+    r"(?:interval )?(?:resolution|removal|clearing|disappearance) (?:of|in)(?: the)?",
     r"rather than",
     r"neither",
     r"nor",
     r"never",
     r"den(?:y|ies)",
 )
-_NOT_SEEN = (
-    r"not (?:[a-z]+ )?(?:seen|identified|visuali[sz]ed|present|evident|appreciated|demonstrated|noted|visible)"
-    r"(?! (?:on|in) (?:the )?(?:lateral|frontal|prior|previous))"
-)
 DENY_AFTER = (
     r"(?:is|are|was|were) (?:now )?(?:absent|excluded|ruled out|resolved|gone)",
-    r"(?:has|have)(?: now| since| completely| nearly| essentially)* (?:resolved|cleared)",
+    r"(?:has|have)(?: now| since| completely| essentially| subsequently)* "
+    r"(?:resolved|cleared|disappeared)",
     r"no longer (?:[a-z]+ )?(?:seen|present|visible|visuali[sz]ed|identified|evident|appreciated)",
     rf"(?:(?:is|are|was|were) )?{_NOT_SEEN}",
     r"(?:is|are|appears?) (?:with)?in (?:the )?(?:limits of normal|normal limits)",

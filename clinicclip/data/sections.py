@@ -63,7 +63,7 @@ def report_sections(text: str) -> tuple[str, str]:
 
 
 def _ends_abbreviation(text: str, stop: int) -> bool:
-    word = text[:stop].rsplit(None, 1)[-1:] or [""]
+    word = text[max(0, stop - 16) : stop].rsplit(None, 1)[-1:] or [""]
     return word[0].lower().lstrip("(") in _ABBREVIATIONS
 
 

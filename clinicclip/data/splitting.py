@@ -213,7 +213,7 @@ def split_findings(sentence: str) -> list[str]:
     parts = _split_sides(sentence)
     if _same(sentence, parts):
         return parts
-    if len(topics(sentence)) < 2:
+    if len(topics(sentence)) < 2 and len({m.polarity for m in mentions(sentence)}) < 2:
         return [sentence]
     for split in (_split_denied, _split_normal, _cut, _split_plain):
         parts = split(sentence)

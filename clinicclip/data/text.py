@@ -32,8 +32,8 @@ _ABNORMAL = tuple(INDEX[name] for name in FINDINGS if name not in NOT_ABNORMAL)
 @lru_cache(maxsize=65536)
 def _statements(raw: str) -> tuple[Sentence, ...]:
     """One raw sentence as statements of the present state; remembered, since reports repeat themselves."""
-    present = remove_comparison(raw)
-    return tuple(describe(text) for text in split_findings(present)) if present else ()
+    present = filter(None, map(remove_comparison, split_findings(raw)))
+    return tuple(describe(text) for part in present for text in split_findings(part))
 
 
 def sentences(findings: str, impression: str) -> list[Sentence]:
