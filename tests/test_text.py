@@ -119,7 +119,7 @@ def test_a_megabyte_is_read_in_bounded_time(piece: str) -> None:
     start = time.process_time()
     found = sentences(*report_sections(report))
     report_labels(found)
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 20
     assert all(s.text for s in found)
 
 

@@ -150,6 +150,7 @@ SCOPE_END = (
 DENIAL_END = (
     r"(?:,|and) (?=(?:a |an |some )?(?:mild|minimal|moderate|stable|unchanged|persistent|small|trace|tiny|"
     r"old|chronic|probable|probably|possible|likely|calcified|low)(?:ly)?\b(?! or large))",
+    r"(?:seen|identified|noted|present|visuali[sz]ed|demonstrated|evident),(?! ?(?:or|nor|and|no|neither)\b)",
 )
 # Doubt between two things ("opacity, edema versus infection") does not reach back over a list that has no "or".
 LIST_END = (r",(?! ?(?:or|versus|vs|favou?red)\b)(?![^.;]*?, or\b)",)

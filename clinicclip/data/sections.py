@@ -6,7 +6,7 @@ import textwrap
 LONGEST = 600  # characters of a sentence; real ones stay far below
 _HEADERS = {
     "findings": r"findings?(?: ?(?:and|/|&) ?impressions?)?|report",
-    "impression": r"impressions?|conclusions?|opinion|interpretation|summary|addendum",
+    "impression": r"impressions?(?: ?(?:and|/|&) ?recommendations?(?: ?\(s\))?)?|conclusions?|opinion|interpretation|summary|addendum",
     "other": r"exam(?:ination)?s?|indications?|(?:clinical )?(?:history|information|indication)|"
     r"reason for (?:the )?exam(?:ination)?|"
     r"techniques?|procedures?|views?|comparisons?|recommendations?(?: ?\(s\))?|notifications?|final report|"
@@ -21,8 +21,9 @@ _HEADER = re.compile(
     re.IGNORECASE,
 )
 _INLINE = re.compile(
-    r"(?<=[.\s])(?<!AND )(FINDINGS?(?: AND IMPRESSIONS?)?|IMPRESSIONS?|CONCLUSIONS?|COMPARISONS?|INDICATIONS?|"
-    r"TECHNIQUE|HISTORY|RECOMMENDATIONS?):"
+    r"(?:(?<=[.\s])(?<!AND )(?=[A-Z]{4})|(?<=[.;:] )(?=[A-Z][a-z]))"  # in capitals anywhere, else behind a sentence
+    r"(FINDINGS?(?: AND IMPRESSIONS?)?|IMPRESSIONS?(?: AND RECOMMENDATIONS?)?|CONCLUSIONS?|COMPARISONS?|INDICATIONS?|"
+    r"TECHNIQUE|HISTORY|RECOMMENDATIONS?|ADDENDUM|OPINION|Findings?|Impressions?|Conclusions?|Addendum):"
 )
 
 _ABBREVIATIONS = frozenset(
