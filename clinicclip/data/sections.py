@@ -6,7 +6,8 @@ import textwrap
 LONGEST = 600  # characters of a sentence; real ones stay far below
 _HEADERS = {
     "findings": r"findings?(?: ?(?:and|/|&) ?impressions?)?|report",
-    "impression": r"impressions?(?: ?(?:and|/|&) ?recommendations?(?: ?\(s\))?)?|conclusions?|opinion|interpretation|summary|addendum",
+    "impression": r"impressions?(?: ?(?:and|/|&) ?recommendations?(?: ?\(s\))?)?|conclusions?|opinion|"
+    r"interpretation|summary|addendum",
     "other": r"exam(?:ination)?s?|indications?|(?:clinical )?(?:history|information|indication)|"
     r"reason for (?:the )?exam(?:ination)?|"
     r"techniques?|procedures?|views?|comparisons?|recommendations?(?: ?\(s\))?|notifications?|final report|"
