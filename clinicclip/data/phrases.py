@@ -22,7 +22,7 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"pleural(?:[- ]parenchymal)? (?:[a-z]+ ){0,2}?thickening",
         r"thickening of (?:the )?(?:[a-z]+ ){0,3}?(?:pleura|fissures?)",
         r"thickened (?:pleura|fissures?)",
-        r"(?:apical|fissural|biapical) (?:pleural )?(?:thickening|cap(?:s|ping)?)",
+        r"(?:apical|fissur(?:al|e)|biapical) (?:pleural )?(?:thickening|cap(?:s|ping)?)",
     ),
     "pleural_other": (
         r"pleural(?:[- ]?parenchymal)? (?:scar(?:ring|s)?|fibrosis|plaques?|calcifications?|abnormality|"
@@ -74,13 +74,15 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
     "lung_lesion": (
         r"nodular (?:[a-z]+ )?(?:opacit(?:y|ies)|densit(?:y|ies)|lesions?|foc(?:us|i))",
         r"(?:lung|pulmonary|cavitary|parenchymal) lesions?",
-        r"(?:neoplasms?|malignan(?:cy|t)|carcinomas?|tumou?rs?|metasta(?:sis|ses|tic)(?: disease)?)",
+        r"(?:neoplasms?|malignan(?:cy|t)|(?:adeno)?carcinoma(?:s|tos[ai]s?)?|tumou?rs?)",
+        r"metasta(?:sis|ses|tic)(?: disease)?",
     ),
     "fibrosis": (
+        r"asbestosis",
         r"(?<!cystic )(?:pulmonary |interstitial )?fibro(?:sis|tic)(?: (?:changes?|scarring|"
         r"disease))?",
     ),
-    "fracture": (r"fractur(?:es?|ed)", r"compression deformit(?:y|ies)"),
+    "fracture": (r"fractur(?:es?|ed)", r"compression deformit(?:y|ies)", r"vertebral (?:[a-z]+ )?compression"),
     "scoliosis": (
         r"(?:dextro|levo|kypho|roto)?-?scolio(?:sis|tic)(?: (?:curvature|deformity))?",
         r"(?:s-? ?shaped|(?:dextro|levo)-?(?:convex)?|(?:right|left)ward|lateral|convex)(?: [a-z]+){0,2}? ?curvature",
@@ -94,21 +96,21 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"spur(?:s|ring)?",
         r"(?:end-?plate|hypertrophic|facet)(?: [a-z]+)? (?:changes?|sclerosis|irregularit(?:y|ies))",
         r"dis[ck] (?:space )?(?:[a-z]+ )?(?:narrowing|height loss|loss)",
-        r"diffuse idiopathic skeletal hyperostosis",
+        r"(?:diffuse idiopathic skeletal |axial )?hyperostosis",
         r"(?:osteo)?arthriti[cs](?: changes?)?",
         r"(?:osteo)?arthrosis",
     ),
     "tortuous_aorta": (
-        r"(?:tortuous|ectatic|unfolded|uncoiled)(?: [a-z]+){0,4}? aorta",
+        r"(?:tortuous|ectatic|unfolded|uncoiled|elongated)(?: [a-z]+){0,4}? aorta",
         r"(?:tortuosity|ectasia|unfolding|uncoiling)(?: [a-z/]+){0,5}? aorta",
         r"aorta(?: [a-z]+){0,5}? (?:tortuous|ectatic|unfolded|uncoiled)",
-        r"aortic (?:tortuosity|ectasia|unfolding)",
+        r"aortic (?:tortuosity|ectasia|unfolding|elongation)",
     ),
     "calcification": (
         r"calcifications?",
         r"calcified(?! (?:[a-z0-9.-]+ ){0,4}?(?:granuloma\w*|nodul\w+|mass\w*|pleural?))",
         r"calcific(?: [a-z]+)?",
-        r"atherosclero(?:sis|tic)(?: [a-z]+)?",
+        r"athero(?:sclero(?:sis|tic)|mat(?:osis|ous))(?: [a-z]+)?",
     ),
     "cardiomegaly": (
         r"cardiomegaly",
@@ -123,7 +125,8 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "lung_opacity": (
         r"opaci(?:ty|ties|fications?|fied)",
-        rf"{_AIRSPACE} (?:disease|process|densit(?:y|ies)|infection)",
+        rf"{_AIRSPACE} (?:disease|process|pattern|densit(?:y|ies)|infection)",
+        r"ild",
         r"(?<!bone )(?<!bony )densit(?:y|ies)",
         r"(?:interstitial|reticular|reticulonodular|bronchovascular|lung|bronchial)(?: [a-z]+)?? "
         r"(?:markings?|disease|changes?|pattern|prominence|thickening)",
@@ -133,8 +136,8 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"ground[- ]glass",
     ),
     "support_devices": (
-        r"(?:endotracheal|tracheostomy|nasogastric|orogastric|enteric|feeding|dobbhoff|chest|thoracostomy|"
-        r"ng|og|et)"
+        r"(?:endotracheal|tracheostomy|nasogastric|orogastric|enteric|feeding|dobbhoff|chest|thoracostomy|gastrostomy|"
+        r"nephrostomy|drain(?:age)?|ng|nsg|og|et)"
         r"(?:/[a-z]+)? tubes?",
         r"(?:venous|central|picc|ij|jugular|subclavian|swan-?ganz|pulmonary artery|dialysis|"
         r"port(?:-?a-?cath)?|mediport|infusion)"
@@ -144,11 +147,13 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"port-?a-?cath",
         r"(?:pace-?makers?|pacer|icd|aicd|defibrillators?)(?: (?:leads?|wires?))?",
         r"(?:pacer|pacing|icd|monitor(?:ing)?|ekg|ecg)(?: [a-z]+)? (?:leads?|wires?|pads?|device)",
-        r"support devices?",
+        r"(?:support|single chamber|dual chamber|electrical) devices?",
+        r"(?:artificial|mechanical|bioprosthetic) (?:[a-z]+ ){0,2}valves?",
+        r"(?:suture|osteosynthesis) materials?",
         r"(?:sternotomy|sternal) (?:wires?|sutures?)",
         r"(?:surgical|mediastinal|cabg|vascular) (?:clips?|sutures?|staples?)",
         r"(?:orthopedic|spinal|surgical|fixation|fusion) (?:hardware|rods?|plates?|devices?)",
-        r"(?:prosthe(?:tic|sis)|stents?|neurostimulators?|stimulators?|"
+        r"(?:(?:endo)?prosthe(?:tic|sis)|stents?|neurostimulators?|stimulators?|"
         r"intra-?aortic balloon(?: pump)?)(?: (?:valves?|devices?))?",
         r"(?:valve|joint|shoulder) (?:replacement|prosthesis|arthroplasty)",
     ),

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clinicclip.data import schema
+from clinicclip.data import schema, spellings
 from clinicclip.data.images import SUFFIXES
 from clinicclip.data.releases import tables
 from clinicclip.data.schema import Drop, Study
@@ -32,8 +32,7 @@ IMAGES = ("NLMCXR_png", "images")
 VIEWS = ("projections.csv", "indiana_projections.csv")
 FRONTAL = ("frontal", "pa", "ap")
 GOLD_SOURCE = "openi_mesh"
-# labels.csv spells findings as NIH ChestX-ray14 does; these are the ones schema names otherwise.
-SPELLING = {"Effusion": "pleural_effusion"}
+SPELLING = spellings.by_spelling(spellings.NIH)  # of the findings in labels.csv
 NOT_FINDINGS = ("uid", "split", "normal")
 
 # "CXR7_2_IM-0001-4001" in the official download is "7_2_IM-0001-4001.dcm" in the public Kaggle copy.
@@ -227,7 +226,7 @@ def gold(source: Path) -> dict[str, dict[str, int]]:
 
 
 def _finding(column: str, path: Path) -> str:
-    finding = SPELLING.get(column, column.lower())
-    if finding not in schema.INDEX:
+    finding = SPELLING.get(column)
+    if finding is None:
         raise UserError(f"{NAME}: {path.name} has the unknown column {column}; expected findings in NIH's spelling")
     return finding
