@@ -10,9 +10,8 @@ from comparisons import CASES
 from hypothesis import example, given, settings
 from written import REPORTS
 
-from clinicclip.data import mentions, text
 from clinicclip.data.schema import ABSENT, CHEXPERT, FINDINGS, PRESENT, UNCERTAIN, UNKNOWN, Sentence
-from clinicclip.data.text import finding_states, is_normal, report_labels, report_sections, sentences
+from clinicclip.data.text import finding_states, forget, is_normal, report_labels, report_sections, sentences
 
 
 def texts(findings: str, impression: str = "") -> list[str]:
@@ -77,8 +76,7 @@ def test_a_whole_report_becomes_single_findings() -> None:
 @example("", "")
 def test_any_text_gives_the_same_valid_sentences_twice(findings: str, impression: str) -> None:
     first = sentences(findings, impression)
-    for cached in (text._statements, mentions.mentions):
-        cached.cache_clear()
+    forget()
     assert sentences(findings, impression) == first
     assert all(s.text and -1 <= s.finding < len(FINDINGS) for s in first)
     assert all((s.finding < 0) == (s.polarity == UNKNOWN) for s in first)

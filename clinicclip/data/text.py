@@ -6,6 +6,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int8
 
+from clinicclip.data import mentions
 from clinicclip.data.comparison import remove_comparison
 from clinicclip.data.mentions import describe, is_abnormal_otherwise, states
 from clinicclip.data.schema import (
@@ -23,7 +24,7 @@ from clinicclip.data.schema import (
 from clinicclip.data.sections import report_sections, split_sentences
 from clinicclip.data.splitting import split_findings
 
-__all__ = ["finding_states", "is_normal", "report_labels", "report_sections", "sentences"]
+__all__ = ["finding_states", "forget", "is_normal", "report_labels", "report_sections", "sentences"]
 
 _ORDER = {UNKNOWN: 0, ABSENT: 1, UNCERTAIN: 2, PRESENT: 3}
 _ABNORMAL = tuple(INDEX[name] for name in FINDINGS if name not in NOT_ABNORMAL)
@@ -34,6 +35,12 @@ def _statements(raw: str) -> tuple[Sentence, ...]:
     """One raw sentence as statements of the present state; remembered, since reports repeat themselves."""
     present = filter(None, map(remove_comparison, split_findings(raw)))
     return tuple(describe(text) for part in present for text in split_findings(part))
+
+
+def forget() -> None:
+    """Empties what is remembered from one report to the next, as a measurement of speed must."""
+    for remembered in (_statements, mentions.mentions, mentions.is_abnormal_otherwise):
+        remembered.cache_clear()
 
 
 def sentences(findings: str, impression: str) -> list[Sentence]:
