@@ -81,7 +81,7 @@ DOUBT_BEFORE = (
     r"(?:perhaps|potential(?:ly)?|presumabl[ye]|maybe|artifactual(?:ly)?)",
     r"favou?r(?:s|ed|ing)?(?! over)(?: to (?:be|represent|reflect))?",
     r"in the (?:appropriate|proper|right|correct) clinical (?:setting|context)",
-    r"indeterminate",
+    r"(?<!age-)(?<!age )indeterminate",
 )
 DOUBT_AFTER = (
     r"(?:is|are|remains?) (?:a |also )?(?:possib(?:le|ility)|question(?:able|ed)|suspected|considered|"

@@ -49,6 +49,8 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"(?:hemi-?)?diaphragms? (?:are |is )?(?:[a-z]+ )?flattened",
         r"(?:copd|chronic obstructive (?:pulmonary|lung|airways?) disease)",
         r"air trapping",
+        r"over-? ?(?:expan(?:ded|sion)|inflat(?:ed|ion)|aerated)",
+        r"(?:large|increased) lung volumes",
     ),
     "atelectasis": (
         r"atelecta(?:sis|ses|tic)(?: (?:changes?|opacit(?:y|ies)|disease))?",
@@ -101,15 +103,16 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"(?:osteo)?arthrosis",
     ),
     "tortuous_aorta": (
-        r"(?:tortuous|ectatic|unfolded|uncoiled|elongated)(?: [a-z]+){0,4}? aorta",
+        r"(?:tortuous|ectatic|unfolded|uncoiled|elongated),?(?: [a-z]+,?){0,4}? aorta",
         r"(?:tortuosity|ectasia|unfolding|uncoiling)(?: [a-z/]+){0,5}? aorta",
         r"aorta(?: [a-z]+){0,5}? (?:tortuous|ectatic|unfolded|uncoiled)",
         r"aortic (?:tortuosity|ectasia|unfolding|elongation)",
+        r"(?:ectasia|tortuosity)",
     ),
     "calcification": (
         r"calcifications?",
         r"calcified(?! (?:[a-z0-9.-]+ ){0,4}?(?:granuloma\w*|nodul\w+|mass\w*|pleural?))",
-        r"calcific(?: [a-z]+)?",
+        r"calcific(?: (?!granulom|nodul)[a-z]+)?",
         r"athero(?:sclero(?:sis|tic)|mat(?:osis|ous))(?: [a-z]+)?",
     ),
     "cardiomegaly": (
@@ -155,6 +158,7 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"(?:orthopedic|spinal|surgical|fixation|fusion) (?:hardware|rods?|plates?|devices?)",
         r"(?:(?:endo)?prosthe(?:tic|sis)|stents?|neurostimulators?|stimulators?|"
         r"intra-?aortic balloon(?: pump)?)(?: (?:valves?|devices?))?",
+        r"(?:tubes? and lines?|lines? and tubes?|tubes?|devices?|hardware|screws?|cannulas?|coils?|occluder|generator)",
         r"(?:valve|joint|shoulder) (?:replacement|prosthesis|arthroplasty)",
     ),
     "no_finding": (
