@@ -69,7 +69,7 @@ _GONE = (  # what stood there and does so no more: the rewriting denies it
 _EARLIER_ADJECTIVE = re.compile(
     rf"^(?:(?:previous(?:ly)? )?(?:{_SEEN}|described)|previous|prior|stable|old|small|the|a|an) ", re.IGNORECASE
 )
-_ALSO_DENIED = re.compile(r",? (?:and |but |with )?(?:no|without) ", re.IGNORECASE)
+_ALSO_DENIED = re.compile(r",? (?:and |but |with )?(?:no|without) | and ", re.IGNORECASE)
 _SEEN_EARLIER = re.compile(rf",? (?:{_SEEN}|described) (?:on|in) {_PRIOR}$", re.IGNORECASE)
 _DROPPED = (  # nothing but comparison
     rf"^(?:there (?:is|has been|have been) |with )?(?:{_DEGREE} |{_KIND} |no |without )*+(?:change|changes)"
@@ -87,6 +87,7 @@ _DROPPED = (  # nothing but comparison
     rf"^{_DEGREES}(?:{_SAME}|{_MOVED})$",
 )
 _REWRITES = (
+    (r"\bthere's (?=been\b)", "there has "),
     # phrases that only point to another examination
     (
         rf",? ?(?:\b(?:which|this|that) )?\b(?:was|were|is|are)? ?not (?:\w+ )?(?:{_SEEN}|apparent) (?:on|"

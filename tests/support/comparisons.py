@@ -169,6 +169,7 @@ There is a rounded left mid lung mass, decreased. => There is a rounded left mid
 The nodule is unchanged and is likely benign. => The nodule is likely benign.
 Enlargement of the heart, decreased compared to the prior study. => Enlargement of the heart.
 The effusion has not resolved. => Effusion.
+There's been no change in the right chest tube. => Right chest tube.
 # what has gone is denied
 The right pleural effusion has resolved. => No right pleural effusion.
 The right pleural effusion has completely resolved. => No right pleural effusion.
@@ -205,6 +206,7 @@ Stable exam without acute abnormality. => No acute abnormality.
 Previously noted catheter has been removed. => No catheter.
 Since the prior study there has been removal of the PICC. => No PICC.
 The left effusion seen on the prior study has resolved. => No left effusion.
+Interval removal of the endotracheal tube and left chest tube. => No endotracheal tube or left chest tube.
 # a denial stays a denial
 The heart remains normal in size. => The heart is normal in size.
 The heart size remains within normal limits. => The heart size is within normal limits.
