@@ -18,7 +18,7 @@ GENERATORS = (templates.TRAIN.name, llm.NAME)
 EXAMPLE = """python -m clinicclip.prepare mimic_cxr --source=DIR --reports=ZIP --output=data/mimic_cxr --workers=16
   python -m clinicclip.prepare openi --source=DIR --output=data/openi --workers=4
   python -m clinicclip.prepare folder --source=DIR --output=data/mine
-  python -m clinicclip.prepare folder --source=DIR --output=data/mine --radgraph=MIMIC-CXR_graphs.json
+  python -m clinicclip.prepare mimic_cxr --source=DIR --output=data/mimic_cxr --radgraph=MIMIC-CXR_graphs.json
   python -m clinicclip.prepare openi --source=DIR --output=data/openi --features=models/Bio_ClinicalBERT
   python -m clinicclip.prepare openi --source=DIR --output=data/openi-llm --generator=llm \\
       --base_url=http://127.0.0.1:8000/v1 --model=NAME --concurrency=16
