@@ -459,3 +459,25 @@ def test_the_program_tells_faults_in_one_line(
     printed = capsys.readouterr().err
     assert words in printed and printed.count("\n") == 1
     assert not (tmp_path / "out" / MANIFEST).exists()
+
+
+def test_records_of_another_form_are_refused_by_name(source: Path, tmp_path: Path) -> None:
+    builder.write("folder", tmp_path / "out", source=source, shorter_side=16, limit=4)
+    manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
+    (tmp_path / "out" / MANIFEST).write_text(json.dumps(manifest | {"version": "0.9.0"}))
+    told = complaint(lambda: builder.open_source(tmp_path / "out", "train"))
+    assert f"format 0.9.0, this version reads {records.FORMAT}" in told
+
+
+# Graphs
+
+
+def test_reports_without_a_graph_get_one_by_rules_and_the_account_says_so(source: Path, prepared: Path) -> None:
+    stored = everything(prepared)
+    assert {record["graph_by"] for record in stored.values()} == {"rules"}
+    assert all(records.stored_graph(record).spans for record in stored.values())
+    counts = read_manifest(prepared)["language"]
+    assert counts["records_with_graph_by_rules"] == 60 and counts["graphs_over_budget"] == 0
+    assert counts["graph_nodes"] == sum(len(record["graph_spans"]) for record in stored.values())
+    assert counts["graph_edges"] == sum(len(record["graph_edges"]) for record in stored.values())
+    assert "60 report graphs (60 by rules)" in prepare.account(read_manifest(prepared))

@@ -245,3 +245,11 @@ def states(texts: tuple[str, ...] | list[str], *, explicit: bool = False) -> dic
             if known is None or _RANK[mention.polarity] < _RANK[known]:
                 result[mention.finding] = mention.polarity
     return result
+
+
+def polarity(text: str, start: int, end: int) -> int | None:
+    """What the words around [start, end) of one lower-case sentence make of what stands there.
+
+    PRESENT, ABSENT or UNCERTAIN; None when it is the patient's past.
+    """
+    return _explicit_polarity(start, end, [Cue(str(m.lastgroup), m.start(), m.end()) for m in _CUE.finditer(text)])

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int8
 
-from clinicclip.data import images, negation, schema, text
+from clinicclip.data import images, negation, rule_graphs, schema, text
 from clinicclip.data.generators import Generator, templates
 from clinicclip.data.generators.llm import Question
 from clinicclip.data.schema import Drop, Record, Study
@@ -17,7 +17,7 @@ FORMAT = "1.1.0"  # of the stored fields; the version TFDS shows
 
 _OF_STUDY = ("patient", "study", "image_id", "findings", "impression", "gold_source")  # as the reader says them
 _OF_HEADER = ("view", "sex", "age_band")  # as the reader says them, or else the image file itself
-TEXT = (*_OF_STUDY, *_OF_HEADER, "negated", "omitted", "negated_by", "not_negated")
+TEXT = (*_OF_STUDY, *_OF_HEADER, "negated", "omitted", "negated_by", "not_negated", "graph_by")
 TEXTS = ("image_flags", "sentences", "gold_names", "box_names", "graph_tokens")
 NUMBER = {"height": np.int32, "width": np.int32, "altered": np.int32, "normal": np.int8}
 NUMBERS = {
@@ -119,7 +119,7 @@ def make(study: Study, recipe: Recipe) -> Record | Drop:
         **{name: getattr(study, name) or getattr(picture.facts, name) for name in _OF_HEADER},
         **_sentence_fields(sentences),
         **_box_fields(study),
-        **_graph_fields(study),
+        **_graph_fields(study, sentences),
     }
 
 
@@ -172,11 +172,24 @@ def _box_fields(study: Study) -> dict[str, Any]:
     }
 
 
-def _graph_fields(study: Study) -> dict[str, Any]:
-    graph = study.graph or schema.Graph((), (), (), ())
+def _graph_fields(study: Study, sentences: list[schema.Sentence]) -> dict[str, Any]:
+    graph, maker = study.graph, study.graph_by
+    if graph is None:
+        graph, maker = rule_graphs.build(sentences), rule_graphs.NAME
     return {
+        "graph_by": maker if graph.spans else "",
         "graph_tokens": list(graph.tokens),
         "graph_spans": np.asarray(graph.spans, np.int32).reshape(-1, 2),
         "graph_types": list(graph.types),
         "graph_edges": np.asarray(graph.edges, np.int32).reshape(-1, 2),
     }
+
+
+def stored_graph(record: Record) -> schema.Graph:
+    """The record's report graph; without spans when it has none."""
+    return schema.Graph(
+        tuple(record["graph_tokens"]),
+        tuple((int(first), int(last)) for first, last in record["graph_spans"]),
+        tuple(map(int, record["graph_types"])),
+        tuple((int(source), int(target)) for source, target in record["graph_edges"]),
+    )

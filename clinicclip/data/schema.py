@@ -127,7 +127,8 @@ class Study:
     gold: Mapping[str, int] = field(default_factory=dict)  # evaluation truth, never read by training
     gold_source: str = ""
     boxes: tuple[Box, ...] = ()
-    graph: Graph | None = None
+    graph: Graph | None = None  # None = built by rules from the text
+    graph_by: str = ""  # what made `graph`
     sex: str = ""
     age_band: str = ""
 

@@ -67,6 +67,7 @@ def _study(level: str, index: int, seed: int, size: int) -> Study:
         gold_source=GOLD_SOURCE,
         boxes=made.boxes,
         graph=made.graph,
+        graph_by=NAME,
         sex=made.sex,
         age_band=made.age_band,
     )
