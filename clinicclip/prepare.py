@@ -80,7 +80,7 @@ def main(args: argparse.Namespace) -> int:
         seed=args.seed,
     )
     verb = "would hold" if args.dry_run else "holds"
-    print(f"{args.output} {verb}\n{account(manifest)}")
+    print(f"{args.output} {verb} {manifest['title']}\n{account(manifest)}\n  licence: {manifest['licence']}")
     if manifest["dropped"] and not args.dry_run:
         print(f"  every report and image left out is named in {args.output / DROPPED}")
     return 0
@@ -94,8 +94,7 @@ def account(manifest: Mapping[str, Any]) -> str:
     rows.append(("total", f"{total['records']:,}", f"{total['patients']:,}"))
     lines = ["  " + name.ljust(12) + "".join(cell.rjust(10) for cell in cells) for name, *cells in rows]
     for kind, found in manifest["source"].items():
-        published = manifest["published"].get(kind, found)
-        lines.append(f"  {found:,} {kind} found" + f" of the {published:,} published" * (published != found))
+        lines.append(f"  {found:,} {kind} found{_published(manifest['published'].get(kind), found)}")
         if kind not in manifest:
             continue
         counts = manifest[kind]
@@ -105,6 +104,12 @@ def account(manifest: Mapping[str, Any]) -> str:
         lines.append("  images used as they are, but look at them (image_flags):")
         lines += [f"    {n:>8,} {flag}" for flag, n in manifest["image_flags"].items()]
     return "\n".join(lines)
+
+
+def _published(stated: int | None, found: int) -> str:
+    if stated is None:
+        return ""
+    return ", as published" if stated == found else f" of the {stated:,} published"
 
 
 def _words(reason: str) -> str:

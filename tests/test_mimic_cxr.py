@@ -188,6 +188,12 @@ def test_records_hold_what_training_and_evaluation_read(root: Path, tmp_path: Pa
     assert not manifest["open"] and "credentialed" in manifest["licence"] and "Johnson" in manifest["citation"]
 
 
+def test_a_limit_takes_the_first_pairs_and_counts_the_rest(root: Path, tmp_path: Path) -> None:
+    manifest = builder.write("mimic_cxr", tmp_path / "out", source=root, limit=2)
+    assert manifest["images"] == {"used": 2, "not_frontal": 1, "beyond_limit": 6}
+    assert manifest["reports"] == {"used": 2, "beyond_limit": 5}
+
+
 # Planted faults: one clear line
 
 
@@ -281,10 +287,21 @@ def test_the_program_says_what_was_found_of_what_is_published(root: Path, tmp_pa
     printed = capsys.readouterr().out
     assert "9 images found of the 377,110 published: 6 used" in printed
     assert "5 patients found of the 65,379 published" in printed
+    assert mimic_cxr.TITLE in printed and "signed data use agreement" in printed
     assert call("mimic_cxr", *arguments, "--labels=negbio") == 0
     assert "nothing to do" in capsys.readouterr().out
     assert call("mimic_cxr", *arguments) == 1
     assert "labels=negbio" in capsys.readouterr().err
+
+
+def test_a_whole_release_is_said_to_be_as_published(
+    root: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mimic_cxr, "PUBLISHED", {"reports": 7, "images": 9, "patients": 5})
+    assert call("mimic_cxr", f"--source={root}", f"--output={tmp_path / 'out'}", "--dry_run") == 0
+    printed = capsys.readouterr().out
+    for found in ("7 reports", "9 images", "5 patients"):
+        assert f"{found} found, as published" in printed
 
 
 @pytest.mark.parametrize(

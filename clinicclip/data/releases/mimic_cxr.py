@@ -103,12 +103,12 @@ def _pairs(
     usable = [image for image in images if not reasons[image]]
     report = texts.read(report_key(patient, study)) if present and usable else None
     fault = "" if report is not None else "report_unreadable" if present else "report_missing"
+    findings, impression = text.report_sections(report or "")
     for image in images:
         reason = reasons[image] or fault
         if reason:
             yield Drop("image", image.image_id, reason)
             continue
-        findings, impression = text.report_sections(report or "")
         yield Study(
             patient=patient,
             study=study,
