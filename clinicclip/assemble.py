@@ -225,7 +225,7 @@ def frozen_features(config: ConfigDict, source: Source, workdir: Path) -> Featur
         embed = _tower_features(config.model.text.init, config.data.text_length)
     wanted = set(spans) if spec.graph else set()
     if spec.text_features:
-        wanted |= set(reports if spec.text_mode == "report" else sentences)
+        wanted |= set(reports if spec.whole_reports else sentences)
     ordered = sorted(wanted)
     return FeatureTable(ordered, embed(ordered))
 
@@ -301,9 +301,11 @@ def train_spec(config: ConfigDict) -> TrainSpec:
         augment=AugmentSpec(data.crop_area, data.rotation, data.brightness, data.contrast),
         text_mode=data.text_mode,
         max_sentences=data.max_sentences,
+        sentence_filter=data.sentence_filter,
         uncertain=data.uncertain,
         text_features=loss.text > 0 and not loss.live_text,
         negation=loss.negation > 0,
+        negation_generator=data.negation_generator,
         graph=loss.graph > 0 or loss.graph_stream > 0,
         graph_nodes=data.graph_nodes,
         graph_edges=data.graph_edges,

@@ -2,18 +2,24 @@
 
 import argparse
 import functools
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from clinicclip import cli
-from clinicclip.data import builder, images, releases
+from clinicclip.data import builder, images, negation, releases
+from clinicclip.data.generators import llm, templates
+from clinicclip.data.generators.endpoint import DATA_USE, KEY_VARIABLE, Endpoint
 from clinicclip.data.manifest import BEYOND_LIMIT, DROPPED, USED
 from clinicclip.errors import UsageError
 
+GENERATORS = (templates.TRAIN.name, llm.NAME)
 EXAMPLE = """python -m clinicclip.prepare mimic_cxr --source=DIR --reports=ZIP --output=data/mimic_cxr --workers=16
   python -m clinicclip.prepare openi --source=DIR --output=data/openi --workers=4
   python -m clinicclip.prepare folder --source=DIR --output=data/mine
+  python -m clinicclip.prepare openi --source=DIR --output=data/openi-llm --generator=llm \\
+      --base_url=http://127.0.0.1:8000/v1 --model=NAME --concurrency=16
   python -m clinicclip.prepare phantom --level=easy --studies=2000 --size=128 --output=data/phantom
 
 folder: DIR/pairs.jsonl holds one {"image": path, "text": report, "patient": id} a line, and may give
@@ -48,6 +54,7 @@ def parser() -> cli.Parser:
         help="of stored images",
     )
     add("--seed", type=cli.count, default=0, help="of altered reports and of the phantom")
+    _add_generator(add)
     for name, (default, owners) in _options().items():
         kind = type(default)
         add(
@@ -59,6 +66,22 @@ def parser() -> cli.Parser:
     return result
 
 
+def _add_generator(add: Callable[..., Any]) -> None:
+    """The flags that say who writes the negated reports."""
+    add(
+        "--generator",
+        type=cli.one_of(GENERATORS),
+        default=GENERATORS[0],
+        help=f"who writes negated reports: {' or '.join(GENERATORS)} (a language model, asked at --base_url)",
+    )
+    server = "of an OpenAI-compatible server on this machine, http://127.0.0.1:PORT/v1"
+    add("--base_url", metavar="URL", help=f"{server}; a key, if it wants one, is read from ${KEY_VARIABLE}")
+    add("--model", default="", metavar="NAME", help="of the server; not needed where it offers only one")
+    at_once = functools.partial(cli.count, least=1, most=256)
+    add("--concurrency", type=at_once, default=8, metavar="N", help="questions to the server at a time (8)")
+    add("--allow_remote", action="store_true", help=f"let --base_url be another machine: {DATA_USE}")
+
+
 def main(args: argparse.Namespace) -> int:
     """Prepares the release and prints the account."""
     reader = releases.READERS[args.release]
@@ -68,6 +91,7 @@ def main(args: argparse.Namespace) -> int:
             raise UsageError(f"--{name} is not a setting of {args.release}")
     if bool(args.source) == reader.GENERATED:
         raise UsageError(f"{args.release} {'takes no' if reader.GENERATED else 'needs'} --source")
+    model = _model(args)
     manifest = builder.write(
         args.release,
         args.output,
@@ -78,12 +102,29 @@ def main(args: argparse.Namespace) -> int:
         dry_run=args.dry_run,
         shorter_side=args.shorter_side,
         seed=args.seed,
+        model=model,
     )
     verb = "would hold" if args.dry_run else "holds"
     print(f"{args.output} {verb} {manifest['title']}\n{account(manifest)}\n  licence: {manifest['licence']}")
     if manifest["dropped"] and not args.dry_run:
         print(f"  every report and image left out is named in {args.output / DROPPED}")
     return 0
+
+
+def _model(args: argparse.Namespace) -> llm.Model | None:
+    """The language model that the flags name, if any. Raises UsageError for flags that do not go together."""
+    if args.generator != llm.NAME:
+        if args.base_url or args.model or args.allow_remote:
+            raise UsageError("--base_url, --model and --allow_remote belong to --generator=llm")
+        return None
+    if not args.base_url:
+        raise UsageError("--generator=llm needs --base_url, such as http://127.0.0.1:8000/v1")
+    if args.dry_run:
+        raise UsageError("--dry_run asks no language model: leave out --generator=llm")
+    endpoint = Endpoint(args.base_url, allow_remote=args.allow_remote)
+    if endpoint.remote:
+        print(f"warning: {DATA_USE}", file=sys.stderr)
+    return llm.Model(endpoint, args.model, args.concurrency)
 
 
 def account(manifest: Mapping[str, Any]) -> str:
@@ -103,7 +144,16 @@ def account(manifest: Mapping[str, Any]) -> str:
     if manifest["image_flags"]:
         lines.append("  images used as they are, but look at them (image_flags):")
         lines += [f"    {n:>8,} {flag}" for flag, n in manifest["image_flags"].items()]
-    return "\n".join(lines)
+    return "\n".join(lines + _negated(manifest) * ("reports" in manifest))
+
+
+def _negated(manifest: Mapping[str, Any]) -> list[str]:
+    """How many records have a negated report, and why the others have none."""
+    counts, generator = manifest["language"], manifest["settings"]["generator"]
+    made = counts.get("records_with_negated_report", 0)
+    lines = [f"  {counts['records']:,} records: {made:,} with a negated report (generator {generator})"]
+    reasons = {reason: counts.get(f"records_not_negated_{reason}", 0) for reason in negation.REASONS}
+    return lines + [f"    {n:>8,} without: {reason.replace('_', ' ')}" for reason, n in reasons.items() if n]
 
 
 def _published(stated: int | None, found: int) -> str:

@@ -35,7 +35,7 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"pleural (?:fluid|spaces? fluid|collections?)",
         r"h[ae]?emothorax",
     ),
-    "pneumothorax": (r"(?:hydro)?pneumothora(?:x|ces|xes)", r"ptx"),
+    "pneumothorax": (r"(?:hydro)?pneumothora(?:x|ces|xes)", r"ptx", r"pleural air(?: collections?)?"),
     "hernia": (r"hernias?", r"herniation"),
     "emphysema": (
         r"(?<!subcutaneous )emphysem(?:a|atous)(?: (?:changes?|disease))?",
@@ -262,7 +262,7 @@ NORMAL = (
     r"unremarkable",
     r"intact",
     r"not (?:[a-z]+ )?(?:enlarged|congested|engorged|widened|increased|dilated)",
-    r"negative",
+    r"negative(?! for)",
     r"without (?:[a-z]+ )?abnormality",
     r"(?:no|without) (?:[a-z]+ )?(?:acute|active|focal|significant) (?:[a-z]+ ){0,3}?"
     r"(?:abnormalit(?:y|ies)|findings?|disease|process)",
@@ -297,8 +297,8 @@ DENIED_NAMES: Mapping[str, tuple[str, ...]] = {
     "emphysema": ("emphysema", "emphysematous change"),
     "fibrosis": ("fibrosis", "pulmonary fibrosis"),
     "hernia": ("hiatal hernia",),
-    "nodule": ("pulmonary nodule", "lung nodule"),
-    "mass": ("pulmonary mass", "lung mass"),
+    "nodule": ("nodule",),
+    "mass": ("mass", "mass lesion"),
     "infiltration": ("infiltrate", "pulmonary infiltrate"),
     "pleural_thickening": ("pleural thickening",),
     "granuloma": ("granuloma",),

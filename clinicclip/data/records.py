@@ -9,13 +9,15 @@ import numpy as np
 from jaxtyping import Int8
 
 from clinicclip.data import images, negation, schema, text
+from clinicclip.data.generators import Generator, templates
+from clinicclip.data.generators.llm import Question
 from clinicclip.data.schema import Drop, Record, Study
 
-FORMAT = "1.1.0"  # of the stored fields; the version TFDS shows
+FORMAT = "1.2.0"  # of the stored fields; the version TFDS shows
 
 _OF_STUDY = ("patient", "study", "image_id", "findings", "impression", "gold_source")  # as the reader says them
 _OF_HEADER = ("view", "sex", "age_band")  # as the reader says them, or else the image file itself
-TEXT = (*_OF_STUDY, *_OF_HEADER, "negated", "omitted", "negated_by")
+TEXT = (*_OF_STUDY, *_OF_HEADER, "negated", "omitted", "negated_by", "not_negated")
 TEXTS = ("image_flags", "sentences", "gold_names", "box_names", "graph_tokens")
 NUMBER = {"height": np.int32, "width": np.int32, "altered": np.int32, "normal": np.int8}
 NUMBERS = {
@@ -38,8 +40,8 @@ class Recipe(NamedTuple):
 
     shorter_side: int = images.SHORTER_SIDE
     seed: int = 0  # of the altered reports
+    generator: Generator = templates.TRAIN  # of the altered reports
     reports: bool = True  # whether a study without a report is dropped
-    negated_by: str = "train"  # generator of the altered reports
 
 
 def features() -> Any:
@@ -96,7 +98,7 @@ def make(study: Study, recipe: Recipe) -> Record | Drop:
     except images.ImageFault as fault:
         return Drop("image", study.image_id, fault.reason)
     gray = images.shrink(picture.gray, recipe.shorter_side, (picture.height, picture.width))
-    altered = negation.alter(sentences, seed=recipe.seed, key=study.image_id, generator=recipe.negated_by)
+    altered = negation.alter(sentences, seed=recipe.seed, key=study.image_id, generator=recipe.generator)
     labels = _labels(study, sentences)
     return {
         "image": images.encode(gray),
@@ -106,7 +108,8 @@ def make(study: Study, recipe: Recipe) -> Record | Drop:
         "negated": altered.negated,
         "omitted": altered.omitted,
         "altered": altered.finding,
-        "negated_by": recipe.negated_by if altered.finding >= 0 else "",
+        "negated_by": recipe.generator.name if altered.finding >= 0 else "",
+        "not_negated": altered.reason,
         "labels": labels,
         "normal": _normal(study, labels, sentences),
         "gold_names": list(study.gold),
@@ -117,6 +120,13 @@ def make(study: Study, recipe: Recipe) -> Record | Drop:
         **_box_fields(study),
         **_graph_fields(study),
     }
+
+
+def questions(study: Study, recipe: Recipe) -> list[Question]:
+    """The statements that `make` will have its generator deny."""
+    sentences = text.sentences(study.findings, study.impression)
+    found = negation.choose(sentences, negation.chooser(recipe.seed, study.image_id))
+    return [] if isinstance(found, str) else [Question(found.finding, said) for said in found.statements]
 
 
 def _picture(study: Study, shorter_side: int) -> images.Picture:

@@ -216,6 +216,8 @@ def _language(record: Record) -> Iterator[str]:
             yield f"records_with_{section}"
     if record["altered"] >= 0:
         yield "records_with_negated_report"
+    else:
+        yield f"records_not_negated_{record['not_negated']}"
     if record["normal"] != schema.UNKNOWN:
         yield "records_normal" if record["normal"] else "records_abnormal"
     for finding in record["sentence_finding"]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from clinicclip.data import negation, schema
+from clinicclip.data import schema
+from clinicclip.data.generators import templates
 from clinicclip.errors import UsageError, nearest
 from clinicclip.evals import prompts
 from clinicclip.evals.base import (
@@ -61,7 +62,7 @@ def run_suites(
     evaluation = Evaluation(
         facts={
             "prompts": f"version {prompts.VERSION}, {prompts.digest()}",
-            "prompt_overlap": prompts.overlap(negation.TEMPLATES["train"]),
+            "prompt_overlap": prompts.overlap(templates.TRAIN.patterns),
             "bootstrap_draws": str(draws),
             "seed": str(seed),
         },
