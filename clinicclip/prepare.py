@@ -105,7 +105,7 @@ def main(args: argparse.Namespace) -> int:
         model=model,
     )
     verb = "would hold" if args.dry_run else "holds"
-    print(f"{args.output} {verb} {manifest['title']}\n{account(manifest)}\n  licence: {manifest['licence']}")
+    print(f"{args.output} {verb}\n{account(manifest)}")
     if manifest["dropped"] and not args.dry_run:
         print(f"  every report and image left out is named in {args.output / DROPPED}")
     return 0
@@ -144,7 +144,8 @@ def account(manifest: Mapping[str, Any]) -> str:
     if manifest["image_flags"]:
         lines.append("  images used as they are, but look at them (image_flags):")
         lines += [f"    {n:>8,} {flag}" for flag, n in manifest["image_flags"].items()]
-    return "\n".join(lines + _negated(manifest) * ("reports" in manifest))
+    lines += _negated(manifest) * ("reports" in manifest)
+    return "\n".join([*lines, f"  {manifest['title']}; licence: {manifest['licence']}"])
 
 
 def _negated(manifest: Mapping[str, Any]) -> list[str]:
