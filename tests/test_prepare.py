@@ -89,6 +89,7 @@ def test_a_record_holds_the_pair_and_its_language(prepared: Path) -> None:
     }
     assert (schema.INDEX["cardiomegaly"], schema.PRESENT) in stated
     assert len(record["sentences"]) == len(record["sentence_finding"]) == len(record["sentence_laterality"])
+    assert record["sentence_severity"].shape == record["sentence_laterality"].shape
     assert record["labels"].dtype == np.int8 and record["labels"][schema.CHEXPERT.index("pleural_effusion")] == 1
     assert record["normal"] == 0 and record["boxes"].shape == (0, 4) and record["gold_names"] == []
 
@@ -133,14 +134,14 @@ import sys, warnings
 import tensorflow_datasets as tfds
 from pathlib import Path
 out = Path(sys.argv[1])
-stored = tfds.builder_from_directory(next((out / "folder").iterdir()))
+stored = tfds.builder_from_directory(out / "folder" / sys.argv[2])
 named = tfds.data_source("folder", data_dir=out, split="train")
 direct = stored.as_data_source(split="train")
 assert len(named) == len(direct) == stored.info.splits["train"].num_examples > 0
 assert named[0]["image"].ndim == 3 and named[0]["patient"] == direct[0]["patient"]
 assert not {"tensorflow", "clinicclip", "jax"} & set(sys.modules)
 """
-    done = run(script, prepared)
+    done = run(script, prepared, records.FORMAT)
     assert done.returncode == 0, done.stderr
 
 

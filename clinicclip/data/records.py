@@ -24,6 +24,7 @@ NUMBERS = {
     "sentence_finding": np.int32,
     "sentence_polarity": np.int32,
     "sentence_laterality": np.int32,
+    "sentence_severity": np.int32,
     "gold_values": np.int8,
     "graph_types": np.int32,
 }
@@ -40,8 +41,8 @@ class Recipe(NamedTuple):
 
     shorter_side: int = images.SHORTER_SIDE
     seed: int = 0  # of the altered reports
-    generator: Generator = templates.TRAIN  # of the altered reports
     reports: bool = True  # whether a study without a report is dropped
+    generator: Generator = templates.TRAIN  # of the altered reports
 
 
 def features() -> Any:
@@ -142,6 +143,7 @@ def _sentence_fields(sentences: list[schema.Sentence]) -> dict[str, Any]:
         "sentence_finding": [sentence.finding for sentence in sentences],
         "sentence_polarity": [sentence.polarity for sentence in sentences],
         "sentence_laterality": [sentence.laterality for sentence in sentences],
+        "sentence_severity": [sentence.severity for sentence in sentences],
     }
 
 
