@@ -194,8 +194,7 @@ def account(manifest: Mapping[str, Any]) -> str:
     rows.append(("total", f"{total['records']:,}", f"{total['patients']:,}"))
     lines = ["  " + name.ljust(12) + "".join(cell.rjust(10) for cell in cells) for name, *cells in rows]
     for kind, found in manifest["source"].items():
-        published = manifest["published"].get(kind, found)
-        lines.append(f"  {found:,} {kind} found" + f" of the {published:,} published" * (published != found))
+        lines.append(f"  {found:,} {kind} found{_published(manifest['published'].get(kind), found)}")
         if kind not in manifest:
             continue
         counts = manifest[kind]
@@ -204,7 +203,9 @@ def account(manifest: Mapping[str, Any]) -> str:
     if manifest["image_flags"]:
         lines.append("  images used as they are, but look at them (image_flags):")
         lines += [f"    {n:>8,} {flag}" for flag, n in manifest["image_flags"].items()]
-    return "\n".join([*lines, *_negated(manifest), *_graphs(manifest["language"])])
+    lines += _negated(manifest) * ("reports" in manifest)
+    lines += _graphs(manifest["language"])
+    return "\n".join([*lines, f"  {manifest['title']}; licence: {manifest['licence']}"])
 
 
 def _negated(manifest: Mapping[str, Any]) -> list[str]:
@@ -230,6 +231,12 @@ def _graphs(counts: Mapping[str, int]) -> list[str]:
         f"  {total:,} report graphs ({told}) of {each} each; {over:.2%} do not fit {graphs.NODES} nodes and "
         f"{graphs.EDGES} edges"
     ]
+
+
+def _published(stated: int | None, found: int) -> str:
+    if stated is None:
+        return ""
+    return ", as published" if stated == found else f" of the {stated:,} published"
 
 
 def _words(reason: str) -> str:
