@@ -34,13 +34,14 @@ MIB = 2**20
 
 
 class Case(NamedTuple):
-    """One loss to compile: form, global batch, devices, whose negated reports, weight of the graph alignment."""
+    """One loss to compile: form, global batch, devices, whose negated reports, graph alignment's weight, block."""
 
     form: str
     studies: int
     devices: int = DEVICES
     scope: str = "all"
     graph: float = 0.0
+    block: int = BLOCK
 
 
 class Program(NamedTuple):
@@ -70,7 +71,7 @@ def build(case: Case) -> Program:
 
     mesh = make_mesh(jax.devices()[: case.devices])
     streams = {"text": 1.0, "clinical": 1.0, "graph_stream": 1.0, "graph": case.graph}
-    spec = LossSpec(alpha=0.5, theta=0.5, **streams, negation=1.0, neg_scope=case.scope, block=BLOCK)
+    spec = LossSpec(alpha=0.5, theta=0.5, **streams, negation=1.0, neg_scope=case.scope, block=case.block)
     form: Callable = {
         "ring": partial(ring.loss, mesh=mesh),
         "sharded": partial(sharded.loss, mesh=mesh),

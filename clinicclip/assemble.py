@@ -16,7 +16,7 @@ import optax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from clinicclip.data import builder, draws, graphs, packing, releases
+from clinicclip.data import builder, draws, graphs, packing
 from clinicclip.data.augment import AugmentSpec
 from clinicclip.data.draws import TrainSpec
 from clinicclip.data.features import FeatureTable, TfidfSvd
@@ -80,13 +80,8 @@ def require_data(config: ConfigDict) -> dict[str, Any]:
         options = {k: v for k, v in data.phantom.items() if k != "seed"}
         return builder.write("phantom", folder, options=options, seed=data.phantom.seed, workers=data.threads)
     ways = f"name a prepared folder with --data_dir, or {DEMO}"
-    if data.name in releases.READERS:
-        command = f"python -m clinicclip.prepare {data.name} --source=DIR --output={folder}"
-        raise UserError(f"no prepared data in {folder}: run `{command}`, {ways}")
-    raise UserError(
-        f"no prepared data in {folder}, and `python -m clinicclip.prepare` has no reader for {data.name} yet: prepare "
-        f"it as a plain folder of pairs (`clinicclip.prepare folder`) and train with data=folder, {ways}"
-    )
+    command = f"python -m clinicclip.prepare {data.name} --source=DIR --output={folder}"
+    raise UserError(f"no prepared data in {folder}: run `{command}`, {ways}")
 
 
 def _require_named_data(config: ConfigDict, manifest: Mapping[str, Any]) -> None:
@@ -230,7 +225,7 @@ def frozen_features(config: ConfigDict, source: Source, workdir: Path) -> Featur
         embed = _tower_features(config.model.text.init, config.data.text_length)
     wanted = set(spans) if spec.graph else set()
     if spec.text_features:
-        wanted |= set(reports if spec.text_mode == "report" else sentences)
+        wanted |= set(reports if spec.whole_reports else sentences)
     ordered = sorted(wanted)
     return FeatureTable(ordered, embed(ordered))
 
@@ -306,9 +301,11 @@ def train_spec(config: ConfigDict) -> TrainSpec:
         augment=AugmentSpec(data.crop_area, data.rotation, data.brightness, data.contrast),
         text_mode=data.text_mode,
         max_sentences=data.max_sentences,
+        sentence_filter=data.sentence_filter,
         uncertain=data.uncertain,
         text_features=loss.text > 0 and not loss.live_text,
         negation=loss.negation > 0,
+        negation_generator=data.negation_generator,
         graph=loss.graph > 0 or loss.graph_stream > 0,
         graph_nodes=data.graph_nodes,
         graph_edges=data.graph_edges,

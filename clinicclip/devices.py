@@ -1,11 +1,17 @@
-"""Published peaks of accelerators, and the time below which none of them can run a step.
+"""Published peaks of accelerators, measured ones of this machine, and the time below which none can run a step.
 
 The sources are the makers' pages; a torus' and a switch's bidirectional rates are halved, as a device sends one way.
 """
 
+import os
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+
 GIB = 2**30
+CPU = "cpu"  # beside the names of `DEVICES`: this machine
 
 
 class Device(NamedTuple):
@@ -38,6 +44,29 @@ DEVICES = {
     # https://docs.nvidia.com/dgx/dgxa100-user-guide/: eight to a system, a 200 Gb/s adapter each.
     "a100": Device("A100 SXM 80 GB", 312e12, 80e9, 2039e9, 300e9, 8, 200e9 / 8),
 }
+
+
+def this_machine(devices: int) -> Device:
+    """One of so many devices that share this machine: its rates measured now, in float32, and divided by them.
+
+    What devices send to one another is a copy in memory.
+    """
+    one, two = np.ones((2, 1024, 1024), np.float32)
+    large, copy = np.ones((2, 2**26), np.float32)
+    flops = 2 * 1024**3 / _fastest(lambda: np.matmul(one, two))
+    bandwidth = 2 * large.nbytes / _fastest(lambda: np.copyto(copy, large))  # read and written
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    flops, bandwidth, held = (rate / devices for rate in (flops, bandwidth, memory))
+    return Device("this CPU", flops, held, bandwidth, bandwidth / 2, devices, 0.0)
+
+
+def _fastest(work: Callable[[], object], times: int = 20) -> float:
+    """The fewest seconds it took."""
+    began = [time.perf_counter()]
+    for _ in range(times):
+        work()
+        began.append(time.perf_counter())
+    return float(np.diff(began).min())
 
 
 class Floor(NamedTuple):

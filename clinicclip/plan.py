@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from clinicclip import assemble, cli, train
 from clinicclip import config as config_files
 from clinicclip.data import packing, pipeline
-from clinicclip.devices import DEVICES, Device, Floor, floor
+from clinicclip.devices import CPU, DEVICES, Device, Floor, floor, this_machine
 from clinicclip.models.clip import ClinicCLIP
 from clinicclip.training import abstract, sharding
 from clinicclip.training.abstract import Growth, Memory, Sizes
@@ -53,7 +53,7 @@ def parser() -> cli.Parser:
         type=_kinds,
         default=tuple(DEVICES),
         metavar="KIND[,KIND]",
-        help=f"some of {', '.join(DEVICES)} (default all)",
+        help=f"some of {', '.join(DEVICES)} (default all these), and {CPU}: this machine, measured",
     )
     p.add_argument("--batch_size", type=partial(cli.count, least=1), metavar="B", help="global (default the config's)")
     p.add_argument("--price", type=_price, metavar="DOLLARS", help="of one device for one hour")
@@ -197,12 +197,12 @@ def collective_lines(found: Sequence[Collective]) -> Iterator[str]:
 def device_lines(config: ConfigDict, plan: Plan, args: argparse.Namespace) -> Iterator[str]:
     """Floor, largest batch, hours and price on each kind of device."""
     names = ("compute", "memory", "links", "floor", "studies/s", "fits", "largest batch", "run")
-    yield from _heading("At published peaks", "", "[4] milliseconds a step")
+    yield from _heading("At their peaks", "", "[4] milliseconds a step")
     price = "" if args.price is None else f"{'price':>10}"
     yield _row("", names) + price
     unit = plan.devices * max(1, config.microbatch)
     for kind in args.kind:
-        device = DEVICES[kind]
+        device = this_machine(plan.devices) if kind == CPU else DEVICES[kind]
         least = floor_of(device, plan)
         run = config.total_steps * least.step
         fits = "yes" if plan.memory.total <= device.memory else "no"
@@ -230,9 +230,11 @@ def assumptions(config: ConfigDict, args: argparse.Namespace) -> Iterator[str]:
     yield "[2] from a compile for CPU: a TPU or GPU fuses more and keeps bfloat16 where a CPU widens it, so"
     yield "    that it likely needs less; it may exchange all-reduces as reduce-scatter and all-gather"
     yield "[3] by formula, matrix products alone; the loss is float32, slower than the peak it is set against"
-    yield "[4] compute: at the dense bfloat16 peak; memory: the state read and written once; links: MB sent at"
-    yield "    the full one-way rate; floor: the longest of the three, which a real step takes several times"
+    yield "[4] compute: at the published dense bfloat16 peak; memory: the state read and written once; links:"
+    yield "    MB sent at the full one-way rate; floor: the longest of the three; a real step takes longer"
     yield "    largest batch: within about a tenth, by the growth of what is saved for backward and of the loss"
+    if CPU in args.kind:
+        yield "    this CPU: rates measured now in float32, shared by the devices; links are copies in memory"
     yield f"    run{' and price' if args.price is not None else ''}: {run}, at the floor"
 
 
@@ -242,8 +244,8 @@ def _heading(title: str, unit: str, more: str = "") -> Iterator[str]:
 
 
 def _row(title: str, cells: Sequence[str]) -> str:
-    widths = (8, 8, 8, 8, 11, 6, 15, 9)
-    return f"  {title:<15}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+    widths = (8, 8, 8, 8, 11, 6, 15, 10)
+    return f"  {title:<14}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
 def _span(seconds: float) -> str:
@@ -252,7 +254,7 @@ def _span(seconds: float) -> str:
 
 
 def _kinds(text: str) -> tuple[str, ...]:
-    return tuple(map(cli.one_of(DEVICES), text.split(",")))
+    return tuple(map(cli.one_of((*DEVICES, CPU)), text.split(",")))
 
 
 def _price(text: str) -> float:

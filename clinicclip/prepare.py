@@ -2,21 +2,30 @@
 
 import argparse
 import functools
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from clinicclip import cli
-from clinicclip.data import builder, images, releases
+from clinicclip.data import builder, images, negation, releases
+from clinicclip.data.generators import llm, templates
+from clinicclip.data.generators.endpoint import DATA_USE, KEY_VARIABLE, Endpoint
 from clinicclip.data.manifest import BEYOND_LIMIT, DROPPED, USED
 from clinicclip.errors import UsageError
 
-EXAMPLE = """python -m clinicclip.prepare openi --source=DIR --output=data/openi --workers=4
+GENERATORS = (templates.TRAIN.name, llm.NAME)
+EXAMPLE = """python -m clinicclip.prepare mimic_cxr --source=DIR --reports=ZIP --output=data/mimic_cxr --workers=16
+  python -m clinicclip.prepare openi --source=DIR --output=data/openi --workers=4
   python -m clinicclip.prepare folder --source=DIR --output=data/mine
+  python -m clinicclip.prepare openi --source=DIR --output=data/openi-llm --generator=llm \\
+      --base_url=http://127.0.0.1:8000/v1 --model=NAME --concurrency=16
   python -m clinicclip.prepare phantom --level=easy --studies=2000 --size=128 --output=data/phantom
 
 folder: DIR/pairs.jsonl holds one {"image": path, "text": report, "patient": id} a line, and may give
-  "study", "split" (train, validation, test), "labels" ({CheXpert finding: 1, 0 or -1}), "view", "sex"."""
+  "study", "split" (train, validation, test), "labels" ({CheXpert finding: 1, 0 or -1}), "view", "sex".
+mimic_cxr: DIR is the download of MIMIC-CXR-JPG; --reports names mimic-cxr-reports.zip (or the folder it was unpacked
+  to) where it is not in DIR; --labels=chexpert, negbio or text says whose training labels to take."""
 
 
 def parser() -> cli.Parser:
@@ -45,42 +54,77 @@ def parser() -> cli.Parser:
         help="of stored images",
     )
     add("--seed", type=cli.count, default=0, help="of altered reports and of the phantom")
+    _add_generator(add)
     for name, (default, owners) in _options().items():
         kind = type(default)
         add(
             f"--{name}",
             type=kind,
             metavar=kind.__name__.upper(),
-            help=f"{', '.join(owners)} only ({default})",
+            help=f"{', '.join(owners)} only" + f" ({default})" * (default != ""),
         )
     return result
 
 
+def _add_generator(add: Callable[..., Any]) -> None:
+    """The flags that say who writes the negated reports."""
+    add(
+        "--generator",
+        type=cli.one_of(GENERATORS),
+        default=GENERATORS[0],
+        help=f"who writes negated reports: {' or '.join(GENERATORS)} (a language model, asked at --base_url)",
+    )
+    server = "of an OpenAI-compatible server on this machine, http://127.0.0.1:PORT/v1"
+    add("--base_url", metavar="URL", help=f"{server}; a key, if it wants one, is read from ${KEY_VARIABLE}")
+    add("--model", default="", metavar="NAME", help="of the server; not needed where it offers only one")
+    at_once = functools.partial(cli.count, least=1, most=256)
+    add("--concurrency", type=at_once, default=8, metavar="N", help="questions to the server at a time (8)")
+    add("--allow_remote", action="store_true", help=f"let --base_url be another machine: {DATA_USE}")
+
+
 def main(args: argparse.Namespace) -> int:
     """Prepares the release and prints the account."""
-    known = releases.READERS[args.release].OPTIONS
+    reader = releases.READERS[args.release]
     given = {name: getattr(args, name) for name in _options() if getattr(args, name) is not None}
     for name in given:
-        if name not in known:
+        if name not in reader.OPTIONS:
             raise UsageError(f"--{name} is not a setting of {args.release}")
-    if bool(args.source) == bool(known):
-        raise UsageError(f"{args.release} {'takes no' if known else 'needs'} --source")
+    if bool(args.source) == reader.GENERATED:
+        raise UsageError(f"{args.release} {'takes no' if reader.GENERATED else 'needs'} --source")
+    model = _model(args)
     manifest = builder.write(
         args.release,
         args.output,
         source=args.source,
-        options=dict(known) | given,
+        options=dict(reader.OPTIONS) | given,
         limit=args.limit,
         workers=args.workers,
         dry_run=args.dry_run,
         shorter_side=args.shorter_side,
         seed=args.seed,
+        model=model,
     )
     verb = "would hold" if args.dry_run else "holds"
     print(f"{args.output} {verb}\n{account(manifest)}")
     if manifest["dropped"] and not args.dry_run:
         print(f"  every report and image left out is named in {args.output / DROPPED}")
     return 0
+
+
+def _model(args: argparse.Namespace) -> llm.Model | None:
+    """The language model that the flags name, if any. Raises UsageError for flags that do not go together."""
+    if args.generator != llm.NAME:
+        if args.base_url or args.model or args.allow_remote:
+            raise UsageError("--base_url, --model and --allow_remote belong to --generator=llm")
+        return None
+    if not args.base_url:
+        raise UsageError("--generator=llm needs --base_url, such as http://127.0.0.1:8000/v1")
+    if args.dry_run:
+        raise UsageError("--dry_run asks no language model: leave out --generator=llm")
+    endpoint = Endpoint(args.base_url, allow_remote=args.allow_remote)
+    if endpoint.remote:
+        print(f"warning: {DATA_USE}", file=sys.stderr)
+    return llm.Model(endpoint, args.model, args.concurrency)
 
 
 def account(manifest: Mapping[str, Any]) -> str:
@@ -91,10 +135,26 @@ def account(manifest: Mapping[str, Any]) -> str:
     rows.append(("total", f"{total['records']:,}", f"{total['patients']:,}"))
     lines = ["  " + name.ljust(12) + "".join(cell.rjust(10) for cell in cells) for name, *cells in rows]
     for kind, found in manifest["source"].items():
+        published = manifest["published"].get(kind, found)
+        lines.append(f"  {found:,} {kind} found" + f" of the {published:,} published" * (published != found))
+        if kind not in manifest:
+            continue
         counts = manifest[kind]
-        lines.append(f"  {found:,} {kind} found: {counts[USED]:,} used")
+        lines[-1] += f": {counts[USED]:,} used"
         lines += [f"    {n:>8,} {_words(reason)}" for reason, n in counts.items() if reason != USED]
-    return "\n".join(lines)
+    if manifest["image_flags"]:
+        lines.append("  images used as they are, but look at them (image_flags):")
+        lines += [f"    {n:>8,} {flag}" for flag, n in manifest["image_flags"].items()]
+    return "\n".join(lines + _negated(manifest))
+
+
+def _negated(manifest: Mapping[str, Any]) -> list[str]:
+    """How many records have a negated report, and why the others have none."""
+    counts, generator = manifest["language"], manifest["settings"]["generator"]
+    made = counts.get("records_with_negated_report", 0)
+    lines = [f"  {counts['records']:,} records: {made:,} with a negated report (generator {generator})"]
+    reasons = {reason: counts.get(f"records_not_negated_{reason}", 0) for reason in negation.REASONS}
+    return lines + [f"    {n:>8,} without: {reason.replace('_', ' ')}" for reason, n in reasons.items() if n]
 
 
 def _words(reason: str) -> str:
@@ -102,7 +162,7 @@ def _words(reason: str) -> str:
 
 
 def _options() -> dict[str, tuple[Any, list[str]]]:
-    """{setting of a generated world: (default, releases that know it)}."""
+    """{setting of a reader: (default, releases that know it)}."""
     options: dict[str, tuple[Any, list[str]]] = {}
     for name, reader in releases.READERS.items():
         for key, default in reader.OPTIONS.items():

@@ -90,8 +90,10 @@ def _data(args: ConfigDict) -> ConfigDict:
     if args.data == "openi":
         data.train, data.validation, data.test = openi_splits(args.fold)
     data.text_length = 256  # tokens [reported]
-    data.text_mode = "report"  # or "sentences": a random subset a step
+    data.text_mode = "report"  # or "sentences": a random subset a step; or "sentence": one a step, one an epoch
     data.max_sentences = 0  # largest such subset; 0 = no bound
+    data.sentence_filter = "none"  # or "abnormal": of an abnormal study only its abnormal sentences
+    data.negation_generator = "train"  # who wrote the negated reports that `prepare` stored: templates, or "llm"
     data.row_step = 4  # packed text rows a device are rounded up to it; each row count met is compiled once
     data.vocab_size = 2000  # of a WordPiece vocabulary trained on the training reports
     data.crop_area = 0.8  # smallest share of the image a random crop keeps

@@ -1,4 +1,4 @@
-"""OFF-CLIP: off-diagonal loss for normal studies, plus InfoNCE over the abnormal ones."""
+"""OFF-CLIP: off-diagonal loss for normal studies, InfoNCE over the abnormal ones, and its sentence filter."""
 
 import math
 
@@ -9,6 +9,7 @@ from configs import common
 
 def get_config(arg: str = "") -> ConfigDict:
     config = common.get_config(arg)
+    config.data.sentence_filter = "abnormal"
     config.loss.clip = 0.0
     config.loss.off = 1.0
     config.loss.abnormal = 1.0

@@ -31,11 +31,12 @@ def test_each_variant_is_the_published_one(name: str, arg: str) -> None:
     assert (spec.graph > 0, spec.negation > 0, spec.clip > 0) == (graph, negation, True)
 
 
-def test_off_clip_has_its_two_terms_and_the_published_start() -> None:
+def test_off_clip_has_its_two_terms_its_filter_and_the_published_start() -> None:
     config = config_files.load("configs/off_clip.py")
     spec = assemble.loss_spec(config)
     assert (spec.clip, spec.off, spec.abnormal) == (0.0, 1.0, 1.0)
     assert config.model.logit_bias == -10.0
+    assert assemble.train_spec(config).sentence_filter == "abnormal"
 
 
 def test_the_default_is_the_full_size_model_on_mimic() -> None:

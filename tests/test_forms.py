@@ -13,6 +13,7 @@ from loss_cases import DIFFERENTIABLE, EVERYTHING, MASKS, VARIANTS, make_inputs,
 from clinicclip import losses
 from clinicclip.errors import UserError
 from clinicclip.losses import Inputs, LossSpec, dense, ring, sharded
+from clinicclip.training.compiled import collectives
 from clinicclip.training.sharding import make_mesh
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -156,12 +157,23 @@ def test_steep_logits_equal_dense(name):
         assert np.abs(gradients[key] - expected[key]).max() <= 1e-4 * (np.abs(expected[key]).max() or 1.0), key
 
 
+@functools.cache
+def program(form: str, devices: int, studies: int, width: int = 8) -> str:
+    """The HLO of the compiled value and gradient."""
+    inputs = make_inputs(studies, width=width)
+    arrays = {key: getattr(inputs, key) for key in FLOATS}
+    return value_and_gradient(form, "everything", devices).lower(arrays, inputs).compile().as_text()
+
+
 def shapes(form: str, devices: int, studies: int) -> set[tuple[int, ...]]:
     """Of all arrays in the compiled value and gradient, the bodies of loops included."""
-    inputs = make_inputs(studies)
-    arrays = {key: getattr(inputs, key) for key in FLOATS}
-    program = value_and_gradient(form, "everything", devices).lower(arrays, inputs).compile().as_text()
-    return {tuple(map(int, found.split(","))) for found in re.findall(r"\w\d+\[([\d,]+)\]", program)}
+    found = re.findall(r"\w\d+\[([\d,]+)\]", program(form, devices, studies))
+    return {tuple(map(int, axes.split(","))) for axes in found}
+
+
+def exchanged(form: str, devices: int, studies: int) -> float:
+    """Floats a study of the global batch that pass through a device, at embeddings of 512; gathers count whole."""
+    return sum(each.bytes for each in collectives(program(form, devices, studies, width=512))) / 4 / studies
 
 
 def two_axes_of(size: int, found: set[tuple[int, ...]]) -> bool:
@@ -173,6 +185,12 @@ def test_no_device_holds_a_buffer_of_batch_by_batch():
     assert two_axes_of(136, shapes("dense", 1, 136))
     assert not two_axes_of(136, shapes("sharded", 8, 136))
     assert two_axes_of(17, shapes("sharded", 8, 136))
+
+
+def test_exchanges_a_study_do_not_grow_with_the_devices_and_stay_near_sharded():
+    ring, sharded = ({d: exchanged(form, d, 17 * d) for d in (2, 8)} for form in ("ring", "sharded"))
+    assert ring[8] == pytest.approx(ring[2], rel=0.02)
+    assert 0 < ring[8] <= 1.35 * sharded[8]
 
 
 @pytest.mark.parametrize("devices", [1, 8])

@@ -1,11 +1,17 @@
 """r^n and r^o: one finding denied or left out, everything else word for word."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clinicclip.data.negation import NONE, TEMPLATES, alter, choose, denies, negate, omit
+from clinicclip.data import negation
+from clinicclip.data.generators import templates
+from clinicclip.data.generators.templates import EVAL, TRAIN, Templates
+from clinicclip.data.mentions import describe
+from clinicclip.data.negation import Plan, alter, choose, denies, negate, omit, plan
 from clinicclip.data.phrases import DENIED_NAMES
 from clinicclip.data.schema import ABSENT, FINDINGS, INDEX, PRESENT, UNKNOWN, Sentence
 from clinicclip.data.text import finding_states, sentences
@@ -25,87 +31,217 @@ def relabel(text: str) -> np.ndarray:
     return finding_states(sentences(text, ""))
 
 
+def planned(text: str, finding: str) -> Plan:
+    found = plan(sentences(text, ""), INDEX[finding])
+    assert found is not None
+    return found
+
+
+def denied(text: str, finding: str) -> list[str]:
+    """r^n with every denial written as "DENIED."."""
+    found = planned(text, finding)
+    return negate(found, ["DENIED."] * len(found.denied))
+
+
 def test_every_mention_of_the_finding_is_denied_and_the_rest_untouched() -> None:
-    report = sentences(*REPORT)
-    got = negate(report, INDEX["pleural_effusion"], "train", rng())
+    found = plan(sentences(*REPORT), INDEX["pleural_effusion"])
+    assert found is not None
+    got, reason = negation.write(found, TRAIN, rng())
     kept = ["The heart is normal in size.", "Lungs are otherwise clear.", "No pneumothorax."]
-    assert [t for t in got if "effusion" not in t] == kept
+    assert [t for t in got if "effusion" not in t] == kept and not reason
     assert relabel(" ".join(got))[INDEX["pleural_effusion"]] == ABSENT
     assert len([t for t in got if "effusion" in t]) == 2
 
 
 def test_omission_leaves_the_finding_unmentioned_and_the_rest_untouched() -> None:
-    got = omit(sentences(*REPORT), INDEX["pleural_effusion"])
-    assert got == ["The heart is normal in size.", "Lungs are otherwise clear.", "No pneumothorax."]
+    found = plan(sentences(*REPORT), INDEX["pleural_effusion"])
+    assert found is not None
+    assert omit(found) == ["The heart is normal in size.", "Lungs are otherwise clear.", "No pneumothorax."]
+
+
+def test_denials_of_the_finding_stay_in_the_negated_report_and_leave_the_other() -> None:
+    text = "Right effusion. Clear lungs. No left effusion. No edema."
+    assert denied(text, "pleural_effusion") == ["DENIED.", "Clear lungs.", "No left effusion.", "No edema."]
+    assert omit(planned(text, "pleural_effusion")) == ["Clear lungs.", "No edema."]
+
+
+def test_denials_of_what_would_imply_the_finding_are_left_alone() -> None:
+    assert omit(planned("Basal opacity. No nodule.", "lung_opacity")) == ["No nodule."]
+
+
+def test_what_goes_on_about_the_finding_goes_with_it() -> None:
+    text = "Left nodule. In this setting this appearance may be a granuloma. No edema."
+    assert denied(text, "nodule") == ["DENIED.", "No edema."]
 
 
 def test_a_doubtful_mention_beside_a_present_one_is_denied_too() -> None:
-    report = sentences("Small effusion.", "Possible left effusion.")
-    got = negate(report, INDEX["pleural_effusion"], "train", rng())
-    assert relabel(" ".join(got))[INDEX["pleural_effusion"]] == ABSENT
+    assert denied("Small effusion. Clear lungs. Possible left effusion.", "pleural_effusion").count("DENIED.") == 2
+
+
+def test_statements_in_a_row_become_one_denial() -> None:
+    text = "Left effusion. It is loculated. Right effusion. Clear lungs. Effusions."
+    assert denied(text, "pleural_effusion") == ["DENIED.", "Clear lungs.", "DENIED."]
+
+
+@pytest.mark.parametrize(
+    ("text", "finding", "expected"),
+    [
+        ("Hypoinflation with basal atelectasis.", "atelectasis", ["Hypoinflation.", "DENIED."]),
+        ("Mild cardiomegaly without acute abnormality.", "cardiomegaly", ["DENIED.", "No acute abnormality."]),
+        ("The lungs are clear and hyperinflated.", "hyperinflation", ["The lungs are clear.", "DENIED."]),
+        ("Clear lungs besides a granuloma.", "granuloma", ["Clear lungs.", "DENIED."]),
+        (
+            "There are low lung volumes, causing atelectasis and bronchovascular crowding.",
+            "atelectasis",
+            ["There are low lung volumes.", "DENIED.", "Bronchovascular crowding."],
+        ),
+        ("Osteopenia and degenerative changes.", "degenerative_change", ["Osteopenia.", "DENIED."]),
+    ],
+)
+def test_what_a_sentence_says_beside_the_finding_is_kept(text: str, finding: str, expected: list[str]) -> None:
+    assert denied(text, finding) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        ("Postoperative and degenerative changes of the spine.", "degenerative_change"),  # neither half can stand alone
+        ("Right paratracheal prominence, consistent with calcified nodes.", "calcification"),
+        ("Bilateral effusions and/or atelectasis.", "pleural_effusion"),
+        ("Slightly tortuous calcified aorta.", "tortuous_aorta"),
+        ("Tortuosity and atherosclerosis of the aorta.", "tortuous_aorta"),
+        ("Please note that a fracture should be considered.", "fracture"),
+        ("Basal opacity. Normal heart. Mild heart failure.", "lung_opacity"),  # a doubted edema of its own
+        ("Right nodule. This is apical, the lungs are clear.", "nodule"),
+        ("Given the history of pneumonia with a left effusion.", "pleural_effusion"),
+    ],
+)
+def test_a_finding_that_cannot_be_told_apart_is_not_denied(text: str, finding: str) -> None:
+    found = choose(sentences(text, ""), rng())
+    assert isinstance(found, str) or FINDINGS[found.finding] != finding
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        ("Right nodule, presumably a granuloma.", "nodule"),
+        ("Calcified granuloma in the left base.", "granuloma"),
+        ("Streaky opacity consistent with atelectasis.", "atelectasis"),
+        ("Hyperinflated lungs, suggestive of emphysema.", "hyperinflation"),
+        ("Basal opacity. Left infiltrate or atelectasis.", "lung_opacity"),
+    ],
+)
+def test_what_only_explains_or_describes_the_finding_goes_with_it(text: str, finding: str) -> None:
+    assert set(denied(text, finding)) <= {"DENIED.", "Basal opacity."}
+    found = choose(sentences(text, ""), rng())
+    assert isinstance(found, Plan)
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [
+        ("Right nodule. Left hilar mass.", None),
+        ("Right nodule. Nodular opacities in the left base.", None),
+        ("Hilar calcifications. Calcified granuloma.", "granuloma"),
+        ("Rib fracture. Wedging of a vertebral body.", None),
+        ("Rib fracture. No wedging.", "fracture"),
+    ],
+)
+def test_a_denial_is_not_made_where_what_stays_would_contradict_it(text: str, chosen: str | None) -> None:
+    for seed in range(8):
+        found = choose(sentences(text, ""), np.random.default_rng(seed))
+        assert found == negation.UNSOUND if isinstance(found, str) else FINDINGS[found.finding] == chosen
+        assert isinstance(found, str) == (chosen is None)
 
 
 def test_generators_share_no_template_and_no_sentence() -> None:
-    assert not set(TEMPLATES["train"]) & set(TEMPLATES["eval"])
-    written = {
-        generator: {t.format(x=n, X=n[0].upper() + n[1:]) for t in ts for ns in DENIED_NAMES.values() for n in ns}
-        for generator, ts in TEMPLATES.items()
-    }
-    assert not written["train"] & written["eval"]
+    assert not set(TRAIN.patterns) & set(EVAL.patterns)
+    names = {name for known in DENIED_NAMES.values() for name in known}
+    assert not any(TRAIN.write(pattern, name) in EVAL for pattern in TRAIN.patterns for name in names)
+    assert "No edema is seen." not in TRAIN and "No pulmonary edema is seen." in EVAL
 
 
-@pytest.mark.parametrize("generator", ["train", "eval"])
-def test_every_denial_is_read_back_as_a_denial(generator: str) -> None:
+@pytest.mark.parametrize("generator", [TRAIN, EVAL], ids=lambda g: g.name)
+def test_every_denial_is_read_back_as_that_denial_alone(generator: Templates) -> None:
     for finding, names in DENIED_NAMES.items():
         for name in names:
-            for template in TEMPLATES[generator]:
-                states = relabel(template.format(x=name, X=name[0].upper() + name[1:]))
-                assert states[INDEX[finding]] == ABSENT, template
+            for pattern in generator.patterns:
+                states = relabel(generator.write(pattern, name))
+                assert states[INDEX[finding]] == ABSENT, (pattern, name)
+                assert np.flatnonzero(states != UNKNOWN).tolist() == [INDEX[finding]], (pattern, name)
 
 
 def test_only_leaves_of_the_hierarchy_are_chosen() -> None:
-    report = sentences(MIXED, "")
-    chosen = {choose(report, np.random.default_rng(i)) for i in range(40)}
-    assert chosen == {INDEX["cardiomegaly"], INDEX["atelectasis"], INDEX["fracture"]}
+    found = [choose(sentences(MIXED, ""), np.random.default_rng(i)) for i in range(40)]
+    chosen = {FINDINGS[p.finding] for p in found if isinstance(p, Plan)}
+    assert chosen == {"cardiomegaly", "atelectasis", "fracture"}
 
 
-def test_what_is_hard_to_see_is_chosen_only_when_nothing_else_is_there() -> None:
-    assert choose(sentences("Right PICC line. Lungs clear.", ""), rng()) == INDEX["support_devices"]
+def test_what_is_hard_to_see_is_chosen_only_when_nothing_else_will_do() -> None:
+    for seed in range(8):
+        found = choose(sentences("Thoracic scoliosis. Cardiomegaly.", ""), np.random.default_rng(seed))
+        assert isinstance(found, Plan) and FINDINGS[found.finding] == "cardiomegaly"
+    found = choose(sentences("Thoracic scoliosis. Clear lungs.", ""), rng())
+    assert isinstance(found, Plan) and FINDINGS[found.finding] == "scoliosis"
 
 
 def test_a_finding_stated_together_with_another_is_not_chosen() -> None:
     report = [Sentence("Atelectasis or fracture is seen here.", INDEX["atelectasis"], PRESENT, 0)]
-    assert choose(report, rng()) is None
+    assert choose(report, rng()) == negation.INSEPARABLE
 
 
-@pytest.mark.parametrize("report", ["", "Heart size normal. Lungs clear. No effusion.", "Possible pneumonia."])
-def test_reports_without_a_present_finding_give_none(report: str) -> None:
-    assert alter(sentences(report, ""), seed=0, key="a", generator="train") == NONE
+@pytest.mark.parametrize(
+    ("report", "reason"),
+    [
+        ("", negation.NO_REPORT),
+        ("Heart size normal. Lungs clear. No effusion.", negation.NORMAL),
+        ("Right PICC line. Lungs clear.", negation.NORMAL),  # a device is how a patient is cared for
+        ("Possible pneumonia.", negation.DOUBTFUL),
+        ("Atelectasis or fracture is seen here.", negation.INSEPARABLE),
+    ],
+)
+def test_reports_that_give_none_say_why(report: str, reason: str) -> None:
+    got = alter(sentences(report, ""), seed=0, key="a", generator=TRAIN)
+    assert got == ("", "", -1, reason) and reason in negation.REASONS
 
 
 def test_a_report_of_one_sentence_is_denied_and_leaves_nothing_when_it_is_omitted() -> None:
-    negated, omitted, finding = alter(sentences("Cardiomegaly.", ""), seed=0, key="a", generator="train")
+    negated, omitted, finding, _ = alter(sentences("Cardiomegaly.", ""), seed=0, key="a", generator=TRAIN)
     assert (omitted, finding) == ("", INDEX["cardiomegaly"])
     assert relabel(negated)[finding] == ABSENT
 
 
 def test_a_denial_that_fails_or_touches_another_finding_is_no_negated_report() -> None:
+    found = planned("Cardiomegaly. Small effusion.", "cardiomegaly")
+    assert denies(found, ["No cardiomegaly.", "Small effusion."])
+    assert not denies(found, ["Cardiomegaly.", "Small effusion."])
+    assert not denies(found, ["No cardiomegaly.", "No effusion."])
+
+
+def test_a_generator_that_fails_its_check_gives_none_and_the_reason() -> None:
+    class Lazy:
+        name = "lazy"
+
+        def __init__(self, text: str) -> None:
+            self._text = text
+
+        def deny(self, finding: int, statements: object, rng: np.random.Generator) -> list[str]:
+            return [self._text]
+
     report = sentences("Cardiomegaly. Small effusion.", "")
-    finding = INDEX["cardiomegaly"]
-    assert denies(report, ["No cardiomegaly.", "Small effusion."], finding)
-    assert not denies(report, ["Cardiomegaly.", "Small effusion."], finding)
-    assert not denies(report, ["No cardiomegaly.", "No effusion."], finding)
+    for text, reason in (("", negation.NO_DENIAL), ("All is as it was.", negation.NOT_DENIED)):
+        assert alter(report, seed=0, key="a", generator=Lazy(text)) == ("", "", -1, reason)
 
 
 def test_seed_and_key_decide_alone() -> None:
     report = sentences(MIXED, "")
-    assert alter(report, seed=1, key="a", generator="eval") == alter(report, seed=1, key="a", generator="eval")
-    assert len({alter(report, seed=1, key=str(i), generator="eval") for i in range(20)}) > 3
+    assert alter(report, seed=1, key="a", generator=EVAL) == alter(report, seed=1, key="a", generator=EVAL)
+    assert len({alter(report, seed=1, key=str(i), generator=EVAL) for i in range(20)}) > 3
 
 
 def test_generators_choose_the_same_finding_and_omit_the_same() -> None:
     for key in "abcdefgh":
-        train, test = (alter(sentences(MIXED, ""), seed=3, key=key, generator=g) for g in ("train", "eval"))
+        train, test = (alter(sentences(MIXED, ""), seed=3, key=key, generator=g) for g in (TRAIN, EVAL))
         assert (train.finding, train.omitted) == (test.finding, test.omitted)
         assert train.negated != test.negated
 
@@ -117,34 +253,57 @@ PARTS = st.sampled_from(
         "Small left pleural effusion.",
         "No pleural effusion.",
         "Right apical pneumothorax.",
-        "Bibasilar atelectasis.",
+        "Low lung volumes with bibasilar atelectasis.",
         "Right opacity may represent pneumonia.",
         "Calcified granuloma.",
         "The lungs are clear.",
         "Diffuse interstitial edema and small effusions.",
         "This is unchanged.",
-        "Degenerative changes of the spine.",
-        "Left upper lobe nodule.",
+        "Degenerative changes of the spine and osteopenia.",
+        "Left upper lobe nodule, possibly a granuloma.",
     ]
 )
+ANYTHING = st.lists(st.one_of(PARTS, st.text(max_size=60)), max_size=8)
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(PARTS, max_size=8), st.sampled_from(["train", "eval"]), st.integers(0, 99))
-def test_what_is_made_passes_its_check_and_changes_no_other_finding(
-    parts: list[str], generator: str, seed: int
+@settings(max_examples=200, deadline=None)
+@given(ANYTHING, st.sampled_from([TRAIN, EVAL]), st.integers(0, 99))
+def test_whatever_the_report_says_what_is_made_passes_its_check_and_changes_nothing_else(
+    parts: list[str], generator: Templates, seed: int
 ) -> None:
     report = sentences(" ".join(parts), "")
-    negated, omitted, finding = alter(report, seed=seed, key="k", generator=generator)
-    if finding < 0:
-        assert (negated, omitted) == ("", "")
+    negated, omitted, finding, reason = alter(report, seed=seed, key="k", generator=generator)
+    assert bool(reason) == (finding < 0) == (not negated)
+    if reason:
+        assert reason in negation.REASONS and not omitted
         return
-    assert finding_states(report)[finding] == PRESENT
-    assert relabel(negated)[finding] == ABSENT
-    assert relabel(omitted)[finding] in (UNKNOWN, ABSENT)
-    untouched = [s.text for s in report if s.text in negated]
-    assert [t for t in untouched if t in omitted] == [s.text for s in report if s.text in omitted]
+    found = choose(report, negation.chooser(seed, "k"))
+    assert isinstance(found, Plan) and found.finding == finding
+    before = finding_states(report)
+    assert before[finding] == PRESENT
+    denials = generator.deny(finding, found.statements, rng())
+    for texts, wanted in ((negate(found, denials), (ABSENT,)), (omit(found), (ABSENT, UNKNOWN))):
+        after = finding_states([describe(text) for text in texts])
+        assert after[finding] in wanted
+        assert all(after[i] == before[i] for i in range(len(FINDINGS)) if i not in found.touched)
 
 
-def test_every_finding_but_no_finding_can_be_denied() -> None:
+@settings(max_examples=200, deadline=None)
+@given(st.lists(PARTS, max_size=8), st.integers(0, 99))
+def test_every_kept_word_is_a_word_of_the_report_in_its_order(parts: list[str], seed: int) -> None:
+    report = sentences(" ".join(parts), "")
+    found = choose(report, np.random.default_rng(seed))
+    if isinstance(found, str):
+        return
+    said = re.findall(r"\w+", " ".join(s.text for s in report).lower())
+    for texts in (negate(found, ["" for _ in found.denied]), omit(found)):
+        rest = iter(said)
+        assert all(word in rest for word in re.findall(r"\w+", " ".join(texts).lower()))
+    touched = {i for run in found.denied for i in run} | found.omitted
+    untouched = [s.text for s in report if s in found.report and found.report.index(s) not in touched]
+    assert [t for t in omit(found) if t in untouched] == untouched
+
+
+def test_every_finding_but_no_finding_has_a_name_to_deny_it_by() -> None:
     assert set(DENIED_NAMES) == set(FINDINGS) - {"no_finding"}
+    assert templates.BY_NAME == {"train": TRAIN, "eval": EVAL}

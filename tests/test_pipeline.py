@@ -379,7 +379,7 @@ def test_what_cannot_be_loaded_is_refused_in_one_line(load: Loader, source: list
     with pytest.raises(UserError, match="0 or 1"):
         dataclasses.replace(FULL, uncertain=2)
     with pytest.raises(UserError, match="prepare again"):
-        load(1, dataclasses.replace(FULL, text_mode="report", negation_generator="eval"), batch_size=21)
+        load(1, dataclasses.replace(FULL, text_mode="report", negation_generator="llm"), batch_size=21)
 
 
 def test_data_works_where_jax_cannot_be_imported() -> None:

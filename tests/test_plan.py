@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from clinicclip import cli, plan
-from clinicclip.devices import DEVICES, floor
+from clinicclip.devices import DEVICES, floor, this_machine
 from clinicclip.losses import LossSpec
 from clinicclip.models import flops
 from clinicclip.models.bert import Bert, BertSpec
@@ -105,13 +105,31 @@ def test_every_domain_that_a_plan_can_exceed_has_a_network() -> None:
     assert all(device.network or device.domain >= 512 for device in DEVICES.values())
 
 
+def test_devices_of_this_machine_share_what_it_has() -> None:
+    alone, shared = this_machine(1), this_machine(4)
+    assert alone.memory == 4 * shared.memory > 2**30
+    assert min(alone.flops, alone.bandwidth, alone.link) > 1e8
+    assert shared.rate(4) == shared.link
+
+
 def test_the_command_plans_a_run_without_data() -> None:
-    words = ["--config=configs/n_g_dtcg.py:demo", "--devices=3", "--batch_size=12", "--kind=v5e,h100", "--price=2"]
+    words = ["--config=configs/n_g_dtcg.py:demo", "--devices=3", "--batch_size=12", "--kind=v5e,cpu,h100", "--price=2"]
     command = [sys.executable, "-m", "clinicclip.plan", *words, *SMALL]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert "3 devices" in done.stdout and "950 steps of 12 studies (4 a device)" in done.stdout
-    for told in ("parameters", "temporaries", "text tower", "all-reduce f32", "TPU v5e", "H100", "$", "[4]"):
+    for told in (
+        "parameters",
+        "temporaries",
+        "text tower",
+        "all-reduce f32",
+        "TPU v5e",
+        "H100",
+        "this CPU",
+        "measured now",
+        "$",
+        "[4]",
+    ):
         assert told in done.stdout
     assert "A100" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100

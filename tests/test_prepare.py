@@ -17,6 +17,7 @@ from PIL import Image
 
 from clinicclip import cli, prepare
 from clinicclip.data import builder, images, negation, records, schema, shards
+from clinicclip.data.generators import templates
 from clinicclip.data.manifest import DROPPED, MANIFEST, PARTIAL, read_manifest
 from clinicclip.data.records import Recipe
 from clinicclip.data.schema import Study
@@ -100,8 +101,9 @@ def test_altered_reports_are_the_training_generators_by_seed_and_image(prepared:
             schema.Sentence(text, int(finding), int(polarity), int(side))
             for text, finding, polarity, side in zip(*(record[name] for name in columns), strict=True)
         ]
-        expected = negation.alter(sentences, seed=0, key=record["image_id"], generator="train")
-        assert (record["negated"], record["omitted"], record["altered"]) == expected
+        expected = negation.alter(sentences, seed=0, key=record["image_id"], generator=templates.TRAIN)
+        stored = tuple(record[name] for name in ("negated", "omitted", "altered", "not_negated"))
+        assert stored == expected
         assert record["negated_by"] == ("train" if expected.finding >= 0 else "")
 
 
@@ -403,6 +405,14 @@ def test_checksums_find_a_flipped_byte_of_the_same_size(source: Path, tmp_path: 
     assert "was changed" in complaint(lambda: read_manifest(tmp_path / "out", checksums=True))
 
 
+def test_records_of_another_format_are_refused(source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    builder.write("folder", output, source=source, limit=6)
+    manifest = json.loads((output / MANIFEST).read_text())
+    (output / MANIFEST).write_text(json.dumps(manifest | {"version": "1.0.0"}))
+    assert "format 1.0.0" in complaint(lambda: builder.open_source(output, "train"))
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "nowhere" in complaint(lambda: builder.open_source(tmp_path / "nowhere", "train"))
 
@@ -421,6 +431,7 @@ def test_the_program_prints_the_account(source: Path, tmp_path: Path, capsys: py
     assert call(*args) == 0
     printed = capsys.readouterr().out
     assert "60 images found: 10 used" in printed and "50 not read (--limit)" in printed
+    assert "10 records: 7 with a negated report (generator train)\n           3 without: normal" in printed
     assert call(*args) == 0
     assert "nothing to do" in capsys.readouterr().out
 

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from multiprocessing import get_context
 
 import numpy as np
@@ -10,7 +11,7 @@ from comparisons import CASES
 from hypothesis import example, given, settings
 from written import REPORTS
 
-from clinicclip.data.schema import ABSENT, CHEXPERT, FINDINGS, PRESENT, UNCERTAIN, UNKNOWN, Sentence
+from clinicclip.data.schema import ABSENT, CHEXPERT, FINDINGS, PRESENT, UNCERTAIN, UNKNOWN
 from clinicclip.data.text import finding_states, forget, is_normal, report_labels, report_sections, sentences
 
 
@@ -121,11 +122,8 @@ def test_a_megabyte_is_read_in_bounded_time(piece: str) -> None:
     assert all(s.text for s in found)
 
 
-def _described(report: str) -> list[Sentence]:
-    return sentences(report, "")
-
-
 def test_processes_give_what_one_gives() -> None:
     reports = [f"{before} {after}" for before, after in CASES]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        assert list(pool.map(_described, reports, chunksize=50)) == list(map(_described, reports))
+        found = pool.map(sentences, reports, repeat(""), chunksize=50)
+        assert list(found) == list(map(sentences, reports, repeat("")))

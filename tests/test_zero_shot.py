@@ -7,7 +7,8 @@ import planted
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from clinicclip.data import negation, schema
+from clinicclip.data import schema
+from clinicclip.data.generators import templates
 from clinicclip.errors import UsageError, UserError
 from clinicclip.evals import embedding, prompts, suites
 from clinicclip.evals.base import EmbedFns, EvalSet, Result
@@ -182,4 +183,4 @@ def test_prompts_say_what_they_should() -> None:
 def test_the_overlap_of_prompts_and_training_templates_is_told() -> None:
     assert prompts.overlap(["There is no {x}.", "Absent {x}."]) == "1 of 8 templates shared with the training generator"
     evaluation = suites.run_suites(planted.chance(planted.evalset(20)), [planted.evalset(20)], ["zero_shot"], draws=2)
-    assert evaluation.facts["prompt_overlap"] == prompts.overlap(negation.TEMPLATES["train"])
+    assert evaluation.facts["prompt_overlap"] == prompts.overlap(templates.TRAIN.patterns)

@@ -69,7 +69,7 @@ NORMAL = (
     r"unremarkable",
     r"intact",
     r"not (?:[a-z]+ )?(?:enlarged|congested|engorged|widened|increased|dilated)",
-    r"negative",
+    r"negative(?! for)",
     r"without (?:[a-z]+ )?abnormality",
     r"(?:no|without) (?:[a-z]+ )?(?:acute|active|focal|significant) (?:[a-z]+ ){0,3}?"
     r"(?:abnormalit(?:y|ies)|findings?|disease|process)",

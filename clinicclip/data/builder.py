@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from clinicclip import files
 from clinicclip.data import images, publish, records, releases, shards
+from clinicclip.data.generators import llm, templates
 from clinicclip.data.manifest import DROPPED, MANIFEST, PARTIAL, Ledger, read_manifest
 from clinicclip.data.records import Recipe
 from clinicclip.data.schema import Drop, Record, Sketch, Study
@@ -59,6 +60,11 @@ def open_source(data_dir: str | Path, split: str) -> Source:
     import tensorflow_datasets as tfds
 
     manifest = read_manifest(data_dir)
+    if manifest["version"] != records.FORMAT:
+        raise UserError(
+            f"{data_dir} holds records of format {manifest['version']}, this version reads {records.FORMAT}: delete "
+            "the folder and run python -m clinicclip.prepare again"
+        )
     known = manifest["splits"]
     parts = [part.strip() for part in split.split("+")]
     for part in parts:
@@ -81,38 +87,45 @@ def write(
     dry_run: bool = False,
     shorter_side: int = images.SHORTER_SIDE,
     seed: int = 0,
+    model: llm.Model | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Prepares ``release`` into ``output`` and returns the manifest; one finished with equal settings stays.
 
-    ``source`` is the folder of a release on disk, ``options`` the settings of a generated one; ``limit`` 0 is
-    all. A killed run continues from its finished shards. ``dry_run`` reads and counts everything and writes
-    nothing. Raises UserError for a faulty source, or an output that is taken or cannot be written.
+    ``source`` is the folder of a release on disk, ``options`` the settings of its reader; ``limit`` 0 is all. Negated
+    reports are written by templates, or by a language ``model``. A killed run continues from its finished shards.
+    ``dry_run`` reads and counts everything and writes nothing. Raises UserError for a faulty source, or an output that
+    is taken or cannot be written.
     """
     reader = releases.READERS[release]
     settings: dict[str, Any] = {"release": release, "source": str(source.resolve()) if source else None}
     settings |= dict(reader.OPTIONS) | dict(options or {})
     settings |= {"limit": limit, "shorter_side": shorter_side, "seed": seed}
+    settings |= {"generator": llm.NAME, "model": model.name} if model else {"generator": templates.TRAIN.name}
     arguments = _arguments(reader, source, settings)
-    recipe = Recipe(shorter_side=shorter_side, seed=seed)
+    recipe = Recipe(shorter_side=shorter_side, seed=seed, reports=reader.HAS_REPORTS)
     if dry_run:
         return publish.describe(reader, settings) | _prepare(reader, arguments, None, recipe, limit, workers)[0]
     finished = _finished(output, settings, say)
     if finished:
         return finished
     with _workshop(output) as partial:
-        account, summaries = _prepare(reader, arguments, partial, recipe, limit, workers)
+        writer = model.open(partial / llm.ANSWERS) if model else None
+        account, summaries = _prepare(reader, arguments, partial, recipe, limit, workers, writer)
         manifest = publish.describe(reader, settings) | account
+        if writer:
+            manifest["language_model"] = {"name": writer.model, "prompt": llm.PROMPT_VERSION}
         with shards.writing(output):
             return publish.publish(output, partial, manifest, summaries)
 
 
 def _arguments(reader: ModuleType, source: Path | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-    if reader.OPTIONS:
-        return {name: settings[name] for name in (*reader.OPTIONS, "seed")}
+    options = {name: settings[name] for name in reader.OPTIONS}
+    if reader.GENERATED:
+        return options | {"seed": settings["seed"]}
     if source is None or not source.is_dir():
         raise UserError(f"{reader.NAME}: no folder {source}; point --source at the unpacked release")
-    return {"source": source}
+    return {"source": source} | options
 
 
 def _finished(output: Path, settings: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any] | None:
@@ -155,6 +168,7 @@ def _prepare(
     recipe: Recipe,
     limit: int,
     workers: int,
+    writer: llm.Writer | None = None,
 ) -> tuple[dict[str, Any], list[Summary]]:
     """The account of all that was read, and every shard's summary; without ``folder`` nothing is written."""
     with _reading(reader.NAME):
@@ -164,7 +178,8 @@ def _prepare(
     total = min(limit, expected["images"]) if limit else expected["images"]
     with tqdm(total=total, desc=reader.NAME, unit=" images", disable=None) as bar:
         studies = _read(reader, arguments, ledger, limit, bar)
-        for summary in shards.run(_tasks(studies, reader.SPLITS, folder, recipe), workers):
+        tasks = _tasks(studies, reader.SPLITS, folder, recipe)
+        for summary in shards.run(_answered(tasks, writer) if writer else tasks, workers):
             ledger.add(summary)
             summaries.append(summary._replace(written=[], dropped=[]))
             bar.update(summary.studies)
@@ -219,3 +234,11 @@ def _tasks(
     for split, batch in waiting.items():
         if batch:
             yield Task(folder, split, next(numbers[split]), tuple(batch), recipe)
+
+
+def _answered(tasks: Iterator[Task], writer: llm.Writer) -> Iterator[Task]:
+    """The tasks, each with what the language model writes for its studies; the workers themselves ask nobody."""
+    for task in tasks:
+        studies = (study.make() if isinstance(study, Sketch) else study for study in task.studies)
+        asked = [question for study in studies for question in records.questions(study, task.recipe)]
+        yield task._replace(recipe=task.recipe._replace(generator=writer.answers(asked)))

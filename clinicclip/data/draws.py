@@ -12,8 +12,9 @@ import grain
 import numpy as np
 from jaxtyping import Float32, Int8
 
-from clinicclip.data import augment, graphs, images, negation
+from clinicclip.data import augment, graphs, images, negation, text
 from clinicclip.data.features import FeatureTable
+from clinicclip.data.generators import llm, templates
 from clinicclip.data.schema import (
     CHEXPERT,
     FINDINGS,
@@ -29,7 +30,9 @@ from clinicclip.data.schema import (
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 
-TEXT_MODES = ("report", "sentences")
+TEXT_MODES = ("report", "sentences", "sentence")
+SENTENCE_FILTERS = ("none", "abnormal")
+GENERATORS = (templates.TRAIN.name, llm.NAME)  # of negated reports; the evaluation generator's are never trained on
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,9 @@ class TrainSpec:
     image_size: int
     text_length: int  # tokens, [CLS] and [SEP] included
     augment: augment.AugmentSpec
-    text_mode: str = "report"  # or "sentences": a random non-empty subset of the report's, in order
+    text_mode: str = "report"  # or "sentences": a random non-empty subset of the report's, in order; or one "sentence"
     max_sentences: int = 0  # largest subset of "sentences"; 0 = no bound
+    sentence_filter: str = "none"  # or "abnormal": where a report has abnormal sentences, they alone are drawn from
     uncertain: int = 1  # an uncertain label counts as this
     text_features: bool = False
     negation: bool = False
@@ -52,10 +56,22 @@ class TrainSpec:
     row_step: int = 1  # packed rows a group are rounded up to it; every row count met is one more compilation
 
     def __post_init__(self) -> None:
-        if self.text_mode not in TEXT_MODES:
-            raise UserError(f"text_mode={self.text_mode!r}: one of {', '.join(TEXT_MODES)}")
+        names = {"text_mode": TEXT_MODES, "sentence_filter": SENTENCE_FILTERS, "negation_generator": GENERATORS}
+        for key, known in names.items():
+            if getattr(self, key) not in known:
+                raise UserError(f"{key}={getattr(self, key)!r}: one of {', '.join(known)}")
+        if self.negation and self.negation_generator != templates.TRAIN.name and not self.whole_reports:
+            raise UserError(
+                f"negation_generator={self.negation_generator!r} wrote negations of whole reports: use it with "
+                "text_mode='report' and sentence_filter='none'"
+            )
         if self.uncertain not in (0, 1):
             raise UserError(f"uncertain={self.uncertain}: 0 or 1")
+
+    @property
+    def whole_reports(self) -> bool:
+        """Whether every text is the report as it is stored, and not a part of it."""
+        return self.text_mode == "report" and self.sentence_filter == "none"
 
 
 @dataclass(frozen=True)
@@ -70,10 +86,11 @@ class DrawStudy(grain.transforms.RandomMap):
         """Draws in a fixed order, image before text, so that no switch moves another part's draws."""
         view = augment.draw(self.spec.augment, rng)
         said = sentences(element)
-        drawn = self._subset(said, rng) if self.spec.text_mode == "sentences" else said
+        kept = abnormal(said) if self.spec.sentence_filter == "abnormal" else said
+        drawn = kept if self.spec.text_mode == "report" else self._subset(kept, rng)
         report = " ".join(sentence.text for sentence in drawn)
         (tokens,), truncated = self.tokenizer.encode([report], self.spec.text_length)
-        labels = element["labels"] if drawn is said else restrict(element["labels"], drawn)
+        labels = element["labels"] if drawn is kept else restrict(element["labels"], drawn)
         study = {
             "image": augment.render(images.decode(element["image"]), view, self.spec.image_size),
             "text_tokens": tokens,
@@ -93,7 +110,8 @@ class DrawStudy(grain.transforms.RandomMap):
         return study
 
     def _subset(self, said: Sequence[Sentence], rng: np.random.Generator) -> Sequence[Sentence]:
-        most = min(len(said), self.spec.max_sentences or len(said))
+        bound = 1 if self.spec.text_mode == "sentence" else self.spec.max_sentences
+        most = min(len(said), bound or len(said))
         if not most:
             return said
         chosen = rng.choice(len(said), size=rng.integers(1, most + 1), replace=False)
@@ -101,8 +119,7 @@ class DrawStudy(grain.transforms.RandomMap):
 
     def _text_feature(self, report: str, drawn: Sequence[Sentence]) -> dict[str, Any]:
         assert self.features is not None
-        whole = self.spec.text_mode == "report"
-        texts = [report] if whole else [sentence.text for sentence in drawn]
+        texts = [report] if self.spec.whole_reports else [sentence.text for sentence in drawn]
         vector = self.features.lookup(texts).sum(0) if drawn else np.zeros(self.features.width, np.float32)
         norm = float(np.linalg.norm(vector))
         return {"text_feature": vector / norm if norm else vector, "text_valid": norm > 0}
@@ -111,25 +128,26 @@ class DrawStudy(grain.transforms.RandomMap):
         self, record: Record, drawn: Sequence[Sentence], tokens: list[int], rng: np.random.Generator
     ) -> dict[str, Any]:
         """r^n of the drawn text; a text without one stands in for itself, marked as not valid."""
-        report_mode = self.spec.text_mode == "report"
-        text = self._stored_negation(record) if report_mode else self._new_negation(drawn, rng)
-        if text:
-            tokens = self.tokenizer.encode([text], self.spec.text_length)[0][0]
-        return {"negated_tokens": tokens, "negated_valid": bool(text)}
+        negated = self._stored_negation(record) if self.spec.whole_reports else self._new_negation(drawn, rng)
+        if negated:
+            tokens = self.tokenizer.encode([negated], self.spec.text_length)[0][0]
+        return {"negated_tokens": tokens, "negated_valid": bool(negated)}
 
     def _stored_negation(self, record: Record) -> str:
         wanted, made = self.spec.negation_generator, record["negated_by"]
         if record["negated"] and made != wanted:
-            raise UserError(f"negation_generator={wanted!r}: the data were prepared with {made!r}; prepare again")
+            raise UserError(
+                f"negation_generator={wanted!r}: the data were prepared with {made!r}; set "
+                f"--config.data.negation_generator={made} or prepare again"
+            )
         return record["negated"]
 
     def _new_negation(self, drawn: Sequence[Sentence], rng: np.random.Generator) -> str:
         # Not `negation.alter`: that draws by seed and key, and makes an r^o that training never shows.
-        finding = negation.choose(drawn, rng)
-        if finding is None:
+        found = negation.choose(drawn, rng)
+        if isinstance(found, str):
             return ""
-        negated = negation.negate(drawn, finding, self.spec.negation_generator, rng)
-        return " ".join(negated) if negation.denies(drawn, negated, finding) else ""
+        return " ".join(negation.write(found, templates.TRAIN, rng)[0])
 
     def _graph(self, record: Record) -> dict[str, Any]:
         assert self.features is not None
@@ -151,6 +169,15 @@ def sentences(record: Record) -> list[Sentence]:
     columns = (record[f"sentence_{name}"] for name in ("finding", "polarity", "laterality"))
     facts = zip(*columns, strict=True)
     return [Sentence(text, *map(int, fact)) for text, fact in zip(record["sentences"], facts, strict=True)]
+
+
+def abnormal(said: Sequence[Sentence]) -> Sequence[Sentence]:
+    """The sentences that state or doubt something abnormal; all of them where none does: the report is normal then.
+
+    Source: the sentence filter of OFF-CLIP (arXiv:2503.01794).
+    """
+    kept = [sentence for sentence in said if not text.is_normal([sentence])]
+    return kept if 0 < len(kept) < len(said) else said
 
 
 def report_text(record: Record) -> str:

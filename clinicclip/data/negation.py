@@ -1,15 +1,20 @@
 """Reports with one present finding denied (r^n) or left out (r^o); everything else stays word for word.
 
-Two generators with disjoint templates, so that a model trained on one is never tested on phrases it has seen.
+What is denied is decided here, whoever writes the denial: a `generators.Generator` is asked for sentences only,
+and what it writes is read back before it is used.
 """
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 
+from clinicclip.data import separating
+from clinicclip.data.beside import AT_ODDS
+from clinicclip.data.generators import Generator
 from clinicclip.data.mentions import describe, mentions
 from clinicclip.data.phrases import DENIED_NAMES
 from clinicclip.data.schema import (
@@ -17,55 +22,63 @@ from clinicclip.data.schema import (
     CHEXPERT,
     FINDINGS,
     INDEX,
+    NOT_ABNORMAL,
     PARENTS,
     PRESENT,
     UNCERTAIN,
     UNKNOWN,
     Sentence,
 )
-from clinicclip.data.text import finding_states
+from clinicclip.data.separating import Part
+from clinicclip.data.text import finding_states, is_normal
 
-# {x} is a name of the finding in lower case, {X} the same with a capital.
-TEMPLATES: Mapping[str, tuple[str, ...]] = {
-    "train": (
-        "No {x}.",
-        "There is no {x}.",
-        "No evidence of {x}.",
-        "No {x} is identified.",
-        "Negative for {x}.",
-        "There is no visible {x}.",
-    ),
-    "eval": (
-        "There is no evidence of {x}.",
-        "No {x} is seen.",
-        "{X} is absent.",
-        "The radiograph shows no {x}.",
-        "No sign of {x}.",
-        "{X} is not present.",
-    ),
-}
+# Why a report gives none: there is none; it is normal; it only doubts; what it states shares its sentences with
+# something else; even the plainest denial does not read back as one; the generator wrote nothing of use, or what
+# does not deny.
+NO_REPORT, NORMAL, DOUBTFUL, INSEPARABLE, UNSOUND, NO_DENIAL, NOT_DENIED = REASONS = (
+    "no_report",
+    "normal",
+    "only_uncertain",
+    "inseparable",
+    "fails_self_check",
+    "no_denial",
+    "not_denied",
+)
 
 
 class Altered(NamedTuple):
-    """r^n and r^o as text with the finding they turn on; ('', '', -1) when the report gives none.
-
-    `omitted` alone is '' when nothing remains of the report without the finding.
-    """
+    """r^n and r^o as text with the finding they turn on; ('', '', -1) and a reason when the report gives none."""
 
     negated: str
     omitted: str
     finding: int
+    reason: str = ""  # one of `REASONS`
 
 
-NONE = Altered("", "", -1)
-_CANNOT_CHOOSE = ("no_finding",)
-# Read off the image alone and worth denying; the rest is chosen only when none of these is present.
+class Plan(NamedTuple):
+    """What denying or leaving out one finding does to a report."""
+
+    finding: int
+    report: tuple[Sentence, ...]  # sentences that also say something else are taken apart
+    denied: tuple[tuple[int, ...], ...]  # neighbouring positions in `report` that one denial takes the place of
+    omitted: frozenset[int]  # positions that r^o does without
+    touched: frozenset[int]  # findings whose state may change: the finding, its family, what merely explains it
+
+    @property
+    def statements(self) -> list[str]:
+        """What the report says where r^n has its denials."""
+        return [" ".join(self.report[i].text for i in run) for run in self.denied]
+
+
+# Read off the image alone and worth denying; the rest is chosen only when none of these will do.
 _VISIBLE = tuple(
     f
     for f in (*CHEXPERT, "emphysema", "nodule", "mass", "hernia", "pleural_thickening", "infiltration")
-    if f not in ("no_finding", "pneumonia", "support_devices")
+    if f not in (*NOT_ABNORMAL, "pneumonia")
 )
-_POINTS_BACK = re.compile(r"(?:this|these|it|they|its|the latter)\b", re.IGNORECASE)
+
+_POSITIVE = (PRESENT, UNCERTAIN)
+_DENIAL = re.compile(r"\b(?:no|not|without|negative|free|absent)\b")
 
 
 def _family(finding: int) -> tuple[frozenset[int], frozenset[int]]:
@@ -75,106 +88,145 @@ def _family(finding: int) -> tuple[frozenset[int], frozenset[int]]:
     return below, frozenset(INDEX[p] for p in PARENTS.get(name, ()))
 
 
-def _stating(report: Sequence[Sentence], finding: int, polarities: tuple[int, ...]) -> list[int]:
-    """Positions of sentences that state the finding, or one that implies it, with one of these polarities."""
-    below, _ = _family(finding)
-    return [
-        i
-        for i, s in enumerate(report)
-        if any(m.explicit and m.finding in below and m.polarity in polarities for m in mentions(s.text))
-    ]
+def _names(text: str, findings: frozenset[int], polarities: tuple[int, ...]) -> bool:
+    return any(m.explicit and m.finding in findings and m.polarity in polarities for m in mentions(text))
 
 
-def _is_alone(report: Sequence[Sentence], finding: int) -> bool:
-    """Whether the sentences to be denied or dropped say nothing of any unrelated finding."""
+def stated(sentences: Sequence[Sentence]) -> list[int]:
+    """The abnormal findings that sentences name as present, in the order of `schema.FINDINGS`."""
+    named = {m.finding for s in sentences for m in mentions(s.text) if m.explicit and m.polarity == PRESENT}
+    return sorted(f for f in named if FINDINGS[f] not in NOT_ABNORMAL)
+
+
+def plan(sentences: Sequence[Sentence], finding: int) -> Plan | None:
+    """How `finding` can be denied without touching another one; None when it shares its sentences with others."""
     below, above = _family(finding)
-    positions = _stating(report, finding, (PRESENT, UNCERTAIN, ABSENT))
-    return all(m.finding in below | above for i in positions for m in mentions(report[i].text))
+    report: list[Sentence] = []
+    denied: list[int] = []
+    dropped: list[int] = []
+    companions: frozenset[int] = frozenset()
+    for sentence in sentences:
+        follows = bool(denied) and denied[-1] == len(report) - 1
+        parts = _parts(sentence, finding, below | above, follows)
+        if parts is None:
+            return None
+        for part in parts:
+            if part.touched:
+                denial = _names(part.text, frozenset({finding}), (ABSENT,)) and not _names(part.text, below, _POSITIVE)
+                (dropped if denial else denied).append(len(report))
+                companions |= part.companions
+            report.append(sentence if part.text == sentence.text else describe(part.text))
+    runs = groupby(enumerate(denied), lambda pair: pair[1] - pair[0])
+    return Plan(
+        finding,
+        tuple(report),
+        tuple(tuple(position for _, position in run) for _, run in runs),
+        frozenset(denied + dropped),
+        below | above | companions,
+    )
 
 
-def choose(sentences: Sequence[Sentence], rng: np.random.Generator) -> int | None:
-    """A present finding that can be denied without touching another one, or None.
+def _parts(sentence: Sentence, finding: int, related: frozenset[int], follows: bool) -> list[Part] | None:
+    """A sentence as parts to be touched and parts to be kept; None where they cannot be told apart.
+
+    `follows`: the sentence before it is denied. What only points back to that one, or doubts on about it, goes too.
+    """
+    below, _ = _family(finding)
+    states_it = _names(sentence.text, frozenset({finding}), (*_POSITIVE, ABSENT))
+    if not states_it and follows and separating.points_back(sentence.text):
+        named = mentions(sentence.text)
+        whole = Part(sentence.text, True, frozenset(m.finding for m in named))
+        return [whole] if all(m.explicit and m.polarity != ABSENT for m in named) else None
+    if not states_it and not _names(sentence.text, below, _POSITIVE):
+        return [Part(sentence.text, False)]
+    return separating.separate(sentence.text, related) if states_it or follows else None
+
+
+def choose(sentences: Sequence[Sentence], rng: np.random.Generator) -> Plan | str:
+    """A plan for a present finding that can be denied without touching another one, or the reason there is none.
 
     Leaves of the hierarchy only (denying "opacity" beside "atelectasis" would deny both), what is visible on its
-    own first.
+    own first. A plan is kept only if the plainest denial and the omission both pass their self-checks.
     """
+    if not sentences:
+        return NO_REPORT
+    named = stated(sentences)
+    if not named:
+        return NORMAL if is_normal(sentences) == 1 else DOUBTFUL
     states = finding_states(sentences)
-    named = {m.finding for s in sentences for m in mentions(s.text) if m.explicit and m.polarity == PRESENT}
-    candidates = [
-        f
-        for f in sorted(named)
-        if FINDINGS[f] not in _CANNOT_CHOOSE
-        and all(states[c] != PRESENT for c in _family(f)[0] - {f})
-        and _is_alone(sentences, f)
-    ]
-    visible = [f for f in candidates if FINDINGS[f] in _VISIBLE]
-    pool = visible or candidates
-    return int(pool[int(rng.integers(len(pool)))]) if pool else None
+    leaves = [f for f in named if all(states[c] != PRESENT for c in _family(f)[0] - {f})]
+    leaves = [leaves[i] for i in rng.permutation(len(leaves))]
+    reason = INSEPARABLE
+    for finding in sorted(leaves, key=lambda f: FINDINGS[f] not in _VISIBLE):
+        found = plan(sentences, finding)
+        if found is not None:
+            if _is_sound(found):
+                return found
+            reason = UNSOUND
+    return reason
 
 
-def _with_followers(report: Sequence[Sentence], positions: Sequence[int]) -> set[int]:
-    """The positions, and the nameless sentences behind them that only point back ("It measures 2 cm.")."""
-    chosen = set(positions)
-    for i, sentence in enumerate(report):
-        if i - 1 in chosen and _POINTS_BACK.match(sentence.text) and not mentions(sentence.text):
-            chosen.add(i)
-    return chosen
+def _is_sound(found: Plan) -> bool:
+    plain = f"No {DENIED_NAMES[FINDINGS[found.finding]][0]}."
+    left = omit(found)
+    at_odds = AT_ODDS.get(FINDINGS[found.finding])
+    if at_odds and any(at_odds.search(text.lower()) and not _DENIAL.search(text.lower()) for text in left):
+        return False
+    return denies(found, negate(found, [plain] * len(found.denied))) and (
+        not left or _changes_only(found, left, (UNKNOWN, ABSENT))
+    )
 
 
-def negate(sentences: Sequence[Sentence], finding: int, generator: str, rng: np.random.Generator) -> list[str]:
-    """Texts of r^n: every sentence that states `finding` as present or uncertain becomes a denial of it.
-
-    Raises: KeyError for a generator other than "train" and "eval".
-    """
-    templates = TEMPLATES[generator]
-    order = rng.permutation(len(templates))
-    names = DENIED_NAMES[FINDINGS[finding]]
-    name = names[int(rng.integers(len(names)))]
-    positions = _stating(sentences, finding, (PRESENT, UNCERTAIN))
-    touched = _with_followers(sentences, positions)
-    result = []
-    for i, sentence in enumerate(sentences):
-        if i in positions:
-            template = templates[int(order[positions.index(i) % len(templates)])]
-            result.append(template.format(x=name, X=name[0].upper() + name[1:]))
-        elif i not in touched:
-            result.append(sentence.text)
-    return result
+def negate(found: Plan, denials: Sequence[str]) -> list[str]:
+    """Texts of r^n: each of `denials` in the place of what it denies."""
+    first = {run[0]: denial for run, denial in zip(found.denied, denials, strict=True)}
+    gone = {position for run in found.denied for position in run}
+    return [first.get(i, s.text) for i, s in enumerate(found.report) if i in first or i not in gone]
 
 
-def omit(sentences: Sequence[Sentence], finding: int) -> list[str]:
-    """Texts of r^o: every sentence that names `finding`, or what implies it, is left out, denials too."""
-    touched = _with_followers(sentences, _stating(sentences, finding, (PRESENT, UNCERTAIN, ABSENT)))
-    return [s.text for i, s in enumerate(sentences) if i not in touched]
+def omit(found: Plan) -> list[str]:
+    """Texts of r^o: every sentence that names the finding, or what implies it, is left out, denials too."""
+    return [s.text for i, s in enumerate(found.report) if i not in found.omitted]
 
 
-def _changes_only(report: Sequence[Sentence], texts: Sequence[str], finding: int, wanted: tuple[int, ...]) -> bool:
+def _changes_only(found: Plan, texts: Sequence[str], wanted: tuple[int, ...]) -> bool:
     """Whether `texts` read back with the finding in a wanted state and every unrelated one as in the report."""
-    before, after = finding_states(report), finding_states([describe(t) for t in texts])
-    below, above = _family(finding)
-    others = [i for i in range(len(FINDINGS)) if i not in below | above]
-    return int(after[finding]) in wanted and bool(np.all(after[others] == before[others]))
+    before, after = finding_states(found.report), finding_states([describe(t) for t in texts])
+    others = [i for i in range(len(FINDINGS)) if i not in found.touched]
+    return int(after[found.finding]) in wanted and bool(np.all(after[others] == before[others]))
 
 
-def denies(report: Sequence[Sentence], negated: Sequence[str], finding: int) -> bool:
+def denies(found: Plan, negated: Sequence[str]) -> bool:
     """Self-check of an r^n by re-labelling: the finding is denied, and no unrelated finding has changed."""
-    return _changes_only(report, negated, finding, (ABSENT,))
+    return _changes_only(found, negated, (ABSENT,))
 
 
-def alter(sentences: Sequence[Sentence], *, seed: int, key: str, generator: str) -> Altered:
-    """r^n and r^o of one report, a function of (seed, key, generator) and text alone; NONE where none can be made.
+def write(found: Plan, generator: Generator, rng: np.random.Generator) -> tuple[list[str], str]:
+    """Texts of r^n as the generator writes it and "", or no text and the reason it is of no use."""
+    denials = generator.deny(found.finding, found.statements, rng)
+    if not all(denials):
+        return [], NO_DENIAL
+    negated = negate(found, denials)
+    return (negated, "") if denies(found, negated) else ([], NOT_DENIED)
+
+
+def chooser(seed: int, key: str) -> np.random.Generator:
+    """The random numbers of one report."""
+    digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
+
+
+def alter(sentences: Sequence[Sentence], *, seed: int, key: str, generator: Generator) -> Altered:
+    """r^n and r^o of one report, a function of (seed, key, generator) and text alone.
 
     Normal reports give none, and so does every alteration that fails its self-check. r^o is empty where every
     sentence speaks of the finding.
     """
-    digest = hashlib.sha256(f"{seed}\0{key}".encode()).digest()
-    rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-    finding = choose(sentences, rng)
-    if finding is None:
-        return NONE
-    negated, omitted = negate(sentences, finding, generator, rng), omit(sentences, finding)
-    if not denies(sentences, negated, finding):
-        return NONE
-    if omitted and not _changes_only(sentences, omitted, finding, (UNKNOWN, ABSENT)):
-        return NONE
-    return Altered(" ".join(negated), " ".join(omitted), finding)
+    rng = chooser(seed, key)
+    found = choose(sentences, rng)
+    if isinstance(found, str):
+        return Altered("", "", -1, found)
+    negated, reason = write(found, generator, rng)
+    if reason:
+        return Altered("", "", -1, reason)
+    return Altered(" ".join(negated), " ".join(omit(found)), found.finding)

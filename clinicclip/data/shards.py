@@ -55,6 +55,7 @@ class Summary(NamedTuple):
     written: list[list[str]]  # [image id, study, patient]
     dropped: list[list[str]]  # [image id, study, reason]
     language: dict[str, int]
+    flags: dict[str, int]  # of images
     file: str = ""
     bytes: int = 0
     sha256: str = ""
@@ -189,13 +190,14 @@ def _write_examples(path: Path, examples: Sequence[bytes]) -> None:
 
 
 def _summary(task: Task, made: list[Record | Drop]) -> Summary:
-    written, dropped, language = [], [], Counter[str]()
+    written, dropped, language, flags = [], [], Counter[str](), Counter[str]()
     for study, record in zip(task.studies, made, strict=True):
         if isinstance(record, Drop):
             dropped.append([study.image_id, study.study, record.reason])
         else:
             written.append([study.image_id, study.study, study.patient])
             language.update(_language(record))
+            flags.update(record["image_flags"])
     return Summary(
         split=task.split,
         studies=len(task.studies),
@@ -203,6 +205,7 @@ def _summary(task: Task, made: list[Record | Drop]) -> Summary:
         written=written,
         dropped=dropped,
         language=dict(language),
+        flags=dict(flags),
     )
 
 
@@ -213,6 +216,8 @@ def _language(record: Record) -> Iterator[str]:
             yield f"records_with_{section}"
     if record["altered"] >= 0:
         yield "records_with_negated_report"
+    else:
+        yield f"records_not_negated_{record['not_negated']}"
     if record["normal"] != schema.UNKNOWN:
         yield "records_normal" if record["normal"] else "records_abnormal"
     for finding in record["sentence_finding"]:

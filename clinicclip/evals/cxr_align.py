@@ -13,11 +13,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from clinicclip.data import negation, schema
+from clinicclip.data.generators import templates
 from clinicclip.evals import matching
 from clinicclip.evals.base import Embedded, EvalSet, Result
 from clinicclip.evals.stats import PatientBootstrap, mean, wins
 
-GENERATOR = "eval"  # disjoint templates from the training generator
+GENERATOR = templates.EVAL  # shares no phrase with the training generator
 TASKS = ("task_a", "task_b", "omitted_vs_negated", "first_of_three")
 NEEDS_OMITTED = TASKS[1:]
 PER_FINDING = TASKS[:2]
@@ -134,4 +135,4 @@ def _result(
     rows: np.ndarray,
 ) -> Result:
     draws = bootstrap.draws(mean(values), rows)
-    return Result.of(metric, evalset, draws, bootstrap, rows, truth=evalset.source, generator=GENERATOR)
+    return Result.of(metric, evalset, draws, bootstrap, rows, truth=evalset.source, generator=GENERATOR.name)

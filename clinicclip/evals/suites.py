@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from clinicclip.data import negation, schema
+from clinicclip.data import schema
+from clinicclip.data.generators import templates
 from clinicclip.errors import UsageError, nearest
 from clinicclip.evals import prompts
 from clinicclip.evals.base import (
@@ -29,6 +30,7 @@ SUITES: Mapping[str, Callable[[Sequence[str], int], Evaluator]] = {
     "pair_strict": lambda findings, seed: PairStrict(seed=seed),
     "retrieval": lambda findings, seed: Retrieval(seed=seed),
 }
+OF_IMAGES = ("zero_shot", "pair_strict")  # suites that need no report
 
 
 def check_names(suites: Sequence[str], findings: Sequence[str] = ()) -> None:
@@ -54,10 +56,13 @@ def run_suites(
     Raises: UsageError for an unknown suite or finding; ValueError when embeddings do not fit the sets.
     """
     check_names(suites, findings)
+    for evalset in sets:
+        if not any(evalset.reports) and not set(suites) <= set(OF_IMAGES):
+            raise UsageError(f"{evalset.name} has no reports: choose --suite={','.join(OF_IMAGES)} for it")
     evaluation = Evaluation(
         facts={
             "prompts": f"version {prompts.VERSION}, {prompts.digest()}",
-            "prompt_overlap": prompts.overlap(negation.TEMPLATES["train"]),
+            "prompt_overlap": prompts.overlap(templates.TRAIN.patterns),
             "bootstrap_draws": str(draws),
             "seed": str(seed),
         },

@@ -25,7 +25,10 @@ CITATION = (
 )
 OPEN = True
 SPLITS = ("fold0", "fold1", "fold2", "fold3", "fold4")
+HAS_REPORTS = True
+GENERATED = False
 OPTIONS: Mapping[str, Any] = {}
+PUBLISHED: Mapping[str, int] = {"reports": 3_955, "images": 7_470}
 
 REPORTS = "ecgen-radiology"
 IMAGES = ("NLMCXR_png", "images")

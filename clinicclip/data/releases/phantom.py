@@ -18,7 +18,10 @@ LICENCE = "Apache-2.0"
 CITATION = ""
 OPEN = True
 SPLITS = ("train", "validation", "test")
+HAS_REPORTS = True
+GENERATED = True
 OPTIONS: Mapping[str, Any] = {"level": "easy", "studies": 2000, "size": 128}
+PUBLISHED: Mapping[str, int] = {}
 GOLD_SOURCE = "phantom"
 
 

@@ -1,0 +1,147 @@
+"""Which part of a report one step shows: the sentence filter, one sentence a draw, and who negated the rest."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clinicclip import assemble, config
+from clinicclip.data import draws, records
+from clinicclip.data.augment import AugmentSpec
+from clinicclip.data.draws import DrawStudy, TrainSpec
+from clinicclip.data.features import FeatureTable
+from clinicclip.data.generators import templates
+from clinicclip.data.schema import INDEX, UNKNOWN, Record, Study
+from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
+from clinicclip.errors import UserError
+
+ABNORMAL = ["The heart is enlarged.", "Possible left pneumonia.", "Small right effusion."]
+NORMAL = ["No pneumothorax.", "The aorta is normal.", "A pacemaker is in place."]
+LENGTH = 48
+SPEC = TrainSpec(image_size=16, text_length=LENGTH, augment=AugmentSpec(1.0, 0.0, 0.0, 0.0), negation=True)
+
+
+def make(sentences: list[str]) -> Record:
+    noise = np.random.default_rng(0).integers(0, 256, (20, 20), dtype=np.uint8)
+    made = records.make(Study("p", "s", "i", "train", noise, " ".join(sentences), ""), records.Recipe())
+    assert isinstance(made, dict)
+    return made
+
+
+MIXED = make([NORMAL[0], ABNORMAL[0], NORMAL[1], ABNORMAL[1], NORMAL[2], ABNORMAL[2]])
+HEALTHY = make(NORMAL)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train_wordpiece([" ".join(ABNORMAL + NORMAL), *templates.TRAIN.patterns, *templates.EVAL.patterns], 300)
+
+
+def texts(tokenizer: Tokenizer, record: Record, count: int = 40, **changes: str) -> list[tuple[int, ...]]:
+    draw = DrawStudy(dataclasses.replace(SPEC, **changes), tokenizer, None)
+    return [tuple(draw.random_map(record, np.random.default_rng(seed))["text_tokens"]) for seed in range(count)]
+
+
+def encoded(tokenizer: Tokenizer, *sentences: str) -> tuple[int, ...]:
+    return tuple(tokenizer.encode([" ".join(sentences)], LENGTH)[0][0])
+
+
+def test_one_sentence_a_draw_is_each_of_them_in_time(tokenizer: Tokenizer) -> None:
+    expected = {encoded(tokenizer, sentence) for sentence in MIXED["sentences"]}
+    assert set(texts(tokenizer, MIXED, text_mode="sentence")) == expected and len(expected) == 6
+
+
+def test_the_filter_keeps_of_an_abnormal_report_its_abnormal_sentences_in_order(tokenizer: Tokenizer) -> None:
+    assert set(texts(tokenizer, MIXED, sentence_filter="abnormal")) == {encoded(tokenizer, *ABNORMAL)}
+
+
+def test_the_filter_leaves_a_normal_report_whole(tokenizer: Tokenizer) -> None:
+    whole = texts(tokenizer, HEALTHY, sentence_filter="abnormal")
+    assert set(whole) == {encoded(tokenizer, *HEALTHY["sentences"])} == set(texts(tokenizer, HEALTHY))
+
+
+def test_filtered_reports_are_drawn_from_by_sentence(tokenizer: Tokenizer) -> None:
+    drawn = texts(tokenizer, MIXED, text_mode="sentence", sentence_filter="abnormal")
+    assert set(drawn) == {encoded(tokenizer, sentence) for sentence in ABNORMAL}
+    subsets = set(texts(tokenizer, MIXED, text_mode="sentences", sentence_filter="abnormal"))
+    assert encoded(tokenizer, *ABNORMAL) in subsets and 3 < len(subsets) <= 7
+
+
+def test_a_filtered_report_keeps_the_labels_of_its_study_and_one_sentence_its_own(tokenizer: Tokenizer) -> None:
+    def labels(seed: int, **changes: str) -> np.ndarray:
+        draw = DrawStudy(dataclasses.replace(SPEC, **changes), tokenizer, None)
+        return draw.random_map(MIXED, np.random.default_rng(seed))["labels"]
+
+    np.testing.assert_array_equal(labels(0, sentence_filter="abnormal"), labels(0))
+    effusion = INDEX["pleural_effusion"]
+    single = [labels(seed, text_mode="sentence") for seed in range(40)]
+    assert {bool(values[effusion]) for values in single} == {True, False}
+
+
+def test_features_of_what_is_not_a_whole_report_are_those_of_its_sentences(tokenizer: Tokenizer) -> None:
+    rng = np.random.default_rng(0)
+    table = FeatureTable(MIXED["sentences"], rng.normal(size=(6, 5)).astype(np.float32))
+    spec = dataclasses.replace(SPEC, text_features=True, sentence_filter="abnormal")
+    assert not spec.whole_reports and SPEC.whole_reports
+    found = DrawStudy(spec, tokenizer, table).random_map(MIXED, rng)["text_feature"]
+    total = table.lookup(ABNORMAL).sum(0)
+    np.testing.assert_allclose(found, total / np.linalg.norm(total), rtol=1e-5)
+
+
+def test_negations_of_parts_are_written_by_the_training_generator(tokenizer: Tokenizer) -> None:
+    draw = DrawStudy(dataclasses.replace(SPEC, sentence_filter="abnormal"), tokenizer, None)
+    found = {tuple(draw.random_map(MIXED, np.random.default_rng(seed))["negated_tokens"]) for seed in range(40)}
+    names = ("cardiomegaly", "cardiac enlargement")
+    denials = [templates.TRAIN.write(pattern, name) for pattern in templates.TRAIN.patterns for name in names]
+    effusion = [templates.TRAIN.write(pattern, "pleural effusion") for pattern in templates.TRAIN.patterns]
+    expected = {encoded(tokenizer, denial, *ABNORMAL[1:]) for denial in denials}
+    expected |= {encoded(tokenizer, *ABNORMAL[:2], denial) for denial in effusion}
+    assert found <= expected and len(found) > 5
+
+
+def test_reports_negated_by_a_model_are_used_when_asked_for_and_only_then(tokenizer: Tokenizer) -> None:
+    written = MIXED | {"negated": "The heart is normal.", "negated_by": "llm"}
+    draw = DrawStudy(dataclasses.replace(SPEC, negation_generator="llm"), tokenizer, None)
+    study = draw.random_map(written, np.random.default_rng(0))
+    assert tuple(study["negated_tokens"]) == encoded(tokenizer, "The heart is normal.") and study["negated_valid"]
+    with pytest.raises(UserError, match="prepared with 'llm'"):
+        DrawStudy(SPEC, tokenizer, None).random_map(written, np.random.default_rng(0))
+    none = written | {"negated": "", "negated_by": ""}
+    assert not draw.random_map(none, np.random.default_rng(0))["negated_valid"]
+
+
+@pytest.mark.parametrize("text_mode", draws.TEXT_MODES)
+@pytest.mark.parametrize("sentence_filter", draws.SENTENCE_FILTERS)
+def test_frozen_features_cover_whatever_is_drawn(
+    tokenizer: Tokenizer, tmp_path: Path, text_mode: str, sentence_filter: str
+) -> None:
+    overrides = [("data.text_mode", text_mode), ("data.sentence_filter", sentence_filter)]
+    chosen = config.load("configs/dt.py:data=phantom,size=micro", overrides)
+    table = assemble.frozen_features(chosen, [MIXED, HEALTHY], tmp_path)
+    draw = DrawStudy(assemble.train_spec(chosen), tokenizer, table)
+    for record in (MIXED, HEALTHY):
+        drawn = [draw.random_map(record, np.random.default_rng(seed)) for seed in range(20)]
+        assert all(study["text_valid"] for study in drawn)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"text_mode": "words"}, "text_mode='words': one of report, sentences, sentence"),
+        ({"sentence_filter": "normal"}, "sentence_filter='normal': one of none, abnormal"),
+        ({"negation_generator": "eval"}, "negation_generator='eval': one of train, llm"),
+        ({"negation_generator": "llm", "text_mode": "sentence"}, "whole reports"),
+        ({"negation_generator": "llm", "sentence_filter": "abnormal"}, "whole reports"),
+    ],
+)
+def test_options_that_do_not_exist_or_go_together_are_one_line(changes: dict[str, str], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        dataclasses.replace(SPEC, **changes)
+
+
+def test_a_sentence_is_abnormal_when_the_normal_rule_says_so() -> None:
+    said = draws.sentences(MIXED)
+    assert [sentence.text for sentence in draws.abnormal(said)] == ABNORMAL
+    assert draws.abnormal(draws.sentences(HEALTHY)) == draws.sentences(HEALTHY)
+    assert (HEALTHY["normal"], MIXED["normal"]) == (1, 0) and UNKNOWN not in (HEALTHY["normal"], MIXED["normal"])
