@@ -130,7 +130,7 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"opaci(?:ty|ties|fications?|fied)",
         rf"{_AIRSPACE} (?:disease|process|pattern|densit(?:y|ies)|infection)",
         r"ild",
-        r"(?<!bone )(?<!bony )densit(?:y|ies)",
+        r"(?<!bone )(?<!bony )(?<!sclerotic )(?<!metallic )densit(?:y|ies)",
         r"(?:interstitial|reticular|reticulonodular|bronchovascular|lung|bronchial)(?: [a-z]+)?? "
         r"(?:markings?|disease|changes?|pattern|prominence|thickening)",
         r"(?:pulmonary |lung |parenchymal )?scar(?:ring|s)?",
