@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int8
 
 from clinicclip import cli
 from clinicclip.data import negation, schema, sections, text
+from clinicclip.data.generators import templates
 from clinicclip.data.releases import openi
 from clinicclip.data.schema import ABSENT, FINDINGS, INDEX, PRESENT, UNCERTAIN
 from clinicclip.errors import UserError
@@ -222,7 +223,7 @@ def throughput(reports: Sequence[openi.Report], *, forgetful: bool = False) -> f
         said = text.sentences(*sections.report_sections(report))
         text.report_labels(said)
         text.is_normal(said)
-        negation.alter(said, seed=0, key=str(key), generator="train")
+        negation.alter(said, seed=0, key=str(key), generator=templates.TRAIN)
         if forgetful:
             text.forget()
     return len(raw) / (time.process_time() - start)

@@ -18,10 +18,10 @@ GENERATORS = (templates.TRAIN.name, llm.NAME)
 EXAMPLE = """python -m clinicclip.prepare mimic_cxr --source=DIR --reports=ZIP --output=data/mimic_cxr --workers=16
   python -m clinicclip.prepare openi --source=DIR --output=data/openi --workers=4
   python -m clinicclip.prepare folder --source=DIR --output=data/mine
-  python -m clinicclip.prepare mimic_cxr --source=DIR --output=data/mimic_cxr --radgraph=MIMIC-CXR_graphs.json
-  python -m clinicclip.prepare openi --source=DIR --output=data/openi --features=models/Bio_ClinicalBERT
   python -m clinicclip.prepare openi --source=DIR --output=data/openi-llm --generator=llm \\
       --base_url=http://127.0.0.1:8000/v1 --model=NAME --concurrency=16
+  python -m clinicclip.prepare mimic_cxr --source=DIR --output=data/mimic_cxr --radgraph=MIMIC-CXR_graphs.json
+  python -m clinicclip.prepare openi --source=DIR --output=data/openi --features=models/Bio_ClinicalBERT
   python -m clinicclip.prepare phantom --level=easy --studies=2000 --size=128 --output=data/phantom
 
 folder: DIR/pairs.jsonl holds one {"image": path, "text": report, "patient": id} a line, and may give
@@ -30,6 +30,7 @@ mimic_cxr: DIR is the download of MIMIC-CXR-JPG; --reports names mimic-cxr-repor
   to) where it is not in DIR; --labels=chexpert, negbio or text says whose training labels to take.
 --labeller=chexbert.pth reads labels by CheXbert; vocab.txt of bert-base-uncased beside it, or --labeller_tokenizer.
 --features works on data prepared before, too: give the same command again with it."""
+
 RULES = "rules"
 
 
@@ -59,29 +60,8 @@ def parser() -> cli.Parser:
         help="of stored images",
     )
     add("--seed", type=cli.count, default=0, help="of altered reports and of the phantom")
-    add("--radgraph", type=Path, metavar="FILE", help="RadGraph's JSON: graphs of studies named as its entries are")
-    add(
-        "--labeller",
-        default=RULES,
-        metavar="rules|FILE",
-        help="what reads the training labels: rules, or CheXbert (chexbert.pth or .safetensors; impressions alone)",
-    )
-    add(
-        "--labeller_tokenizer",
-        type=Path,
-        metavar="FOLDER",
-        help="vocabulary of bert-base-uncased (beside CheXbert's file)",
-    )
-    add("--features", metavar="tfidf|FOLDER", help="also store frozen features: of TF-IDF, or of the BERT in FOLDER")
-    add("--train", default="train", metavar="SPLIT", help="what tfidf is fitted on: the runs' data.train (train)")
-    add(
-        "--feature_dim",
-        type=functools.partial(cli.count, least=1),
-        default=128,
-        metavar="N",
-        help="width of tfidf: the runs' model.feature_dim (128)",
-    )
     _add_generator(add)
+    _add_annotations(add)
     for name, (default, owners) in _options().items():
         kind = type(default)
         add(
@@ -107,6 +87,32 @@ def _add_generator(add: Callable[..., Any]) -> None:
     at_once = functools.partial(cli.count, least=1, most=256)
     add("--concurrency", type=at_once, default=8, metavar="N", help="questions to the server at a time (8)")
     add("--allow_remote", action="store_true", help=f"let --base_url be another machine: {DATA_USE}")
+
+
+def _add_annotations(add: Callable[..., Any]) -> None:
+    """The flags that name what other files and models say of the reports."""
+    add("--radgraph", type=Path, metavar="FILE", help="RadGraph's JSON: graphs of studies named as its entries are")
+    add(
+        "--labeller",
+        default=RULES,
+        metavar="rules|FILE",
+        help="what reads the training labels: rules, or CheXbert (chexbert.pth or .safetensors; impressions alone)",
+    )
+    add(
+        "--labeller_tokenizer",
+        type=Path,
+        metavar="FOLDER",
+        help="vocabulary of bert-base-uncased (beside CheXbert's file)",
+    )
+    add("--features", metavar="tfidf|FOLDER", help="also store frozen features: of TF-IDF, or of the BERT in FOLDER")
+    add("--train", default="train", metavar="SPLIT", help="what tfidf is fitted on: the runs' data.train (train)")
+    add(
+        "--feature_dim",
+        type=functools.partial(cli.count, least=1),
+        default=128,
+        metavar="N",
+        help="width of tfidf: the runs' model.feature_dim (128)",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -145,6 +151,22 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
+def _model(args: argparse.Namespace) -> llm.Model | None:
+    """The language model that the flags name, if any. Raises UsageError for flags that do not go together."""
+    if args.generator != llm.NAME:
+        if args.base_url or args.model or args.allow_remote:
+            raise UsageError("--base_url, --model and --allow_remote belong to --generator=llm")
+        return None
+    if not args.base_url:
+        raise UsageError("--generator=llm needs --base_url, such as http://127.0.0.1:8000/v1")
+    if args.dry_run:
+        raise UsageError("--dry_run asks no language model: leave out --generator=llm")
+    endpoint = Endpoint(args.base_url, allow_remote=args.allow_remote)
+    if endpoint.remote:
+        print(f"warning: {DATA_USE}", file=sys.stderr)
+    return llm.Model(endpoint, args.model, args.concurrency)
+
+
 def _joins(args: argparse.Namespace) -> list[builder.Join]:
     """What is added to the studies from elsewhere."""
     joins: list[builder.Join] = []
@@ -166,22 +188,6 @@ def _joins(args: argparse.Namespace) -> list[builder.Join]:
     return joins
 
 
-def _model(args: argparse.Namespace) -> llm.Model | None:
-    """The language model that the flags name, if any. Raises UsageError for flags that do not go together."""
-    if args.generator != llm.NAME:
-        if args.base_url or args.model or args.allow_remote:
-            raise UsageError("--base_url, --model and --allow_remote belong to --generator=llm")
-        return None
-    if not args.base_url:
-        raise UsageError("--generator=llm needs --base_url, such as http://127.0.0.1:8000/v1")
-    if args.dry_run:
-        raise UsageError("--dry_run asks no language model: leave out --generator=llm")
-    endpoint = Endpoint(args.base_url, allow_remote=args.allow_remote)
-    if endpoint.remote:
-        print(f"warning: {DATA_USE}", file=sys.stderr)
-    return llm.Model(endpoint, args.model, args.concurrency)
-
-
 def account(manifest: Mapping[str, Any]) -> str:
     """The table of splits and of what was dropped for which reason, for a terminal."""
     rows = [("split", "records", "patients")]
@@ -190,8 +196,7 @@ def account(manifest: Mapping[str, Any]) -> str:
     rows.append(("total", f"{total['records']:,}", f"{total['patients']:,}"))
     lines = ["  " + name.ljust(12) + "".join(cell.rjust(10) for cell in cells) for name, *cells in rows]
     for kind, found in manifest["source"].items():
-        published = manifest["published"].get(kind, found)
-        lines.append(f"  {found:,} {kind} found" + f" of the {published:,} published" * (published != found))
+        lines.append(f"  {found:,} {kind} found{_published(manifest['published'].get(kind), found)}")
         if kind not in manifest:
             continue
         counts = manifest[kind]
@@ -200,7 +205,9 @@ def account(manifest: Mapping[str, Any]) -> str:
     if manifest["image_flags"]:
         lines.append("  images used as they are, but look at them (image_flags):")
         lines += [f"    {n:>8,} {flag}" for flag, n in manifest["image_flags"].items()]
-    return "\n".join([*lines, *_graphs(manifest["language"]), *_negated(manifest)])
+    lines += _negated(manifest) * ("reports" in manifest)
+    lines += _graphs(manifest["language"])
+    return "\n".join([*lines, f"  {manifest['title']}; licence: {manifest['licence']}"])
 
 
 def _negated(manifest: Mapping[str, Any]) -> list[str]:
@@ -213,6 +220,7 @@ def _negated(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _graphs(counts: Mapping[str, int]) -> list[str]:
+    """How many records have a report graph, whose, and how large."""
     prefix = "records_with_graph_by_"
     makers = {key.removeprefix(prefix): n for key, n in counts.items() if key.startswith(prefix)}
     if not makers:
@@ -225,6 +233,12 @@ def _graphs(counts: Mapping[str, int]) -> list[str]:
         f"  {total:,} report graphs ({told}) of {each} each; {over:.2%} do not fit {graphs.NODES} nodes and "
         f"{graphs.EDGES} edges"
     ]
+
+
+def _published(stated: int | None, found: int) -> str:
+    if stated is None:
+        return ""
+    return ", as published" if stated == found else f" of the {stated:,} published"
 
 
 def _words(reason: str) -> str:

@@ -104,18 +104,19 @@ def write(
 ) -> dict[str, Any]:
     """Prepares ``release`` into ``output`` and returns the manifest; one finished with equal settings stays.
 
-    ``source`` is the folder of a release on disk, ``options`` the settings of its reader; ``limit`` 0 is all. ``joins``
-    add to the studies, one after the other, what other files or models say of them. Negated reports are written by
-    templates, or by a language ``model``. A killed run continues from its finished shards. ``dry_run`` reads and counts
-    everything and writes nothing. Raises UserError for a faulty source, or an output that is taken or not writable.
+    ``source`` is the folder of a release on disk, ``options`` the settings of its reader; ``limit`` 0 is all.
+    ``joins`` add to the studies, one after the other, what other files or models say of them. Negated reports are
+    written by templates, or by a language ``model``. A killed run continues from its finished shards. ``dry_run``
+    reads and counts everything and writes nothing. Raises UserError for a faulty source, or an output that is taken or
+    cannot be written.
     """
     reader = releases.READERS[release]
     settings: dict[str, Any] = {"release": release, "source": str(source.resolve()) if source else None}
     settings |= dict(reader.OPTIONS) | dict(options or {})
     settings |= {"limit": limit, "shorter_side": shorter_side, "seed": seed}
+    settings |= {"generator": llm.NAME, "model": model.name} if model else {"generator": templates.TRAIN.name}
     for join in joins:
         settings |= join.settings()
-    settings |= {"generator": llm.NAME, "model": model.name} if model else {"generator": templates.TRAIN.name}
     arguments = _arguments(reader, source, settings)
     recipe = Recipe(shorter_side=shorter_side, seed=seed, reports=reader.HAS_REPORTS)
     if dry_run:

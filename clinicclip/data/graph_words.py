@@ -78,6 +78,8 @@ PREPOSITIONS = _words(
     "in of at within along over overlying involving throughout on near about adjacent around from beneath under"
 )
 COORDINATES = _words("and or , & nor")
+# Of anatomy that is barely normal; the words are observations and doubtful.
+HEDGES = (r"(?:upper|top) (?:limits? of )?normal(?: limits)?", r"high normal")
 # Between two phrases: what comes behind says nothing about what stands before.
 ENDS = _words("; : . but however although though while except")
 

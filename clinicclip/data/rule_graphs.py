@@ -20,7 +20,7 @@ from clinicclip.data.schema import ABSENT, GRAPH_TYPES, PRESENT, UNCERTAIN, Grap
 NAME = "rules"  # of these graphs in a record's `graph_by`
 
 _TOKEN = re.compile(r"\w+(?:[-'./]\w+)*|[^\w\s]")
-_BORDERLINE = re.compile(union(names.BORDERLINE))
+_BORDERLINE = re.compile(union((*names.BORDERLINE, *words.HEDGES)))
 _NAMED = (("", "observation"), ("quality",))  # a finding's name may hold any word
 _STATED = (("observation",),)  # "no definite radiographic evidence of disease" is no name
 _DENIAL = re.compile(r"no\b|without|negative for")

@@ -197,8 +197,8 @@ def _summary(task: Task, made: list[Record | Drop]) -> Summary:
         else:
             written.append([study.image_id, study.study, study.patient])
             language.update(_language(record))
-            language.update(graph_counts(record))
             flags.update(record["image_flags"])
+            language.update(graph_counts(record))
     return Summary(
         split=task.split,
         studies=len(task.studies),
