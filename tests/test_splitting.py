@@ -62,7 +62,7 @@ def test_coordination_is_split_where_the_statement_allows(whole: str, parts: lis
     assert split_findings(whole) == parts
 
 
-MORE = """
+APART = """
 Small bilateral effusions and bibasilar atelectasis. => Small bilateral effusions. | Bibasilar atelectasis.
 Left greater than right pleural effusions. => Left pleural effusion. | Right pleural effusion.
 There is no consolidation, effusion or edema. => There is no consolidation. | There is no effusion. | There is no edema.
@@ -91,7 +91,7 @@ Possible atelectasis or pneumonia at the left base. => Possible atelectasis or p
 """
 
 
-@pytest.mark.parametrize("case", MORE.strip().splitlines())
+@pytest.mark.parametrize("case", APART.strip().splitlines())
 def test_lists_clauses_and_sides_come_apart_and_choices_do_not(case: str) -> None:
     whole, parts = case.split(" => ")
     assert " | ".join(split_findings(whole)) == parts
