@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 
 from clinicclip import losses
 from clinicclip.data.packing import pack
@@ -17,7 +18,7 @@ from clinicclip.models.bert import BertSpec
 from clinicclip.models.clip import ClinicCLIP, ClipSpec, init_params
 from clinicclip.models.gcn import GcnSpec
 from clinicclip.models.swin import SwinSpec
-from clinicclip.training import sharding
+from clinicclip.training import abstract, sharding
 from clinicclip.training.embed import embed
 from clinicclip.training.optim import make_optimizer, soft_share
 from clinicclip.training.sharding import by_study, make_mesh, microbatches, place, text_groups
@@ -261,6 +262,28 @@ def test_an_array_that_cannot_be_placed_is_named(array):
 def test_a_batch_that_does_not_divide_is_refused(studies, microbatch):
     with pytest.raises(UserError, match="does not divide"):
         microbatches(studies, microbatch, 8)
+
+
+@pytest.mark.parametrize("key", ["image", "text_start", "negated_ids", "graph_nodes", "labels", "text_feature"])
+def test_a_batch_without_an_array_is_told_which(key):
+    mesh, tx, step = stepper(clip_spec(), 1)
+    batch = make_batch(1)
+    del batch[key]
+    with pytest.raises(UserError, match=f"the batch has no {key}: supply it"):
+        jax.eval_shape(step, abstract.state(ClinicCLIP(clip_spec()), tx, mesh, "replicated"), batch)
+
+
+def test_a_model_without_the_tower_of_a_weight_is_refused():
+    spec = dataclasses.replace(clip_spec(), graph=None)
+    mesh, tx, step = stepper(spec, 1)
+    with pytest.raises(UserError, match="loss.graph is above 0 but the model has no graph tower"):
+        jax.eval_shape(step, abstract.state(ClinicCLIP(spec), tx, mesh, "replicated"), make_batch(1))
+
+
+def test_a_mesh_of_other_axes_is_refused_before_anything_is_traced():
+    mesh = jax.make_mesh((8,), ("model",), axis_types=(AxisType.Auto,))
+    with pytest.raises(UserError, match="'model'.*not 'data': make it with make_mesh"):
+        make_train_step(ClinicCLIP(clip_spec()), optimizer(), LOSS, mesh, seed=0)
 
 
 def test_text_groups_are_one_for_each_device_and_microbatch():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
+from clinicclip.errors import UserError
 from clinicclip.losses import LossSpec
 from clinicclip.models.clip import ClinicCLIP, normalize_images
 from clinicclip.training.sharding import AXIS, microbatches
@@ -47,7 +48,11 @@ def embed(
     Microbatches are cut device by device, so that each spans all devices and nothing moves between devices.
     Their activations are computed again in the backward pass with the same dropout (GradCache,
     arXiv:2101.06983). ``groups`` of texts were packed apart; 0 = one for each device and microbatch.
+
+    Raises:
+        UserError: the batch or the model lacks what the loss needs, or the batch does not divide.
     """
+    check(model, batch, spec)
     devices = mesh.shape[AXIS]
     parts = microbatches(batch["image"].shape[0], microbatch, devices)
     groups = (groups or devices * parts) // parts
@@ -67,6 +72,21 @@ def embed(
 
     embedded = jax.lax.map(one, (jnp.arange(parts), cut))
     return jax.tree.map(lambda array: _join(array, devices), embedded)
+
+
+def check(model: ClinicCLIP, batch: Batch, spec: LossSpec) -> None:
+    """Refuse a batch without an array, or a model without a tower, that the loss needs. Raises UserError."""
+    asking = {"negated": ("negation",), "graph": ("graph", "graph_stream")}
+    weights = {stream: [name for name in names if getattr(spec, name)] for stream, names in asking.items()}
+    if weights["graph"] and model.spec.graph is None:
+        raise UserError(f"loss.{weights['graph'][0]} is above 0 but the model has no graph tower: add it or set 0.0")
+    for key in TOWER_KEYS:
+        stream = key.partition("_")[0]
+        if key in batch or not weights.get(stream, [""]):
+            continue
+        if stream not in asking:
+            raise UserError(f"the batch has no {key}: supply it")
+        raise UserError(f"loss.{weights[stream][0]} is above 0 but the batch has no {key}: supply it or set 0.0")
 
 
 def _towers(model: ClinicCLIP, params: PyTree, batch: Batch, key: Array, spec: LossSpec, groups: int) -> Embedded:

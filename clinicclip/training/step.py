@@ -64,9 +64,10 @@ def make_train_step(
     numbers and the returned state is the one passed in.
 
     Raises:
-        UserError: (when traced) the batch lacks what the loss needs or does not divide.
+        UserError: the mesh has no axis "data"; (when traced) the batch or the model lacks what the loss needs, or the
+            batch does not divide.
     """
-    loss_fn = losses.bind(loss_spec, mesh)
+    loss_fn = losses.bind(loss_spec, mesh, sharding.AXIS)
     fixed = (*frozen, *(() if learn_tau else ("logit_scale",)))
 
     def laid_out(tree: PyTree) -> PyTree:
