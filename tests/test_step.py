@@ -181,9 +181,7 @@ def test_embeddings_and_gradients_keep_their_dropout_in_microbatches_and_on_devi
 
     def whole_loss(params, key, devices, microbatch):
         mesh = make_mesh(jax.devices()[:devices])
-        embedded = embed(
-            ClinicCLIP(spec), params, batch, key, LOSS, mesh=mesh, microbatch=microbatch, groups=groups
-        )
+        embedded = embed(ClinicCLIP(spec), params, batch, key, LOSS, mesh=mesh, microbatch=microbatch, groups=groups)
         return losses.dense.loss(inputs_of(params, batch, embedded, LOSS), LOSS)[0], embedded
 
     grad = jax.jit(jax.value_and_grad(whole_loss, has_aux=True), static_argnums=(2, 3))
