@@ -1,24 +1,18 @@
 """The measurement of negated reports: its figures, and that it shows no text that may not be shown."""
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
 
+import benches
 import pytest
 
 from clinicclip import cli
 
-ROOT = Path(__file__).parents[1]
-
 
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_negation", ROOT / "bench" / "negation.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benches.load("negation")
 
 
 @pytest.fixture(scope="module")

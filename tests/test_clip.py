@@ -43,7 +43,7 @@ def params():
 
 @partial(jax.jit, static_argnames=("spec", "method", "train"))
 def apply(params, *arrays, method, spec=SPEC, train=False):
-    arguments = (*arrays, 1, train) if method == "embed_text" else arrays
+    arguments = (*arrays, 1, jnp.arange(len(arrays[0])) if train else None) if method == "embed_text" else arrays
     rngs = {"dropout": jax.random.key(0)}
     return ClinicCLIP(spec).apply({"params": params}, *arguments, method=method, rngs=rngs)
 
@@ -70,8 +70,8 @@ def test_studies_shard_over_devices_without_communication(params):
 
     def towers(params, images, ids, owner, position, start, key):
         model, rngs = ClinicCLIP(SPEC), {"dropout": key}
-        image = model.apply({"params": params}, images, True, method="embed_image", rngs=rngs)
-        texts = (ids, owner, position, start, devices, True)
+        image = model.apply({"params": params}, images, jnp.arange(len(images)), method="embed_image", rngs=rngs)
+        texts = (ids, owner, position, start, devices, jnp.arange(len(ids)))
         return image, model.apply({"params": params}, *texts, method="embed_text", rngs=rngs)
 
     step = jax.jit(towers, in_shardings=(whole, *[rows] * 5, whole), out_shardings=rows)

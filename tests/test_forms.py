@@ -123,6 +123,17 @@ def test_masked_studies_may_hold_nan(form):
     assert_equal(evaluate(clean._replace(**poison), form, "everything", 8), evaluate(clean, form, "everything", 8))
 
 
+@both_forms
+@pytest.mark.parametrize("devices", [1, 8])
+def test_a_report_that_other_studies_share_is_first_in_no_form(form, devices):
+    inputs = make_inputs(STUDIES)
+    text = inputs.text[jnp.arange(STUDIES) // 2 * 2].at[0].set(-inputs.text[1])  # all but the first two are in pairs
+    twice = inputs._replace(image=text, text=text, valid=jnp.ones(STUDIES, bool))
+    _, metrics, _ = evaluate(twice, form, "n_g_dtcg", devices)
+    _, expected, _ = evaluate(twice, "dense", "n_g_dtcg")
+    assert metrics["accuracy/i2t"] == expected["accuracy/i2t"] == np.float32(3 / STUDIES)
+
+
 def test_rows_of_a_device_may_meet_the_columns_in_blocks_too(monkeypatch):
     monkeypatch.setattr(ring, "ROW_BLOCK", 4)
     value_and_gradient.cache_clear()
@@ -212,6 +223,9 @@ def test_auto_turns_to_the_ring_where_the_matrices_would_be_large():
     spec = LossSpec()
     assert [losses.choose(spec, studies, 8) for studies in (64, 4096, 32768)] == ["sharded", "sharded", "ring"]
     assert losses.choose(spec, 4096, 1) == "ring"
+    assert losses.choose(spec, 65536, 512) == "ring"  # a device's share may be smaller than a block
+    aligned = dataclasses.replace(spec, graph=1.0)
+    assert [losses.choose(each, 5120, 8) for each in (spec, aligned)] == ["sharded", "ring"]
     assert losses.choose(dataclasses.replace(spec, implementation="dense"), 32768, 8) == "dense"
 
 
@@ -230,6 +244,12 @@ def test_a_block_larger_than_a_device_s_share_is_refused():
 def test_a_mesh_without_the_axis_is_refused(form):
     with pytest.raises(UserError, match="'model'"):
         FORMS[form](make_inputs(8), LossSpec(block=1), mesh=make_mesh(), axis="model")
+
+
+@pytest.mark.parametrize("name", ["dense", "sharded", "ring", "auto"])
+def test_no_implementation_is_bound_to_a_mesh_without_the_axis(name):
+    with pytest.raises(UserError, match="'model'"):
+        losses.bind(LossSpec(implementation=name), make_mesh(), "model")
 
 
 @both_forms

@@ -22,6 +22,7 @@ from clinicclip.training.sharding import LAYOUTS, make_mesh
 from clinicclip.training.step import init_state, make_train_step
 
 SMALL = ["--config.model.image.depths=(1,)", "--config.model.image.heads=(2,)", "--config.model.text.depth=1"]
+RECOMPUTED = ["--config.model.remat=True", "--config.model.text.dropout=0.1"]  # what is saved holds dropout's keys
 SWIN = SwinSpec(28, patch_size=4, window_size=7, embed_dim=32, depths=(1,), heads=(2,), drop_path=0.0)
 BERT = BertSpec(50, 64, 1, 2, 128, max_positions=32, dropout=0.0)
 
@@ -114,7 +115,7 @@ def test_devices_of_this_machine_share_what_it_has() -> None:
 
 def test_the_command_plans_a_run_without_data() -> None:
     words = ["--config=configs/n_g_dtcg.py:demo", "--devices=3", "--batch_size=12", "--kind=v5e,cpu,h100", "--price=2"]
-    command = [sys.executable, "-m", "clinicclip.plan", *words, *SMALL]
+    command = [sys.executable, "-m", "clinicclip.plan", *words, *SMALL, *RECOMPUTED]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert "3 devices" in done.stdout and "950 steps of 12 studies (4 a device)" in done.stdout

@@ -30,6 +30,8 @@ TINY = {
     "data.vocab_size": 300,
     "data.row_step": 1,
     "data.phantom.studies": 160,
+    "loss.implementation": "ring",
+    "loss.block": 2,
     "model.layout": "fsdp",  # so that no process holds all parameters
     "model.dim": 32,
     "model.feature_dim": 16,
@@ -101,7 +103,7 @@ def train(place: Path, name: str, count: int, stop: int = 0) -> tuple[int, list[
     """Trains in so many processes in a folder of that name; all must end with the same code, which comes first."""
     flags = [f"--config.{key}={value}" for key, value in TINY.items()]
     where = [f"--workdir={place / name}", f"--data_dir={place / 'data'}"]
-    words = [OBSERVED, place / f"{name}.fed", stop, "--config=configs/n_dt_c.py:demo", *where, *flags]
+    words = [OBSERVED, place / f"{name}.fed", stop, "--config=configs/n_g_dtcg.py:demo", *where, *flags]
     ended = processes.start(words, place / "processes", processes=count, devices=PLACES[count])
     codes = {process.code for process in ended}
     assert len(codes) == 1 and codes <= {0, cli.PREEMPTED}, [process.err for process in ended]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
 
 from clinicclip import losses
 from clinicclip.data.packing import pack
@@ -17,7 +18,7 @@ from clinicclip.models.bert import BertSpec
 from clinicclip.models.clip import ClinicCLIP, ClipSpec, init_params
 from clinicclip.models.gcn import GcnSpec
 from clinicclip.models.swin import SwinSpec
-from clinicclip.training import sharding
+from clinicclip.training import abstract, sharding
 from clinicclip.training.embed import embed
 from clinicclip.training.optim import make_optimizer, soft_share
 from clinicclip.training.sharding import by_study, make_mesh, microbatches, place, text_groups
@@ -103,9 +104,10 @@ def assert_same_run(ours, theirs) -> None:
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-@pytest.mark.parametrize(("devices", "microbatch"), [(5, 0), (2, 5)])
-def test_devices_packing_and_microbatches_change_nothing(devices, microbatch):
-    assert_same_run(run(clip_spec(), devices, microbatch), run(clip_spec(), 1))
+@pytest.mark.parametrize(("devices", "microbatch", "form"), [(5, 0, "sharded"), (2, 5, "ring")])
+def test_devices_packing_microbatches_and_the_form_of_the_loss_change_nothing(devices, microbatch, form):
+    loss = dataclasses.replace(LOSS, implementation=form, block=3)
+    assert_same_run(run(clip_spec(), devices, microbatch, loss_spec=loss), run(clip_spec(), 1))
 
 
 def test_the_order_of_studies_changes_nothing():
@@ -169,38 +171,30 @@ def ramp(step):
     return soft_share(total_steps=40, alpha=0.4, warmup_fraction=0.1)(step)
 
 
-def test_microbatches_equal_one_step_over_the_pieces_with_their_own_dropout():
-    # Norms over 4 channels amplify rounding; 32 do not.
-    spec = clip_spec(dropout=0.4)
-    spec = dataclasses.replace(spec, image=dataclasses.replace(spec.image, embed_dim=32))
-    params, key, size, parts = init_params(spec, 0), jax.random.key(3), STUDIES // 4, 4
-    model, mesh = ClinicCLIP(spec), make_mesh(jax.devices()[:1])
-    batch = jax.tree.map(jnp.asarray, make_batch(1, size))
-    embed_all = functools.partial(embed, model, spec=LOSS, mesh=mesh)
+def test_embeddings_and_gradients_keep_their_dropout_in_microbatches_and_on_devices():
+    # Norms over 4 channels amplify rounding; 32 do not. The first block of an image tower drops nothing.
+    devices, microbatch, spec = 2, 10, clip_spec(depth=1, dropout=0.4)
+    image = dataclasses.replace(spec.image, embed_dim=32, depths=(2,), drop_path=0.4)
+    spec = dataclasses.replace(spec, image=image)
+    params, batch = init_params(spec, 0), jax.tree.map(jnp.asarray, make_batch(devices, microbatch))
+    groups = text_groups(STUDIES, microbatch, devices)
 
-    def whole_loss(params, embedded):
+    def whole_loss(params, key, devices, microbatch):
+        mesh = make_mesh(jax.devices()[:devices])
+        embedded = embed(ClinicCLIP(spec), params, batch, key, LOSS, mesh=mesh, microbatch=microbatch, groups=groups)
         return losses.dense.loss(inputs_of(params, batch, embedded, LOSS), LOSS)[0], embedded
 
-    def cached(params, key):
-        return whole_loss(params, embed_all(params, batch, key, microbatch=size))
-
-    def at_once(params, key):
-        pieces = []
-        for index in range(parts):
-            piece = {name: jnp.split(array, parts)[index] for name, array in batch.items()}
-            pieces.append(embed_all(params, piece, jax.random.fold_in(key, index)))
-        return whole_loss(params, jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *pieces))
-
-    grad = [jax.jit(jax.value_and_grad(form, has_aux=True)) for form in (cached, at_once)]
-    ((loss, embedded), gradient), ((expected_loss, expected), slope) = (form(params, key) for form in grad)
+    grad = jax.jit(jax.value_and_grad(whole_loss, has_aux=True), static_argnums=(2, 3))
+    (loss, embedded), gradient = jax.device_get(grad(params, jax.random.key(3), devices, microbatch))
+    (expected_loss, expected), slope = jax.device_get(grad(params, jax.random.key(3), 1, 0))
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
     for ours, theirs in zip(embedded, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
     largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(slope))
     for ours, theirs in zip(*map(jax.tree.leaves, (gradient, slope)), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5 * max(min(1.0, 1e-2 * largest), np.abs(theirs).max()))
-    (_, other), _ = grad[0](params, jax.random.key(4))
-    assert np.abs(other.text - embedded.text).max() > 0.01
+    (_, other), _ = jax.device_get(grad(params, jax.random.key(4), 1, 0))
+    assert all(np.abs(getattr(other, name) - getattr(expected, name)).max() > 0.01 for name in ("image", "text"))
 
 
 def test_parameters_and_optimiser_state_split_over_devices_change_nothing(monkeypatch):
@@ -261,6 +255,28 @@ def test_an_array_that_cannot_be_placed_is_named(array):
 def test_a_batch_that_does_not_divide_is_refused(studies, microbatch):
     with pytest.raises(UserError, match="does not divide"):
         microbatches(studies, microbatch, 8)
+
+
+@pytest.mark.parametrize("key", ["image", "text_start", "negated_ids", "graph_nodes", "labels", "text_feature"])
+def test_a_batch_without_an_array_is_told_which(key):
+    mesh, tx, step = stepper(clip_spec(), 1)
+    batch = make_batch(1)
+    del batch[key]
+    with pytest.raises(UserError, match=f"the batch has no {key}: supply it"):
+        jax.eval_shape(step, abstract.state(ClinicCLIP(clip_spec()), tx, mesh, "replicated"), batch)
+
+
+def test_a_model_without_the_tower_of_a_weight_is_refused():
+    spec = dataclasses.replace(clip_spec(), graph=None)
+    mesh, tx, step = stepper(spec, 1)
+    with pytest.raises(UserError, match=r"loss\.graph is above 0 but the model has no graph tower"):
+        jax.eval_shape(step, abstract.state(ClinicCLIP(spec), tx, mesh, "replicated"), make_batch(1))
+
+
+def test_a_mesh_of_other_axes_is_refused_before_anything_is_traced():
+    mesh = jax.make_mesh((8,), ("model",), axis_types=(AxisType.Auto,))
+    with pytest.raises(UserError, match=r"'model'.*not 'data': make it with make_mesh"):
+        make_train_step(ClinicCLIP(clip_spec()), optimizer(), LOSS, mesh, seed=0)
 
 
 def test_text_groups_are_one_for_each_device_and_microbatch():

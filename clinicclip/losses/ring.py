@@ -100,7 +100,7 @@ def _means(
             expected = (1.0 - alpha) * expected + alpha * alike
         return 0.5 * (forward + there.log[name] - expected)
 
-    means = _diagnostics(side, here, own("image", "text"), alpha)
+    means = _diagnostics(side, here, alpha)
     if spec.clip:
         denied = None
         if spec.negation:
@@ -118,9 +118,9 @@ def _means(
     return means
 
 
-def _diagnostics(side: Side, here: Sums, own: Float[Array, " b"], alpha: Float[Array, ""]) -> dict[str, Mean]:
+def _diagnostics(side: Side, here: Sums, alpha: Float[Array, ""]) -> dict[str, Mean]:
     """Those of ``dense.diagnostics``: Y is 1 - alpha + alpha / mass on the diagonal and alpha A / mass off it."""
-    here, own = jax.lax.stop_gradient((here, own))
+    here = jax.lax.stop_gradient(here)
     valid = side.masks["valid"]
     mass = jnp.maximum(here.mass["valid"], 1.0)
     share = alpha / mass
@@ -131,7 +131,7 @@ def _diagnostics(side: Side, here: Sums, own: Float[Array, " b"], alpha: Float[A
         "soft_labels/diagonal_mass": mean(diagonal, valid),
         "soft_labels/row_entropy": mean(entropy, valid),
         "soft_labels/kept": Mean(jnp.sum(here.other["kept"]), known * (known - 1.0)),
-        "accuracy/i2t": mean((own > here.other["best"]).astype(jnp.float32), valid),
+        "accuracy/i2t": mean((here.other["own"] > here.other["best"]).astype(jnp.float32), valid),
     }
     for name, stream in side.streams.items():
         means[f"soft_labels/{name}/valid"] = mean(stream.valid.astype(jnp.float32), valid)

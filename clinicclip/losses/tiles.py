@@ -59,7 +59,7 @@ class Sums(NamedTuple):
     log: PerStudy  # log-sum-exp of its logits, by contrast
     weighed: PerStudy  # logits weighed by likeness, by soft contrast
     mass: PerStudy  # likeness, by mask; of rows only, as columns have the same
-    other: PerStudy  # of rows only: "surprise" sum A log A, "kept" pairs, "best" logit of another study, "off"
+    other: PerStudy  # of rows only: "surprise" sum A log A, "kept" pairs, "own" logit, "best" of another study, "off"
 
 
 class Slopes(NamedTuple):
@@ -95,7 +95,7 @@ def nothing(spec: LossSpec, like: Float[Array, " b"]) -> tuple[Sums, Sums]:
         log=dict.fromkeys(used, low),
         weighed=dict.fromkeys(soft, zero),
         mass=dict.fromkeys(sorted({"valid", *soft.values()}), zero),
-        other={"surprise": zero, "kept": zero, "best": low} | ({"off": zero} if spec.off else {}),
+        other={"surprise": zero, "kept": zero, "own": low, "best": low} | ({"off": zero} if spec.off else {}),
     )
     there = Sums({name: low for name, this in used.items() if this.both}, dict.fromkeys(soft, zero), {}, {})
     return here, there
@@ -197,6 +197,7 @@ def _others(
     sums = {
         "surprise": here["surprise"] + jnp.sum(surprise, axis=1),
         "kept": here["kept"] + jnp.sum(others & (affinity > soft_labels.THETA_EPSILON), axis=1, dtype=jnp.float32),
+        "own": jnp.maximum(here["own"], jnp.max(jnp.where(same, z, MASKED), axis=1)),
         "best": jnp.maximum(here["best"], jnp.max(jnp.where(others, z, MASKED), axis=1)),
     }
     if spec.off:

@@ -50,7 +50,9 @@ class Embeddings(nn.Module):
     dtype: str
 
     @nn.compact
-    def __call__(self, ids: Int[Array, "r l"], position: Int[Array, "r l"], train: bool) -> Float[Array, "r l w"]:
+    def __call__(
+        self, ids: Int[Array, "r l"], position: Int[Array, "r l"], drawn: Int[Array, " r"] | None
+    ) -> Float[Array, "r l w"]:
         """Return the input of the first layer."""
         spec = self.spec
         word = nn.Embed(spec.vocab_size, spec.width, name="word_embeddings")(ids)
@@ -58,7 +60,7 @@ class Embeddings(nn.Module):
         kind = nn.Embed(spec.type_vocab_size, spec.width, name="token_type_embeddings")
         x = word + place(position) + kind.embedding[0][None, None]
         x = LayerNorm(spec.layer_norm_eps, self.dtype, name="norm")(x)
-        return dropout(self, x, spec.dropout, train)
+        return dropout(self, x, spec.dropout, drawn)
 
 
 class Attention(nn.Module):
@@ -68,16 +70,18 @@ class Attention(nn.Module):
     dtype: str
 
     @nn.compact
-    def __call__(self, x: Float[Array, "r l w"], visible: Bool[Array, "r 1 l l"], train: bool) -> Float[Array, "r l w"]:
+    def __call__(
+        self, x: Float[Array, "r l w"], visible: Bool[Array, "r 1 l l"], drawn: Int[Array, " r"] | None
+    ) -> Float[Array, "r l w"]:
         """Return norm(x + attention(x))."""
         spec, w = self.spec, self.spec.width
         heads = (*x.shape[:2], spec.heads, w // spec.heads)
         q, k, v = (Dense(w, self.dtype, name=name)(x).reshape(heads) for name in ("query", "key", "value"))
         scores = jnp.einsum("rqhd,rkhd->rhqk", q * (w // spec.heads) ** -0.5, k)
         weights = softmax(jnp.where(visible, scores.astype(jnp.float32), MASKED), self.dtype)
-        weights = dropout(self, weights, spec.dropout, train)
+        weights = dropout(self, weights, spec.dropout, drawn)
         out = jnp.einsum("rhqk,rkhd->rqhd", weights, v).reshape(x.shape)
-        out = dropout(self, Dense(w, self.dtype, name="output")(out), spec.dropout, train)
+        out = dropout(self, Dense(w, self.dtype, name="output")(out), spec.dropout, drawn)
         return LayerNorm(spec.layer_norm_eps, self.dtype, name="norm")(x + out)
 
 
@@ -88,10 +92,12 @@ class Layer(nn.Module):
     dtype: str
 
     @nn.compact
-    def __call__(self, x: Float[Array, "r l w"], visible: Bool[Array, "r 1 l l"], train: bool) -> Float[Array, "r l w"]:
+    def __call__(
+        self, x: Float[Array, "r l w"], visible: Bool[Array, "r 1 l l"], drawn: Int[Array, " r"] | None
+    ) -> Float[Array, "r l w"]:
         """Return the layer's output."""
-        x = Attention(self.spec, self.dtype, name="attention")(x, visible, train)
-        y = dropout(self, Mlp(self.spec.mlp_width, self.dtype, name="mlp")(x), self.spec.dropout, train)
+        x = Attention(self.spec, self.dtype, name="attention")(x, visible, drawn)
+        y = dropout(self, Mlp(self.spec.mlp_width, self.dtype, name="mlp")(x), self.spec.dropout, drawn)
         return LayerNorm(self.spec.layer_norm_eps, self.dtype, name="mlp_norm")(x + y)
 
 
@@ -104,7 +110,7 @@ class Bert(nn.Module):
 
     def setup(self) -> None:
         """Name the parts as the converter knows them."""
-        layer = nn.remat(Layer, static_argnums=(3,)) if self.remat else Layer
+        layer = nn.remat(Layer) if self.remat else Layer
         self.embeddings = Embeddings(self.spec, self.dtype)
         self.layers = [layer(self.spec, self.dtype, name=f"layer_{i}") for i in range(self.spec.depth)]
         if self.spec.pooling == "pooler":
@@ -115,18 +121,20 @@ class Bert(nn.Module):
         ids: Int[Array, "r l"],
         owner: Int[Array, "r l"],
         position: Int[Array, "r l"],
-        train: bool = False,
+        drawn: Int[Array, " r"] | None = None,
     ) -> Float[Array, "r l w"]:
         """Return hidden states; a token attends only to tokens of its row with the same non-zero owner.
+
+        In training, `drawn` holds a number for each row, from which dropout is drawn; None = none.
 
         Raises UserError when a row is longer than the position table.
         """
         if ids.shape[1] > self.spec.max_positions:
             raise UserError(f"bert: rows of {ids.shape[1]} tokens, the model knows {self.spec.max_positions} positions")
         visible = same_text(owner)
-        x = self.embeddings(ids, position, train)
+        x = self.embeddings(ids, position, drawn)
         for layer in self.layers:
-            x = layer(x, visible, train)
+            x = layer(x, visible, drawn)
         return x
 
     def pool(

@@ -75,9 +75,11 @@ class ClinicCLIP(nn.Module):
         self.logit_scale = self.param("logit_scale", nn.initializers.constant(INITIAL["logit_scale"]), ())
         self.logit_bias = self.param("logit_bias", nn.initializers.constant(INITIAL["logit_bias"]), ())
 
-    def embed_image(self, images: Float[Array, "b s s 3"], train: bool = False) -> Float[Array, "b d"]:
-        """Return embeddings of normalised images."""
-        pooled, _ = self.image(images, train)
+    def embed_image(
+        self, images: Float[Array, "b s s 3"], drawn: Int[Array, " b"] | None = None
+    ) -> Float[Array, "b d"]:
+        """Return embeddings of normalised images; in training `drawn` numbers them for stochastic depth."""
+        pooled, _ = self.image(images, drawn)
         return unit(self.image_projection(pooled))
 
     def embed_text(
@@ -87,11 +89,14 @@ class ClinicCLIP(nn.Module):
         position: Int[Array, "r l"],
         start: Int[Array, " b"],
         groups: int = 1,
-        train: bool = False,
+        drawn: Int[Array, " r"] | None = None,
     ) -> Float[Array, "b d"]:
-        """Return embeddings of packed texts; a frozen tower runs without dropout and gets no gradient."""
+        """Return embeddings of packed texts; in training `drawn` numbers the rows for dropout.
+
+        A frozen tower runs without dropout and gets no gradient.
+        """
         frozen = self.spec.text_frozen
-        hidden = self.text(ids, owner, position, train and not frozen)
+        hidden = self.text(ids, owner, position, None if frozen else drawn)
         pooled = self.text.pool(hidden, owner, start, groups)
         return unit(self.text_projection(jax.lax.stop_gradient(pooled) if frozen else pooled))
 

@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 
 class LayerNorm(nn.Module):
@@ -59,19 +59,28 @@ def gelu(x: Float[Array, "*rest"]) -> Float[Array, "*rest"]:
     return 0.5 * x * (1.0 + jax.lax.erf(x * 0.7071067811865476))
 
 
-def dropout(module: nn.Module, x: Float[Array, "*rest"], rate: float, train: bool) -> Float[Array, "*rest"]:
-    """Return x with a fraction `rate` of its entries zeroed and the rest rescaled when training."""
-    if not train or rate == 0.0:
-        return x
-    kept = jax.random.bernoulli(module.make_rng("dropout"), 1.0 - rate, x.shape)
-    return jnp.where(kept, x / (1.0 - rate), 0.0).astype(x.dtype)
+def dropout(
+    module: nn.Module, x: Float[Array, "b *rest"], rate: float, rows: Int[Array, " b"] | None
+) -> Float[Array, "b *rest"]:
+    """Return x with a fraction `rate` of its entries zeroed and the rest rescaled; as it is where `rows` is None."""
+    return x if rows is None else _drop(module, x, rate, rows, x.shape[1:])
 
 
-def drop_path(module: nn.Module, x: Float[Array, "b *rest"], rate: float, train: bool) -> Float[Array, "b *rest"]:
-    """Return x with whole examples zeroed at `rate` and the rest rescaled when training."""
-    if not train or rate == 0.0:
+def drop_path(
+    module: nn.Module, x: Float[Array, "b *rest"], rate: float, rows: Int[Array, " b"] | None
+) -> Float[Array, "b *rest"]:
+    """Return x with whole rows zeroed at `rate` and the rest rescaled; as it is where `rows` is None."""
+    return x if rows is None else _drop(module, x, rate, rows, (1,) * (x.ndim - 1))
+
+
+def _drop(
+    module: nn.Module, x: Float[Array, "b *rest"], rate: float, rows: Int[Array, " b"], shape: tuple[int, ...]
+) -> Float[Array, "b *rest"]:
+    """Each row draws from its own number, so that it draws the same with whichever others it is computed."""
+    if rate == 0.0:
         return x
-    kept = jax.random.bernoulli(module.make_rng("dropout"), 1.0 - rate, (x.shape[0], *(1,) * (x.ndim - 1)))
+    key = module.make_rng("dropout")
+    kept = jax.vmap(lambda row: jax.random.bernoulli(jax.random.fold_in(key, row), 1.0 - rate, shape))(rows)
     return jnp.where(kept, x / (1.0 - rate), 0.0).astype(x.dtype)
 
 

@@ -179,7 +179,10 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b windows n c"], real: Float[Array, "1 windows n 1"] | None, train: bool
+        self,
+        x: Float[Array, "b windows n c"],
+        real: Float[Array, "1 windows n 1"] | None,
+        drawn: Int[Array, " b"] | None,
     ) -> Float[Array, "b windows n c"]:
         """Return the block's output; `real` is 0 at padding tokens, which attention must see as zeros."""
         spec, window = self.spec, self.spec.window_size
@@ -188,10 +191,10 @@ class Block(nn.Module):
         y = LayerNorm(EPSILON, self.dtype, name="norm1")(x)
         y = y if real is None else y * real.astype(self.dtype)
         y = WindowAttention(spec.heads[self.stage], window, self.dtype, name="attn")(y, offset)
-        x = x + drop_path(self, y, rate, train)
+        x = x + drop_path(self, y, rate, drawn)
         y = LayerNorm(EPSILON, self.dtype, name="norm2")(x)
         y = Mlp(int(x.shape[-1] * spec.mlp_ratio), self.dtype, name="mlp")(y)
-        return x + drop_path(self, y, rate, train)
+        return x + drop_path(self, y, rate, drawn)
 
 
 class Stage(nn.Module):
@@ -203,7 +206,7 @@ class Stage(nn.Module):
     remat: bool
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b i i c"], train: bool) -> Float[Array, "b o o d"]:
+    def __call__(self, x: Float[Array, "b i i c"], drawn: Int[Array, " b"] | None) -> Float[Array, "b o o d"]:
         """Return the stage's output map."""
         spec, stage, window = self.spec, self.stage, self.spec.window_size
         if stage:
@@ -211,14 +214,14 @@ class Stage(nn.Module):
         side, padded = spec.side(stage), spec.padded_side(stage)
         end = ((0, 0), (0, padded - side), (0, padded - side), (0, 0))
         real = jnp.pad(jnp.ones((1, side, side, 1)), end)
-        block = nn.remat(Block, static_argnums=(3,)) if self.remat else Block
+        block = nn.remat(Block) if self.remat else Block
         x, held = to_windows(jnp.pad(x, end), window, 0), 0
         for index in range(spec.depths[stage]):
             shift = spec.shift(stage, index)
             if shift != held:
                 x, held = to_windows(from_windows(x, padded, held), window, shift), shift
             cover = to_windows(real, window, shift) if padded > side else None
-            x = block(spec, stage, index, self.dtype, name=f"block_{index}")(x, cover, train)
+            x = block(spec, stage, index, self.dtype, name=f"block_{index}")(x, cover, drawn)
         return from_windows(x, padded, held)[:, :side, :side]
 
 
@@ -231,9 +234,11 @@ class Swin(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "b h w 3"], train: bool = False
+        self, images: Float[Array, "b h w 3"], drawn: Int[Array, " b"] | None = None
     ) -> tuple[Float[Array, "b c"], Float[Array, "b side side c"]]:
         """Return pooled features and the final token map, float32.
+
+        In training, `drawn` holds a number for each image, from which stochastic depth is drawn; None = none.
 
         Raises UserError when the images are not `image_size` square.
         """
@@ -244,6 +249,6 @@ class Swin(nn.Module):
             )
         x = PatchEmbed(self.spec, self.dtype, name="patch_embed")(images.astype(self.dtype))
         for stage in range(len(self.spec.depths)):
-            x = Stage(self.spec, stage, self.dtype, self.remat, name=f"stage_{stage}")(x, train)
+            x = Stage(self.spec, stage, self.dtype, self.remat, name=f"stage_{stage}")(x, drawn)
         tokens = LayerNorm(EPSILON, "float32", name="norm")(x)
         return tokens.mean(axis=(1, 2)), tokens

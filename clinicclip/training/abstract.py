@@ -145,5 +145,5 @@ def loss_temporaries(spec: LossSpec, mesh: Mesh, dim: int, batch: Sizes) -> int:
     return int(analysis.temp_size_in_bytes)
 
 
-def _bytes(shape: tuple[int, ...], dtype: np.dtype) -> int:
-    return math.prod(shape) * jnp.dtype(dtype).itemsize
+def _bytes(shape: tuple[int, ...], dtype: Any) -> int:
+    return math.prod(shape) * int(dtype.itemsize)  # dropout's keys have a size too, but no NumPy type

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
+from clinicclip.errors import UserError
 from clinicclip.losses import LossSpec
 from clinicclip.models.clip import ClinicCLIP, normalize_images
 from clinicclip.training.sharding import AXIS, microbatches
@@ -45,13 +46,18 @@ def embed(
     """Embeddings of a whole batch; ``microbatch`` studies a device go through the towers at once (0 = all).
 
     Microbatches are cut device by device, so that each spans all devices and nothing moves between devices.
-    Their activations are computed again in the backward pass with the same dropout (GradCache,
-    arXiv:2101.06983). ``groups`` of texts were packed apart; 0 = one for each device and microbatch.
+    Their activations are computed again in the backward pass (GradCache, arXiv:2101.06983). Dropout is drawn for each
+    image and row of packed text from ``key`` and its place in the batch, whatever the devices and microbatches.
+    ``groups`` of texts were packed apart; 0 = one for each device and microbatch.
+
+    Raises:
+        UserError: the batch or the model lacks what the loss needs, or the batch does not divide.
     """
+    check(model, batch, spec)
     devices = mesh.shape[AXIS]
     parts = microbatches(batch["image"].shape[0], microbatch, devices)
     groups = (groups or devices * parts) // parts
-    batch = {name: batch[name] for name in TOWER_KEYS if name in batch}
+    batch = _numbered({name: batch[name] for name in TOWER_KEYS if name in batch})
     if parts == 1:
         return _towers(model, params, batch, key, spec, groups)
 
@@ -61,12 +67,36 @@ def embed(
     }
 
     @jax.checkpoint
-    def one(piece: tuple[Array, Batch]) -> Embedded:
-        index, part = piece
-        return _towers(model, params, part, jax.random.fold_in(key, index), spec, groups)
+    def one(part: Batch) -> Embedded:
+        return _towers(model, params, part, key, spec, groups)
 
-    embedded = jax.lax.map(one, (jnp.arange(parts), cut))
+    embedded = jax.lax.map(one, cut)
     return jax.tree.map(lambda array: _join(array, devices), embedded)
+
+
+def check(model: ClinicCLIP, batch: Batch, spec: LossSpec) -> None:
+    """Refuse a batch without an array, or a model without a tower, that the loss needs. Raises UserError."""
+    asking = {"negated": ("negation",), "graph": ("graph", "graph_stream")}
+    weights = {stream: [name for name in names if getattr(spec, name)] for stream, names in asking.items()}
+    if weights["graph"] and model.spec.graph is None:
+        raise UserError(f"loss.{weights['graph'][0]} is above 0 but the model has no graph tower: add it or set 0.0")
+    for key in TOWER_KEYS:
+        stream = key.partition("_")[0]
+        if key in batch or not weights.get(stream, [""]):
+            continue
+        if stream not in asking:
+            raise UserError(f"the batch has no {key}: supply it")
+        raise UserError(f"loss.{weights[stream][0]} is above 0 but the batch has no {key}: supply it or set 0.0")
+
+
+def _numbered(batch: Batch) -> dict[str, Array]:
+    """The batch with a number for every image and row of text, which stays with it wherever it is computed."""
+    numbers, first = {}, 0
+    for name, key in {"image": "image", "text": "text_ids", "negated": "negated_ids"}.items():
+        if key in batch:
+            numbers[f"{name}_number"] = first + jnp.arange(batch[key].shape[0])
+            first += batch[key].shape[0]
+    return {**batch, **numbers}
 
 
 def _towers(model: ClinicCLIP, params: PyTree, batch: Batch, key: Array, spec: LossSpec, groups: int) -> Embedded:
@@ -74,13 +104,14 @@ def _towers(model: ClinicCLIP, params: PyTree, batch: Batch, key: Array, spec: L
         return model.apply({"params": params}, *inputs, method=method, rngs={"dropout": key})
 
     names = ("text", "negated") if spec.negation else ("text",)
-    texts = run(model.embed_text, *_texts(batch, names, groups), groups, True)
+    *packed, numbers = _texts(batch, names, groups)
+    texts = run(model.embed_text, *packed, groups, numbers)
     texts = texts.reshape(groups, len(names), -1, model.spec.dim).swapaxes(0, 1).reshape(len(names), -1, model.spec.dim)
     graph = None
     if spec.graph or spec.graph_stream:
         graph = run(model.embed_graph, *(batch[f"graph_{part}"] for part in GRAPH_PARTS))
     return Embedded(
-        image=run(model.embed_image, normalize_images(batch["image"]), True),
+        image=run(model.embed_image, normalize_images(batch["image"]), batch["image_number"]),
         text=texts[0],
         negated=texts[1] if spec.negation else None,
         graph=graph,
@@ -98,7 +129,8 @@ def _texts(batch: Batch, names: tuple[str, ...], groups: int) -> list[Array]:
     texts = tokens = 0  # of the kinds before, in a group
     for name in names:
         ids, owner, position, start = (grouped(name, part) for part in TEXT_PARTS)
-        pieces.append((ids, jnp.where(owner > 0, owner + texts, 0), position, start + tokens))
+        owner = jnp.where(owner > 0, owner + texts, 0)
+        pieces.append((ids, owner, position, start + tokens, grouped(name, "number")))
         texts, tokens = texts + start.shape[1], tokens + owner.shape[1] * owner.shape[2]
     joined = (jnp.concatenate(arrays, axis=1) for arrays in zip(*pieces, strict=True))
     return [array.reshape(-1, *array.shape[2:]) for array in joined]
