@@ -1,0 +1,71 @@
+"""What was found, for people and for programs: doctor.md with its pictures, doctor.json, and lines for a terminal."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clinicclip import files, tabular
+from clinicclip.checks.base import Finding, Gravity, Section, percent
+
+PAGE, DATA = "doctor.md", "doctor.json"
+TITLES = {
+    Gravity.SPOILS: "Spoils an evaluation",
+    Gravity.LOOK: "Look at it",
+    Gravity.NOTE: "Good to know",
+}
+
+
+def graver_first(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings by gravity, in the order of the checks within one."""
+    return sorted(findings, key=lambda finding: -finding.gravity)
+
+
+def terminal(findings: Sequence[Finding]) -> list[str]:
+    """A line or two a finding."""
+    lines: list[str] = []
+    for gravity in sorted(Gravity, reverse=True):
+        found = [finding for finding in findings if finding.gravity == gravity]
+        lines += ["", TITLES[gravity]] if found else []
+        for finding in found:
+            lines.append(f"  {_sentence(finding)}")
+            lines += [f"      such as {'; '.join(finding.examples)}"] if finding.examples else []
+            lines.append(f"      {finding.advice}")
+    return lines[1:] or ["nothing odd was found"]
+
+
+def markdown(title: str, what: Mapping[str, str], findings: Sequence[Finding], sections: Sequence[Section]) -> str:
+    """The page."""
+    lines = [f"# {title}", "", *tabular.markdown([["what", "value"], *map(list, what.items())])]
+    lines += ["## What was found", ""]
+    for gravity in sorted(Gravity, reverse=True):
+        found = [finding for finding in findings if finding.gravity == gravity]
+        if found:
+            lines += [f"### {TITLES[gravity]}", ""]
+            rows = [[_sentence(f), f.advice, "<br>".join(f"`{e}`" for e in f.examples)] for f in found]
+            lines += tabular.markdown([["what", "what to do", "for example"], *rows])
+    if not findings:
+        lines += ["Nothing odd.", ""]
+    for section in sections:
+        lines += [f"## {section.title}", "", section.note, "", *tabular.markdown(section.table)]
+        lines += [f"![{section.title}]({section.picture})", ""] if section.picture else []
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def write(
+    output: Path, title: str, what: Mapping[str, str], findings: Sequence[Finding], sections: Sequence[Section]
+) -> None:
+    """Writes page and data into a folder that is there. Raises OSError when it cannot."""
+    told: dict[str, Any] = {
+        "title": title,
+        **what,
+        "findings": [dataclasses.asdict(f) | {"gravity": f.gravity.name.lower()} for f in findings],
+        "sections": {section.title: section.facts for section in sections},
+    }
+    files.write_whole(output / DATA, json.dumps(told, indent=1, allow_nan=False) + "\n")
+    files.write_whole(output / PAGE, markdown(title, what, findings, sections))
+
+
+def _sentence(finding: Finding) -> str:
+    return f"{percent(finding.count, finding.of)} of {finding.of:,} {finding.unit} {finding.says}"
