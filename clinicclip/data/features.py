@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt64
 from safetensors.numpy import load_file
 
 from clinicclip import files
@@ -24,7 +24,7 @@ class FeatureTable:
     """A frozen map from strings to vectors of one width; read-only and picklable."""
 
     def __init__(self, texts: Sequence[str], vectors: Float32[np.ndarray, "n f"]) -> None:
-        keys, first = np.unique(_digests(texts), return_index=True)
+        keys, first = np.unique(digests(texts), return_index=True)
         self._keys, self._vectors = keys, np.asarray(vectors[first], order="C")
         self._keys.flags.writeable = self._vectors.flags.writeable = False
 
@@ -42,7 +42,7 @@ class FeatureTable:
         Raises:
           UserError: a text the table was not built with (its words are not shown).
         """
-        wanted = _digests(texts)
+        wanted = digests(texts)
         places = np.searchsorted(self._keys, wanted)
         found = places < len(self._keys)
         found[found] = self._keys[places[found]] == wanted[found]
@@ -66,7 +66,8 @@ class FeatureTable:
         return table
 
 
-def _digests(texts: Sequence[str]) -> np.ndarray:
+def digests(texts: Sequence[str]) -> UInt64[np.ndarray, " n"]:
+    """Sixty-four bits that stand for each text."""
     joined = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
     return np.frombuffer(joined, np.uint64)
 
