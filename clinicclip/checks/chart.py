@@ -109,9 +109,7 @@ def read(folders: Sequence[Path], train: str = "") -> Chart:
     return Chart(tuple(folders), manifests, sources, tuple(rows), thumbs, trained)
 
 
-def _row(
-    folder: int, split: str, number: int, release: str, record: Record
-) -> tuple[Row, UInt8[np.ndarray, "{SIDE} {SIDE}"]]:
+def _row(folder: int, split: str, number: int, release: str, record: Record) -> tuple[Row, UInt8[np.ndarray, "s s"]]:
     gray = images.decode(record["image"])
     digest = hashlib.blake2b(repr(gray.shape).encode() + gray.tobytes(), digest_size=16).digest()
     row = Row(

@@ -14,7 +14,7 @@ _KINDS = {
         re.IGNORECASE,
     ),
     "record_number": re.compile(
-        r"\b(?:MRN|accession|record (?:no|number))\W{0,3}\w*\d|(?<![\d.])\d{6,}(?![\d.])", re.I
+        r"\b(?:MRN|accession|record (?:no|number))\W{0,3}\w*\d|(?<![\d.])\d{6,}(?!\.?\d)", re.I
     ),
     "name_after_title": re.compile(r"\b(?:Dr|Mr|Mrs|Ms|DR|MR|MRS|MS)\.? (?!X{2,}|_)[A-Z][A-Za-z'-]+"),
     "telephone": re.compile(r"(?<!\d)(?:\(\d{3}\) ?|\d{3}[-.])\d{3}[-.]\d{4}(?!\d)"),

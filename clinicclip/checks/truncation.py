@@ -13,6 +13,8 @@ from clinicclip.data.draws import sentences
 from clinicclip.data.schema import ABSENT, Record
 from clinicclip.data.tokenizer import Tokenizer
 
+LONGEST = 2**20  # tokens: more than any report has
+
 
 class Cut(NamedTuple):
     """What a report loses at its end."""
@@ -27,7 +29,7 @@ def truncation(chart: Chart, tokenizer: Tokenizer, length: int) -> Iterator[Find
     facts = {}
     cut: list[tuple[Row, Cut]] = []
     for place, rows in chart.places().items():
-        tokens = np.array([len(ids) for ids in tokenizer.encode([row.report for row in rows], 2**20)[0]])
+        tokens = np.array([len(ids) for ids in tokenizer.encode([row.report for row in rows], LONGEST)[0]])
         own = [
             (row, lost(chart.record(row), tokenizer, length)) for row, n in zip(rows, tokens, strict=True) if n > length
         ]
@@ -58,10 +60,10 @@ def truncation(chart: Chart, tokenizer: Tokenizer, length: int) -> Iterator[Find
 def lost(record: Record, tokenizer: Tokenizer, length: int) -> Cut:
     """What of a report lies beyond ``length`` tokens. Pieces never reach over a space, so that sentences add up."""
     said = sentences(record)
-    ends = accumulate(len(ids) - 2 for ids in tokenizer.encode([sentence.text for sentence in said], 2**20)[0])
-    beyond = [sentence for sentence, end in zip(said, ends, strict=True) if end > length - 2]
-    of_findings = {sentence.text for sentence in text.sentences(record["findings"], "")}
+    ends = accumulate(len(ids) - 2 for ids in tokenizer.encode([sentence.text for sentence in said], LONGEST)[0])
+    kept = sum(end <= length - 2 for end in ends)
+    of_findings = len(text.sentences(record["findings"], ""))  # the impression's own statements come behind them
     return Cut(
-        impression=any(sentence.text not in of_findings for sentence in beyond),
-        negation=any(sentence.polarity == ABSENT for sentence in beyond),
+        impression=max(kept, of_findings) < len(said),
+        negation=any(sentence.polarity == ABSENT for sentence in said[kept:]),
     )
