@@ -8,7 +8,10 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "clinicclip" / "__init__.py").read_text()).group(1)
 
-TEST = ["pytest>=8", "hypothesis>=6", "beartype>=0.18"]
+DICOM = ["pydicom>=3", "imagecodecs>=2024.6"]
+# These decode what imagecodecs does, for comparison; pylibjpeg-libjpeg is under the GPL and used here alone.
+PEERS = ["pylibjpeg>=2", "pylibjpeg-openjpeg>=2.3", "pylibjpeg-libjpeg>=2.2"]
+TEST = ["pytest>=8", "hypothesis>=6", "beartype>=0.18", *DICOM, *PEERS]
 # The newest release beside which no torchvision is needed; a CPU build is enough.
 TORCH = ["torch>=2.6"]
 
@@ -45,6 +48,7 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "dicom": DICOM,
         "test": TEST,
         "torch": TORCH,
         "tpu": ["jax[tpu]>=0.10.2"],

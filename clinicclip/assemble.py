@@ -3,23 +3,21 @@
 The only code that reads configuration keys, besides the programs themselves.
 """
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from clinicclip.data import builder, draws, graphs, packing, releases
+from clinicclip import annotate, frozen
+from clinicclip.data import builder, draws
 from clinicclip.data.augment import AugmentSpec
 from clinicclip.data.draws import TrainSpec
-from clinicclip.data.features import FeatureTable, TfidfSvd
+from clinicclip.data.features import FeatureTable
 from clinicclip.data.pipeline import Source
 from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
 from clinicclip.errors import UserError
@@ -27,7 +25,7 @@ from clinicclip.evals import suites
 from clinicclip.exporting import Origin
 from clinicclip.losses import LossSpec, require_block
 from clinicclip.models import convert
-from clinicclip.models.bert import Bert, BertSpec
+from clinicclip.models.bert import BertSpec
 from clinicclip.models.clip import ClipSpec, init_params
 from clinicclip.models.gcn import GcnSpec
 from clinicclip.models.swin import SwinSpec
@@ -60,7 +58,6 @@ LEAST = {
     "evals.draws": 0,
     "evals.limit": 0,
 }
-FEATURE_BATCH = 64
 VOCABULARY_PATIENTS = 20  # a word of restricted reports must occur for so many to enter a vocabulary
 
 
@@ -80,13 +77,8 @@ def require_data(config: ConfigDict) -> dict[str, Any]:
         options = {k: v for k, v in data.phantom.items() if k != "seed"}
         return builder.write("phantom", folder, options=options, seed=data.phantom.seed, workers=data.threads)
     ways = f"name a prepared folder with --data_dir, or {DEMO}"
-    if data.name in releases.READERS:
-        command = f"python -m clinicclip.prepare {data.name} --source=DIR --output={folder}"
-        raise UserError(f"no prepared data in {folder}: run `{command}`, {ways}")
-    raise UserError(
-        f"no prepared data in {folder}, and `python -m clinicclip.prepare` has no reader for {data.name} yet: prepare "
-        f"it as a plain folder of pairs (`clinicclip.prepare folder`) and train with data=folder, {ways}"
-    )
+    command = f"python -m clinicclip.prepare {data.name} --source=DIR --output={folder}"
+    raise UserError(f"no prepared data in {folder}: run `{command}`, {ways}")
 
 
 def _require_named_data(config: ConfigDict, manifest: Mapping[str, Any]) -> None:
@@ -126,11 +118,6 @@ def check(config: ConfigDict) -> None:
     suites.check_names(config.evals.suites, config.evals.findings)
     require_block(loss_spec(config), config.batch_size, jax.device_count())
     train_spec(config)
-
-
-def data_digest(manifest: Mapping[str, Any]) -> str:
-    """Twelve hex digits over the checksums of all stored records: a run goes on only with the data it began with."""
-    return hashlib.sha256(json.dumps(manifest["files"], sort_keys=True).encode()).hexdigest()[:12]
 
 
 def origin(config: ConfigDict, manifest: Mapping[str, Any], name: str) -> Origin:
@@ -200,39 +187,80 @@ def resolve_widths(config: ConfigDict, vocab_size: int) -> None:
             if key not in ("init", "frozen", "dropout", "pooling"):
                 text[key] = getattr(spec, key)
     text.vocab_size = text.vocab_size if text.init else vocab_size
-    if config.model.features not in FEATURES:
-        raise UserError(f"model.features={config.model.features!r}: one of {', '.join(FEATURES)}")
-    if config.model.features == "tower" and _uses_features(config):
-        if not text.init:
+    _resolve_features(config)
+
+
+def _resolve_features(config: ConfigDict) -> None:
+    features = config.model.features
+    if features not in FEATURES and not Path(features).is_dir():
+        raise UserError(f"model.features={features!r}: one of {', '.join(FEATURES)}, or the folder of a BERT")
+    if features == "tfidf" or not _uses_features(config):
+        return
+    if features == "tower":
+        if not config.model.text.init:
             raise UserError('model.features="tower" needs model.text.init; use "tfidf" for a text tower from scratch')
-        config.model.feature_dim = text.width
+        config.model.feature_dim = config.model.text.width
+    else:
+        config.model.feature_dim = convert.load_text_tower(features, pooling="mean")[0].width
 
 
-def frozen_features(config: ConfigDict, source: Source, workdir: Path) -> FeatureTable | None:
-    """Vectors of every text the run compares by frozen features: reports or their sentences, and graph spans.
+def frozen_features(
+    config: ConfigDict, manifest: Mapping[str, Any], source: Source, workdir: Path
+) -> FeatureTable | None:
+    """Vectors of what the run compares by frozen features: reports or their sentences, and nodes of report graphs.
 
-    A TF-IDF model fitted for them is stored in ``workdir``. Raises UserError when graphs are wanted and none is there.
+    Those stored beside the data are used when they are of this data and this model; else they are computed into
+    ``workdir``, with the TF-IDF model fitted for them. Raises UserError when graphs are wanted and none is there.
     """
     spec = train_spec(config)
     if not _uses_features(config):
         return None
-    reports, sentences, spans = _texts(source)
-    if spec.graph and not spans:
+    if spec.graph and not any(len(source[i]["graph_spans"]) for i in range(len(source))):
         raise UserError(
             f"{config.data.dir}: no training record has a report graph, which loss.graph and loss.graph_stream need; "
             "choose a variant without g, or set both to 0.0"
         )
+    facts = _feature_facts(config, manifest)
+    stored = annotate.find(Path(config.data.dir), facts)
+    if stored is not None:
+        return stored
+    model: frozen.FrozenModel
     if config.model.features == "tfidf":
-        fitted = TfidfSvd.fit(reports, config.model.feature_dim, config.seed)
+        fitted = annotate.fit_tfidf(source, config.model.feature_dim, config.seed)
         fitted.save(workdir / "tfidf")
-        embed = fitted.transform
+        model = frozen.Tfidf(fitted)
     else:
-        embed = _tower_features(config.model.text.init, config.data.text_length)
-    wanted = set(spans) if spec.graph else set()
+        model = frozen.Tower(_feature_folder(config))
+    wanted = ("nodes",) * spec.graph
     if spec.text_features:
-        wanted |= set(reports if spec.whole_reports else sentences)
-    ordered = sorted(wanted)
-    return FeatureTable(ordered, embed(ordered))
+        wanted += ("reports",) if spec.whole_reports else ("sentences",)
+    return annotate.make(workdir / annotate.FOLDER, source, model, facts, wanted)
+
+
+def stored_features(config: ConfigDict, manifest: Mapping[str, Any], workdir: Path) -> FeatureTable | None:
+    """The vectors a run began with. Raises UserError when they are gone."""
+    if not _uses_features(config):
+        return None
+    if (workdir / annotate.FOLDER).is_dir():
+        return FeatureTable.load(workdir / annotate.FOLDER)
+    stored = annotate.find(Path(config.data.dir), _feature_facts(config, manifest))
+    if stored is None:
+        raise UserError(
+            f"{config.data.dir}/{annotate.FOLDER}: the frozen features this run began with are gone; make them again "
+            "with `clinicclip.prepare ... --features`"
+        )
+    return stored
+
+
+def _feature_facts(config: ConfigDict, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    if config.model.features == "tfidf":
+        return annotate.tfidf_facts(manifest, config.data.train, config.model.feature_dim, config.seed)
+    return annotate.tower_facts(manifest, _feature_folder(config))
+
+
+def _feature_folder(config: ConfigDict) -> str:
+    """The folder of the model that frozen features come from."""
+    return str(config.model.text.init if config.model.features == "tower" else config.model.features)
 
 
 def model_spec(config: ConfigDict) -> ClipSpec:
@@ -321,43 +349,3 @@ def train_spec(config: ConfigDict) -> TrainSpec:
 def _uses_features(config: ConfigDict) -> bool:
     spec = train_spec(config)
     return spec.text_features or spec.graph
-
-
-def _texts(source: Source) -> tuple[list[str], list[str], list[str]]:
-    reports: list[str] = []
-    sentences: list[str] = []
-    spans: list[str] = []
-    for record in map(source.__getitem__, range(len(source))):
-        reports.append(draws.report_text(record))
-        sentences.extend(record["sentences"])
-        spans.extend(graphs.span_text(draws.stored_graph(record)))
-    return reports, sentences, spans
-
-
-def _tower_features(folder: str, length: int) -> Any:
-    """texts -> unit mean-token vectors of the BERT in ``folder``, as it was before any training."""
-    spec, params = convert.load_text_tower(folder, pooling="mean")
-    tokenizer = Tokenizer.load(folder)
-    bert = Bert(spec, "float32")
-
-    @jax.jit
-    def run(params: PyTree, ids: Any, owner: Any, position: Any, start: Any) -> Any:
-        hidden = bert.apply({"params": params}, ids, owner, position)
-        pooled: Any = bert.apply({"params": params}, hidden, owner, start, 1, method="pool")
-        return pooled / jnp.maximum(jnp.linalg.norm(pooled, axis=-1, keepdims=True), 1e-12)
-
-    def embed(texts: Sequence[str]) -> np.ndarray:
-        ids, _ = tokenizer.encode(list(texts), length)
-        parts = []
-        for rows in _chunks(len(ids), FEATURE_BATCH):
-            packed = packing.pack([ids[i] for i in rows], length=length, row_step=8)
-            parts.append(np.asarray(run(params, packed.ids, packed.owner, packed.position, packed.start)))
-        return np.concatenate(parts)[: len(ids)]
-
-    return embed
-
-
-def _chunks(count: int, size: int) -> Iterable[np.ndarray]:
-    """Row numbers in chunks of one size; the last is filled up with its last row."""
-    for first in range(0, count, size):
-        yield np.minimum(np.arange(first, first + size), count - 1)

@@ -1,6 +1,7 @@
 """Files that are whole or not there: written beside their place, brought to the disk, then renamed."""
 
 import contextlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,8 @@ import numpy as np
 from safetensors.numpy import save
 
 from clinicclip.errors import UserError
+
+KINDS = {"F16": "<f2", "F32": "<f4", "U64": "<u8"}  # what `map_tensors` can map
 
 
 def make_folder(path: Path) -> None:
@@ -49,3 +52,24 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mappi
     """
     ordered = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     write_whole(path, save(ordered, metadata=dict(metadata) if metadata else None))
+
+
+def map_tensors(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file, read-only and left on the disk until they are used.
+
+    Raises:
+      OSError, ValueError: no such file, or not a whole one.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    arrays = {}
+    for name, facts in header.items():
+        if name == "__metadata__":
+            continue
+        kind, start = np.dtype(KINDS[facts["dtype"]]), 8 + length + facts["data_offsets"][0]
+        if 0 in facts["shape"]:  # nothing that could be mapped
+            arrays[name] = np.zeros(facts["shape"], kind)
+        else:
+            arrays[name] = np.memmap(path, kind, "r", start, tuple(facts["shape"]))
+    return arrays

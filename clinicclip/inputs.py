@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt64
 from ml_collections import ConfigDict
 
-from clinicclip import api, assemble, files
+from clinicclip import annotate, api, assemble, files
 from clinicclip import config as config_files
 from clinicclip.data import builder, patients, pipeline
 from clinicclip.data.features import FeatureTable
@@ -60,7 +60,7 @@ def open_inputs(config: ConfigDict, workdir: Path) -> RunInputs:
     manifest = assemble.require_data(config)
     assemble.require_weights(config)
     source = pipeline.Remembered(builder.open_source(config.data.dir, config.data.train), config.data.memory_bytes)
-    config.data.digest = assemble.data_digest(manifest)
+    config.data.digest = annotate.data_digest(manifest)
     origin = assemble.origin(config, manifest, workdir.name)
     started = stored.exists()
     trained_on = patients.load(workdir) if started else require_disjoint(config, source, manifest["name"])
@@ -100,9 +100,7 @@ def first_inputs(
     tokenizer = assemble.make_tokenizer(config, source, manifest)
     assemble.resolve(config, studies=len(source), tokenizer=tokenizer)
     tokenizer.save(workdir / "tokenizer", config.data.text_length)
-    features = assemble.frozen_features(config, source, workdir)
-    if features is not None:
-        features.save(workdir / "features.safetensors")
+    features = assemble.frozen_features(config, manifest, source, workdir)
     config_files.save(config, workdir / "config.json")
     return tokenizer, features
 
@@ -118,8 +116,7 @@ def resume_inputs(
     tokenizer = Tokenizer.load(str(workdir / "tokenizer"))
     assemble.resolve(config, studies=len(source), tokenizer=tokenizer)
     require_same_run(workdir / "config.json", config)
-    stored = workdir / "features.safetensors"
-    return tokenizer, FeatureTable.load(stored) if stored.exists() else None
+    return tokenizer, assemble.stored_features(config, manifest, workdir)
 
 
 def require_same_run(stored: Path, config: ConfigDict) -> None:

@@ -8,21 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from clinicclip import cli
-from clinicclip.data import builder, images, negation, releases
+from clinicclip.data import builder, graphs, images, negation, radgraph, releases
 from clinicclip.data.generators import llm, templates
 from clinicclip.data.generators.endpoint import DATA_USE, KEY_VARIABLE, Endpoint
 from clinicclip.data.manifest import BEYOND_LIMIT, DROPPED, USED
 from clinicclip.errors import UsageError
 
 GENERATORS = (templates.TRAIN.name, llm.NAME)
-EXAMPLE = """python -m clinicclip.prepare openi --source=DIR --output=data/openi --workers=4
+EXAMPLE = """python -m clinicclip.prepare mimic_cxr --source=DIR --reports=ZIP --output=data/mimic_cxr --workers=16
+  python -m clinicclip.prepare openi --source=DIR --output=data/openi --workers=4
   python -m clinicclip.prepare folder --source=DIR --output=data/mine
   python -m clinicclip.prepare openi --source=DIR --output=data/openi-llm --generator=llm \\
       --base_url=http://127.0.0.1:8000/v1 --model=NAME --concurrency=16
+  python -m clinicclip.prepare folder --source=DIR --output=data/mine --radgraph=MIMIC-CXR_graphs.json
+  python -m clinicclip.prepare openi --source=DIR --output=data/openi --features=models/Bio_ClinicalBERT
   python -m clinicclip.prepare phantom --level=easy --studies=2000 --size=128 --output=data/phantom
 
 folder: DIR/pairs.jsonl holds one {"image": path, "text": report, "patient": id} a line, and may give
-  "study", "split" (train, validation, test), "labels" ({CheXpert finding: 1, 0 or -1}), "view", "sex"."""
+  "study", "split" (train, validation, test), "labels" ({CheXpert finding: 1, 0 or -1}), "view", "sex".
+mimic_cxr: DIR is the download of MIMIC-CXR-JPG; --reports names mimic-cxr-reports.zip (or the folder it was unpacked
+  to) where it is not in DIR; --labels=chexpert, negbio or text says whose training labels to take.
+--labeller=chexbert.pth reads labels by CheXbert; vocab.txt of bert-base-uncased beside it, or --labeller_tokenizer.
+--features works on data prepared before, too: give the same command again with it."""
+
+RULES = "rules"
 
 
 def parser() -> cli.Parser:
@@ -52,13 +61,14 @@ def parser() -> cli.Parser:
     )
     add("--seed", type=cli.count, default=0, help="of altered reports and of the phantom")
     _add_generator(add)
+    _add_annotations(add)
     for name, (default, owners) in _options().items():
         kind = type(default)
         add(
             f"--{name}",
             type=kind,
             metavar=kind.__name__.upper(),
-            help=f"{', '.join(owners)} only ({default})",
+            help=f"{', '.join(owners)} only" + f" ({default})" * (default != ""),
         )
     return result
 
@@ -79,32 +89,65 @@ def _add_generator(add: Callable[..., Any]) -> None:
     add("--allow_remote", action="store_true", help=f"let --base_url be another machine: {DATA_USE}")
 
 
+def _add_annotations(add: Callable[..., Any]) -> None:
+    """The flags that name what other files and models say of the reports."""
+    add("--radgraph", type=Path, metavar="FILE", help="RadGraph's JSON: graphs of studies named as its entries are")
+    add(
+        "--labeller",
+        default=RULES,
+        metavar="rules|FILE",
+        help="what reads the training labels: rules, or CheXbert (chexbert.pth or .safetensors; impressions alone)",
+    )
+    add(
+        "--labeller_tokenizer",
+        type=Path,
+        metavar="FOLDER",
+        help="vocabulary of bert-base-uncased (beside CheXbert's file)",
+    )
+    add("--features", metavar="tfidf|FOLDER", help="also store frozen features: of TF-IDF, or of the BERT in FOLDER")
+    add("--train", default="train", metavar="SPLIT", help="what tfidf is fitted on: the runs' data.train (train)")
+    add(
+        "--feature_dim",
+        type=functools.partial(cli.count, least=1),
+        default=128,
+        metavar="N",
+        help="width of tfidf: the runs' model.feature_dim (128)",
+    )
+
+
 def main(args: argparse.Namespace) -> int:
     """Prepares the release and prints the account."""
-    known = releases.READERS[args.release].OPTIONS
+    reader = releases.READERS[args.release]
     given = {name: getattr(args, name) for name in _options() if getattr(args, name) is not None}
     for name in given:
-        if name not in known:
+        if name not in reader.OPTIONS:
             raise UsageError(f"--{name} is not a setting of {args.release}")
-    if bool(args.source) == bool(known):
-        raise UsageError(f"{args.release} {'takes no' if known else 'needs'} --source")
+    if bool(args.source) == reader.GENERATED:
+        raise UsageError(f"{args.release} {'takes no' if reader.GENERATED else 'needs'} --source")
     model = _model(args)
     manifest = builder.write(
         args.release,
         args.output,
         source=args.source,
-        options=dict(known) | given,
+        options=dict(reader.OPTIONS) | given,
         limit=args.limit,
         workers=args.workers,
         dry_run=args.dry_run,
         shorter_side=args.shorter_side,
         seed=args.seed,
+        joins=_joins(args),
         model=model,
     )
     verb = "would hold" if args.dry_run else "holds"
     print(f"{args.output} {verb}\n{account(manifest)}")
     if manifest["dropped"] and not args.dry_run:
         print(f"  every report and image left out is named in {args.output / DROPPED}")
+    if args.features and not args.dry_run:
+        from clinicclip import annotate, host  # jax, which preparing alone does without
+
+        host.tune_allocator()
+        settings = {"train": args.train, "dim": args.feature_dim, "seed": args.seed}
+        print(f"  frozen features: {annotate.store(args.output, manifest, args.features, **settings)}")
     return 0
 
 
@@ -124,6 +167,25 @@ def _model(args: argparse.Namespace) -> llm.Model | None:
     return llm.Model(endpoint, args.model, args.concurrency)
 
 
+def _joins(args: argparse.Namespace) -> list[builder.Join]:
+    """What is added to the studies from elsewhere."""
+    joins: list[builder.Join] = []
+    labelled = args.labeller != RULES
+    for flag, given in (("radgraph", args.radgraph), ("labeller", labelled)):
+        if given and not args.source:
+            raise UsageError(f"--{flag}: {args.release} is generated with graphs and labels of its own")
+    if args.labeller_tokenizer and not labelled:
+        raise UsageError("--labeller_tokenizer belongs to --labeller=FILE")
+    if args.radgraph:
+        joins.append(radgraph.Join(args.radgraph))
+    if labelled:
+        from clinicclip import host, labeller  # jax, which preparing alone does without
+
+        host.tune_allocator()
+        joins.append(labeller.Join(Path(args.labeller), args.labeller_tokenizer))
+    return joins
+
+
 def account(manifest: Mapping[str, Any]) -> str:
     """The table of splits and of what was dropped for which reason, for a terminal."""
     rows = [("split", "records", "patients")]
@@ -132,10 +194,17 @@ def account(manifest: Mapping[str, Any]) -> str:
     rows.append(("total", f"{total['records']:,}", f"{total['patients']:,}"))
     lines = ["  " + name.ljust(12) + "".join(cell.rjust(10) for cell in cells) for name, *cells in rows]
     for kind, found in manifest["source"].items():
+        published = manifest["published"].get(kind, found)
+        lines.append(f"  {found:,} {kind} found" + f" of the {published:,} published" * (published != found))
+        if kind not in manifest:
+            continue
         counts = manifest[kind]
-        lines.append(f"  {found:,} {kind} found: {counts[USED]:,} used")
+        lines[-1] += f": {counts[USED]:,} used"
         lines += [f"    {n:>8,} {_words(reason)}" for reason, n in counts.items() if reason != USED]
-    return "\n".join(lines + _negated(manifest))
+    if manifest["image_flags"]:
+        lines.append("  images used as they are, but look at them (image_flags):")
+        lines += [f"    {n:>8,} {flag}" for flag, n in manifest["image_flags"].items()]
+    return "\n".join([*lines, *_negated(manifest), *_graphs(manifest["language"])])
 
 
 def _negated(manifest: Mapping[str, Any]) -> list[str]:
@@ -147,12 +216,28 @@ def _negated(manifest: Mapping[str, Any]) -> list[str]:
     return lines + [f"    {n:>8,} without: {reason.replace('_', ' ')}" for reason, n in reasons.items() if n]
 
 
+def _graphs(counts: Mapping[str, int]) -> list[str]:
+    """How many records have a report graph, whose, and how large."""
+    prefix = "records_with_graph_by_"
+    makers = {key.removeprefix(prefix): n for key, n in counts.items() if key.startswith(prefix)}
+    if not makers:
+        return []
+    total = sum(makers.values())
+    told = ", ".join(f"{n:,} by {maker}" for maker, n in makers.items())
+    each = " and ".join(f"{counts[f'graph_{unit}'] / total:.1f} {unit}" for unit in ("nodes", "edges"))
+    over = counts["graphs_over_budget"] / total
+    return [
+        f"  {total:,} report graphs ({told}) of {each} each; {over:.2%} do not fit {graphs.NODES} nodes and "
+        f"{graphs.EDGES} edges"
+    ]
+
+
 def _words(reason: str) -> str:
     return "not read (--limit)" if reason == BEYOND_LIMIT else reason
 
 
 def _options() -> dict[str, tuple[Any, list[str]]]:
-    """{setting of a generated world: (default, releases that know it)}."""
+    """{setting of a reader: (default, releases that know it)}."""
     options: dict[str, tuple[Any, list[str]]] = {}
     for name, reader in releases.READERS.items():
         for key, default in reader.OPTIONS.items():

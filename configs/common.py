@@ -159,9 +159,9 @@ def _full_model() -> ConfigDict:
     )
     model.graph = ConfigDict({"hidden": 256, "width": 512})  # [reported]
     # What S^t compares and graph nodes carry: "tower" = mean token of the text tower's starting weights, frozen;
-    # "tfidf" = TF-IDF + truncated SVD of the training reports, which needs no weights.
+    # a folder = the same of the BERT in it; "tfidf" = TF-IDF + truncated SVD of the training reports, without weights.
     model.features = "tower"
-    model.feature_dim = 128  # of "tfidf"; "tower" has its own width
+    model.feature_dim = 128  # of "tfidf"; a BERT has its own width
     model.logit_scale = math.log(10.0)  # tau = 0.1 [reported]
     model.logit_bias = 0.0
     model.learn_temperature = False

@@ -193,7 +193,7 @@ def test_a_finding_stated_together_with_another_is_not_chosen() -> None:
 @pytest.mark.parametrize(
     ("report", "reason"),
     [
-        ("", negation.DOUBTFUL),
+        ("", negation.NO_REPORT),
         ("Heart size normal. Lungs clear. No effusion.", negation.NORMAL),
         ("Right PICC line. Lungs clear.", negation.NORMAL),  # a device is how a patient is cared for
         ("Possible pneumonia.", negation.DOUBTFUL),

@@ -89,6 +89,7 @@ def test_a_record_holds_the_pair_and_its_language(prepared: Path) -> None:
     }
     assert (schema.INDEX["cardiomegaly"], schema.PRESENT) in stated
     assert len(record["sentences"]) == len(record["sentence_finding"]) == len(record["sentence_laterality"])
+    assert record["sentence_severity"].shape == record["sentence_laterality"].shape
     assert record["labels"].dtype == np.int8 and record["labels"][schema.CHEXPERT.index("pleural_effusion")] == 1
     assert record["normal"] == 0 and record["boxes"].shape == (0, 4) and record["gold_names"] == []
 
@@ -133,14 +134,14 @@ import sys, warnings
 import tensorflow_datasets as tfds
 from pathlib import Path
 out = Path(sys.argv[1])
-stored = tfds.builder_from_directory(out / "folder" / "1.1.0")
+stored = tfds.builder_from_directory(out / "folder" / sys.argv[2])
 named = tfds.data_source("folder", data_dir=out, split="train")
 direct = stored.as_data_source(split="train")
 assert len(named) == len(direct) == stored.info.splits["train"].num_examples > 0
 assert named[0]["image"].ndim == 3 and named[0]["patient"] == direct[0]["patient"]
 assert not {"tensorflow", "clinicclip", "jax"} & set(sys.modules)
 """
-    done = run(script, prepared)
+    done = run(script, prepared, records.FORMAT)
     assert done.returncode == 0, done.stderr
 
 
@@ -404,6 +405,14 @@ def test_checksums_find_a_flipped_byte_of_the_same_size(source: Path, tmp_path: 
     assert "was changed" in complaint(lambda: read_manifest(tmp_path / "out", checksums=True))
 
 
+def test_records_of_another_format_are_refused(source: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    builder.write("folder", output, source=source, limit=6)
+    manifest = json.loads((output / MANIFEST).read_text())
+    (output / MANIFEST).write_text(json.dumps(manifest | {"version": "1.0.0"}))
+    assert "format 1.0.0" in complaint(lambda: builder.open_source(output, "train"))
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "nowhere" in complaint(lambda: builder.open_source(tmp_path / "nowhere", "train"))
 
@@ -450,3 +459,25 @@ def test_the_program_tells_faults_in_one_line(
     printed = capsys.readouterr().err
     assert words in printed and printed.count("\n") == 1
     assert not (tmp_path / "out" / MANIFEST).exists()
+
+
+def test_records_of_another_form_are_refused_by_name(source: Path, tmp_path: Path) -> None:
+    builder.write("folder", tmp_path / "out", source=source, shorter_side=16, limit=4)
+    manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
+    (tmp_path / "out" / MANIFEST).write_text(json.dumps(manifest | {"version": "0.9.0"}))
+    told = complaint(lambda: builder.open_source(tmp_path / "out", "train"))
+    assert f"format 0.9.0, this version reads {records.FORMAT}" in told
+
+
+# Graphs
+
+
+def test_reports_without_a_graph_get_one_by_rules_and_the_account_says_so(source: Path, prepared: Path) -> None:
+    stored = everything(prepared)
+    assert {record["graph_by"] for record in stored.values()} == {"rules"}
+    assert all(records.stored_graph(record).spans for record in stored.values())
+    counts = read_manifest(prepared)["language"]
+    assert counts["records_with_graph_by_rules"] == 60 and counts["graphs_over_budget"] == 0
+    assert counts["graph_nodes"] == sum(len(record["graph_spans"]) for record in stored.values())
+    assert counts["graph_edges"] == sum(len(record["graph_edges"]) for record in stored.values())
+    assert "60 report graphs (60 by rules)" in prepare.account(read_manifest(prepared))

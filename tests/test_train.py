@@ -242,7 +242,7 @@ def test_a_run_knows_whom_it_learnt_from_and_its_export_tells_nobody(
 
 
 def test_missing_data_names_both_ways_on(tmp_path: Path) -> None:
-    for name, way in (("openi", "clinicclip.prepare openi"), ("mimic_cxr", "no reader for mimic_cxr yet")):
+    for name, way in (("openi", "clinicclip.prepare openi"), ("mimic_cxr", "clinicclip.prepare mimic_cxr")):
         config = config_files.load(f"configs/n_g_dtcg.py:data={name}", [("data.dir", str(tmp_path / "none"))])
         with pytest.raises(UserError, match=rf"{way}.*:demo"):
             train.train(config, tmp_path / "run")

@@ -122,7 +122,7 @@ def _row(folder: int, split: str, number: int, release: str, record: Record) -> 
         image_id=record["image_id"],
         view=record["view"],
         digest=digest,
-        flags=tuple(pixels.flags(gray)),
+        flags=(*record["image_flags"], *[pixels.CLIPPED] * pixels.clipped(gray)),
         private=tuple(privacy.kinds(f"{record['findings']}\n{record['impression']}")),
         sections=(bool(record["findings"].strip()), bool(record["impression"].strip())),
         report=report_text(record),

@@ -7,7 +7,16 @@ from collections.abc import Iterator
 from clinicclip.checks import pixels
 from clinicclip.checks.base import Finding, Gravity, Section, few, percent
 from clinicclip.checks.chart import Chart
+from clinicclip.data.images import sanity
 
+_ODD = {
+    sanity.INVERTED: "air is brighter than the body: a MONOCHROME1 image shown as it is stored? invert the files",
+    sanity.SIDEWAYS: "look at them, and turn the files",
+    sanity.UPSIDE_DOWN: "look at them, and turn the files",
+    sanity.LOW_CONTRAST: "blank or nearly so: look at them, and leave them out",
+    sanity.BURNED_IN: "their header says that text is burned in: look for names before anything is shown",
+    pixels.CLIPPED: "bright or dark areas are cut off: another window, or a wrong bit depth, when the files were made?",
+}
 _FRONTAL = re.compile(r"(?:frontal|pa|ap)\b.*", re.IGNORECASE)
 _ADVICE = {
     "not frontal": "a side view shows other signs than its report's frontal one: leave it out",
@@ -16,8 +25,8 @@ _ADVICE = {
 
 
 def oddities(chart: Chart) -> Iterator[Finding]:
-    """Images that look inverted, blank or clipped."""
-    for flag, advice in pixels.ADVICE.items():
+    """Images that `prepare` flagged, and those whose gray levels are cut off."""
+    for flag, advice in _ODD.items():
         found = [row.image_id for row in chart.rows if flag in row.flags]
         if found:
             says = f"have the flag {flag}"

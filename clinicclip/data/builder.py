@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, SupportsIndex
+from typing import Any, Protocol, SupportsIndex, runtime_checkable
 
 from tqdm import tqdm
 
@@ -28,6 +28,17 @@ from clinicclip.data.shards import Summary, Task
 from clinicclip.errors import UserError, nearest
 
 __all__ = ["Source", "open_source", "read_manifest", "write"]
+
+
+@runtime_checkable
+class Join(Protocol):
+    """Adds to the studies of a reader what another file or a model says of them."""
+
+    def settings(self) -> dict[str, Any]:
+        """What the manifest says of it."""
+
+    def __call__(self, items: Iterator[Study | Sketch | Drop], /) -> Iterator[Study | Sketch | Drop]:
+        """The same items in the same order. Raises UserError for a faulty file."""
 
 
 class Source:
@@ -87,31 +98,35 @@ def write(
     dry_run: bool = False,
     shorter_side: int = images.SHORTER_SIDE,
     seed: int = 0,
+    joins: Sequence[Join] = (),
     model: llm.Model | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Prepares ``release`` into ``output`` and returns the manifest; one finished with equal settings stays.
 
-    ``source`` is the folder of a release on disk, ``options`` the settings of a generated one; ``limit`` 0 is
-    all. Negated reports are written by templates, or by a language ``model``. A killed run continues from its
-    finished shards. ``dry_run`` reads and counts everything and writes
-    nothing. Raises UserError for a faulty source, or an output that is taken or cannot be written.
+    ``source`` is the folder of a release on disk, ``options`` the settings of its reader; ``limit`` 0 is all.
+    ``joins`` add to the studies, one after the other, what other files or models say of them. Negated reports are
+    written by templates, or by a language ``model``. A killed run continues from its finished shards. ``dry_run``
+    reads and counts everything and writes nothing. Raises UserError for a faulty source, or an output that is taken or
+    cannot be written.
     """
     reader = releases.READERS[release]
     settings: dict[str, Any] = {"release": release, "source": str(source.resolve()) if source else None}
     settings |= dict(reader.OPTIONS) | dict(options or {})
     settings |= {"limit": limit, "shorter_side": shorter_side, "seed": seed}
     settings |= {"generator": llm.NAME, "model": model.name} if model else {"generator": templates.TRAIN.name}
+    for join in joins:
+        settings |= join.settings()
     arguments = _arguments(reader, source, settings)
-    recipe = Recipe(shorter_side=shorter_side, seed=seed)
+    recipe = Recipe(shorter_side=shorter_side, seed=seed, reports=reader.HAS_REPORTS)
     if dry_run:
-        return publish.describe(reader, settings) | _prepare(reader, arguments, None, recipe, limit, workers)[0]
+        return publish.describe(reader, settings) | _prepare(reader, arguments, joins, None, recipe, limit, workers)[0]
     finished = _finished(output, settings, say)
     if finished:
         return finished
     with _workshop(output) as partial:
         writer = model.open(partial / llm.ANSWERS) if model else None
-        account, summaries = _prepare(reader, arguments, partial, recipe, limit, workers, writer)
+        account, summaries = _prepare(reader, arguments, joins, partial, recipe, limit, workers, writer)
         manifest = publish.describe(reader, settings) | account
         if writer:
             manifest["language_model"] = {"name": writer.model, "prompt": llm.PROMPT_VERSION}
@@ -120,11 +135,12 @@ def write(
 
 
 def _arguments(reader: ModuleType, source: Path | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-    if reader.OPTIONS:
-        return {name: settings[name] for name in (*reader.OPTIONS, "seed")}
+    options = {name: settings[name] for name in reader.OPTIONS}
+    if reader.GENERATED:
+        return options | {"seed": settings["seed"]}
     if source is None or not source.is_dir():
         raise UserError(f"{reader.NAME}: no folder {source}; point --source at the unpacked release")
-    return {"source": source}
+    return {"source": source} | options
 
 
 def _finished(output: Path, settings: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any] | None:
@@ -163,6 +179,7 @@ def _workshop(output: Path) -> Iterator[Path]:
 def _prepare(
     reader: ModuleType,
     arguments: Mapping[str, Any],
+    joins: Sequence[Join],
     folder: Path | None,
     recipe: Recipe,
     limit: int,
@@ -176,7 +193,7 @@ def _prepare(
     summaries = []
     total = min(limit, expected["images"]) if limit else expected["images"]
     with tqdm(total=total, desc=reader.NAME, unit=" images", disable=None) as bar:
-        studies = _read(reader, arguments, ledger, limit, bar)
+        studies = _read(reader, arguments, joins, ledger, limit, bar)
         tasks = _tasks(studies, reader.SPLITS, folder, recipe)
         for summary in shards.run(_answered(tasks, writer) if writer else tasks, workers):
             ledger.add(summary)
@@ -194,11 +211,19 @@ def _prepare(
 
 
 def _read(
-    reader: ModuleType, arguments: Mapping[str, Any], ledger: Ledger, limit: int, bar: tqdm
+    reader: ModuleType,
+    arguments: Mapping[str, Any],
+    joins: Sequence[Join],
+    ledger: Ledger,
+    limit: int,
+    bar: tqdm,
 ) -> Iterator[Study | Sketch]:
     studies = 0
     with _reading(reader.NAME):
-        for item in reader.read(**arguments):
+        items = reader.read(**arguments)
+        for join in joins:
+            items = join(items)
+        for item in items:
             if isinstance(item, Drop):
                 ledger.drop(item)
                 bar.update(item.kind == "image")

@@ -6,7 +6,8 @@ denial may be lost: a rewriting that states other findings than the original is 
 
 import re
 
-from clinicclip.data.mentions import mentions, states
+from clinicclip.data.anatomy import VERBS
+from clinicclip.data.mentions import is_abnormal_otherwise, mentions, states
 from clinicclip.data.sections import finish
 
 
@@ -22,12 +23,22 @@ _DEGREE = _any(
 )
 _DEGREES = rf"(?:{_DEGREE} )*+"
 _SAME = _any("stable unchanged similar constant the_same same")
-_MOVED = _any("improved improving worsened worsening progressed increased decreased enlarged_in_the_interval changed")
+_MOVED = _any(
+    "improved improving worsened worsening progressed increased decreased increasing decreasing larger smaller worse "
+    "better developed appeared recurred grown enlarged_in_the_interval changed"
+)
 _BE = _any("is are was were remains? appears? has_been have_been has have seems? continues?_to_be")
+_NEW = _any(
+    "stable stably unchanged newly_developed new newly interval intervally persist persistent persistently persisting "
+    "worsening worsened improving improved resolving again once_again redemonstrated redemonstration_of "
+    "re-?identified progressive progressively residual recurrent (?<!of_)known continued evolving developing enlarging"
+)
 _SEEN = _any("seen noted identified demonstrated visuali[sz]ed present evident observed visible appreciated")
 _ASPECT = _any("size appearance extent position configuration contour the_interval")
-_FEATURE = rf"(?: (?:in|since) (?:{_ASPECT}|,|and| )++)?"
-_EARLIER = _any("prior previous preceding last old older earlier remote recent comparison outside baseline priors")
+_FEATURE = rf"(?: (?:in|since) (?:the )?{_ASPECT}(?:(?:,|,? and)? {_ASPECT})*+)?"
+_EARLIER = _any(
+    "prior previous preceding last old older earlier remote recent comparison outside baseline priors yesterday"
+)
 _STUDY = _any(
     "exam(?:ination)?s? stud(?:y|ies) radiographs? x-?rays? x-?x+ films? ct imaging images? scans? chest one "
     "priors? pa ap lateral portable frontal comparisons? and"
@@ -41,20 +52,24 @@ _PRIOR = (
     rf"(?:,? (?:{_EARLIER}|{_STUDY}|{_BLANK})(?!\w))*+{_DATED}"
 )
 _CHANGE = _any("changes? increase decrease development improvement worsening progression enlargement reduction")
+_MEASURED = r"(?<!volume)(?<!volumes)(?<!markings)(?<!vascularity)(?<!height)"  # "low" is their state, not a change
 _KIND = _any("significant appreciable interval definite further substantial acute any x+")
 
+_IN_PART = _any("incompletely incomplete partially partly partial nearly near almost largely mostly")
+_REST = r"(?:(?!\b(?:but|and|while|although|however|though|with|without|except|whereas)\b)[^,;])*"  # of a clause
 _GONE = (  # what stood there and does so no more: the rewriting denies it
-    rf"^(?:the |there (?:is|has been) )?(?:{_DEGREE} |interval |complete |near |nearly |a )*+"
+    rf"^(?:the |there (?:is|has been) )?(?:{_DEGREE} |interval |complete |a )*+"
     r"(?:resolution|clearing|disappearance|removal) (?:of|in) (?:the |a )?(?P<x>.+)$",
-    r"^(?:the |a )?(?P<x>.+?) (?:has|have)(?: now| since| completely| nearly| essentially| almost|"
+    r"^(?:the |a )?(?P<x>.+?) (?:has|have)(?: now| since| completely| essentially|"
     r" subsequently)* "
-    r"(?:resolved|cleared|disappeared|been removed)\b.*$",
-    rf"^(?:the |a )?(?P<x>.+?) (?:is|are) (?:now )?(?:no longer (?:\w+ )?{_SEEN}|resolved|gone)\b.*$",
+    rf"(?:resolved|cleared|disappeared|been removed)\b{_REST}$",
+    rf"^(?:the |a )?(?P<x>.+?) (?:is|are) (?:now )?(?:no longer (?:\w+ )?{_SEEN}|resolved|gone)\b{_REST}$",
     r"^(?:interval(?:ly)? )?resolved (?P<x>.+)$",
 )
 _EARLIER_ADJECTIVE = re.compile(
     rf"^(?:(?:previous(?:ly)? )?(?:{_SEEN}|described)|previous|prior|stable|old|small|the|a|an) ", re.IGNORECASE
 )
+_ALSO_DENIED = re.compile(r",? (?:and |but |with )?(?:no|without) | and ", re.IGNORECASE)
 _SEEN_EARLIER = re.compile(rf",? (?:{_SEEN}|described) (?:on|in) {_PRIOR}$", re.IGNORECASE)
 _DROPPED = (  # nothing but comparison
     rf"^(?:there (?:is|has been|have been) |with )?(?:{_DEGREE} |{_KIND} |no |without )*+(?:change|changes)"
@@ -72,21 +87,32 @@ _DROPPED = (  # nothing but comparison
     rf"^{_DEGREES}(?:{_SAME}|{_MOVED})$",
 )
 _REWRITES = (
+    (r"\bthere's (?=been\b)", "there has "),
     # phrases that only point to another examination
-    (rf",? (?:(?:is|are|was|were) )?(?:better |best |also )?{_SEEN} (?:on|in) {_PRIOR}$", ""),
-    (rf"[,(]? ?\b(?:(?:when|as) )?(?:compared|comparison|relative) (?:to|with)(?: {_PRIOR})?\)?,?", " "),
     (
         rf",? ?(?:\b(?:which|this|that) )?\b(?:was|were|is|are)? ?not (?:\w+ )?(?:{_SEEN}|apparent) (?:on|"
         rf"in) {_PRIOR}",
         " ",
     ),
+    (rf",? (?:as )?(?:(?:is|are|was|were) )?(?:better |best |also )?{_SEEN} (?:on|in) {_PRIOR}$", ""),
+    (rf"[,(]? ?\b(?:(?:when|as|in) )?(?:compared|comparison|relative) (?:to|with)(?: {_PRIOR})?\)?,?", " "),
     (
         rf"[,(]? ?\b(?:in the interval|since|from|than(?: on)?|as on|(?:as )?seen on|on|over|to) {_PRIOR}"
         r"(?=$|[,.;)]| (?:and|with|but|without|are|is|there)\b)\)?",
         " ",
     ),
     (rf",? ?\b(?:(?:in|over|during) the (?:short )?interval|since (?:the )?{_BLANK}(?: \w+)?)\b", " "),
+    (
+        r",? ?\b(?:since|from|than) (?:yesterday|today|earlier(?: today)?|this morning|last (?:night|week|month)|"
+        r"admission|before|previously)\b",
+        " ",
+    ),
+    (rf"\bpreviously (?:{_SEEN}|described|reported|mentioned) ", ""),
     (r",? ?\b(?:as (?:before|previously(?: \w+)?)|as seen previously|previously)\b,?", " "),
+    (r"\bno longer (?=(?:an?|any)\b)", "no "),
+    (r"\bno (?:an?|any)\b", "no"),
+    (r"\b(is|are) now (?=\w)", r"\1 "),
+    (rf"^(?:{_MOVED}|improvement in) aeration (?:of|in|at) (?:[\w ]+?) with ", ""),
     # a stable whole with something in it
     (
         rf"^(?:the )?{_DEGREES}{_SAME} (?:appearance of (?:the )?chest|chest|exam(?:ination)?|"
@@ -103,9 +129,22 @@ _REWRITES = (
         rf"study)(?: (?:x-?\w+|radiograph))?,? without ",
         "No ",
     ),
+    (rf"^(?:the )?{_DEGREES}{_SAME} (?:position|size) of (?:the |an? )?", ""),
+    (rf",? (?:is |are )?in (?:an? )?{_DEGREES}{_SAME} position\b", ""),
     (rf"^(?:there is |the )?{_DEGREES}{_SAME} appearance(?: (?:of|to))?(?: the| an?)? (?!chest)", ""),
     (rf",? with (?:an? )?{_DEGREES}{_SAME} (?:appearance|size|position|configuration)\b", ""),
     # change denied or affirmed: the thing itself stays
+    (
+        rf",? {_BE} (?:not(?: yet| completely| fully| entirely)?|(?:only )?{_IN_PART}(?: completely)?) "
+        r"(?:resolved|cleared)\b",
+        "",
+    ),
+    (rf"^((?:there (?:is|has been) )?no (?:{_KIND} )*change in .+?) or ", r"\1 and "),
+    (
+        rf"^(?:there (?:is|has been) )?(?:interval )?(?:{_IN_PART}|near)(?:[- ]complete)? (?:resolution|clearing) of ",
+        "",
+    ),
+    (r"^(?:there (?:is|has been) )?(?:interval )?placement of (?:the |an? )?", ""),
     (rf",? (?:without|with no)(?: {_KIND})* change(?: (?:in )?(?:size|position|appearance))?\b", " "),
     (rf",? with (?:{_KIND} )*{_CHANGE}$", ""),
     (
@@ -124,33 +163,29 @@ _REWRITES = (
     (rf"\b{_BE} (?:not )?{_DEGREES}(?:{_SAME}|{_MOVED}){_FEATURE},? and (?=(?:is|are|may|could|appears?)\b)", ""),
     (rf",? (?:which|that) {_BE} (?:not )?{_DEGREES}(?:{_SAME}|{_MOVED}){_FEATURE}(?=$|[,.;]| and)", ""),
     (
-        rf",? {_BE} (?:not )?{_DEGREES}(?:{_SAME}|{_MOVED}){_FEATURE}(?: (?:and|but|in|or) {_SAME})?(?=$|[,.;]|"
-        rf" (?:and|with|but|without)\b)",
+        rf"{_MEASURED},? {_BE} (?:not )?{_DEGREES}(?:{_SAME}|{_MOVED}){_FEATURE}(?: (?:and|but|in|or) {_SAME})?"
+        rf"(?=$|[,.;]| (?:and|with|but|without)\b)",
         "",
     ),
     (rf",? (?:and |but |is |are )?{_DEGREES}{_SAME}{_FEATURE}$", ""),
-    (rf", (?:{_DEGREE} )*(?:increased|decreased|larger|smaller)$", ""),
+    (rf", (?:and |but )?not {_DEGREES}{_MOVED}{_FEATURE}$", ""),
+    (rf", {_DEGREES}{_MOVED}$", ""),
     # verbs that hold a "still"
+    (rf"^again {_SEEN} (is|are) ", r"There \1 "),
     (rf"\b(is|are) (?:once )?again(?= (?:{_SEEN}|enlarged|elevated|low|hyper\w+)\b)", r"\1"),
     (r"\b(is|are) (?:redemonstrated|re-?identified)\b", r"\1 seen"),
     (r"\bpersists(?=$|[,.;])", "is present"),
     (r"\bpersist(?=$|[,.;])", "are present"),
+    (r"\bcontinues to be\b", "is"),
+    (r"\bcontinue to be\b", "are"),
     (r"\bremains\b", "is"),
     (r"\bremain\b", "are"),
     # adjectives and adverbs of time
+    (rf"\b{_DEGREES}{_NEW}(?:(?:,| and|,? but| or) {_NEW})*+(?: appearing)?\b(?! lines?\b),?", ""),
     (
-        rf"\b{_DEGREES}(?:stable|unchanged|new(?:ly)?|interval(?:ly)?|persist(?:ent(?:ly)?|ing)|worsening|"
-        rf"worsened|improving|"
-        r"improved|resolving|(?:once )?again|redemonstrated|redemonstration of|re-?identified|"
-        r"progressive(?:ly)?|residual|"
-        r"(?<!of )known|continued|evolving|developing)(?: (?:and|but|or) (?:stable|unchanged|"
-        r"improved))?\b(?! lines?\b),?",
-        "",
-    ),
-    (
-        r"(?:^there (?:is|are) )?\b(?:(?:in|de)creas(?:ed|ing)|larger|smaller) (?!than )"
-        r"(?=(?:in )?(?:size(?: of)? )?(?:[\w-]+ ){0,5}(?:effusions?|pneumothorax|atelectasis|consolidation|edema|"
-        r"cardiomegaly|infiltrates?|opacit(?:y|ies)|nodules?|mass(?:es)?|lesions?|pneumonia|fractures?|"
+        rf"(?:^there (?:is|are) )?\b{_DEGREES}(?:(?:in|de)creas(?:ed|ing)|larger|smaller) (?!than )"
+        r"(?=(?:in )?(?:size(?: of)? )?(?:(?!with|and|or|but)[\w-]+ ){0,5}"
+        r"(?:effusions?|pneumothorax|atelectasis|consolidation|edema|cardiomegaly|infiltrates?|opacit(?:y|ies)|nodules?|mass(?:es)?|lesions?|pneumonia|fractures?|"
         r"thickening|plaques?|enlargement|widening)\b)",
         "",
     ),
@@ -159,25 +194,30 @@ _GONE_RULES = tuple(re.compile(p, re.IGNORECASE) for p in _GONE)
 _DROP_RULE = re.compile("|".join(f"(?:{p})" for p in _DROPPED), re.IGNORECASE)
 _REWRITE_RULES = tuple((re.compile(p, re.IGNORECASE), r) for p, r in _REWRITES)
 _HINT = re.compile(  # cheap test: most sentences hold none of these and are left alone
-    r"chang|stable|interval|prior|previous|compar|since|again|persist|remain|continu|new|wors|improv|"
+    r"chang|stabl|interval|prior|previous|compar|since|again|persist|remain|continu|new|wors|improv|"
     r"increas|decreas|larger|smaller|progress|"
     r"similar|resol|clear(?:ed|ing)|disappear|remov|longer|redemonstrat|develop|before|residual|known|"
-    r"evolv|than|gone|from|identified",
+    r"evolv|than|gone|from|identified|enlarging|recur|grown|better|yesterday|appeared",
     re.IGNORECASE,
 )
+_ARTICLE = re.compile(r"^(?:the|an?) (?=\S)", re.IGNORECASE)  # of a noun phrase that has lost its verb
+_VERB = re.compile(rf"{VERBS}|\b(?:may|might|could|can|should|project\w*|extend\w*)\b", re.IGNORECASE)
+_DANGLING = "and|but|or|with|in|of|the|a|is|are|was|were|has|have|be|could|may|might|which|some of which|similar to"
 _TIDY = (
     (re.compile(r"\s+([,.;)])"), r"\1"),
     (re.compile(r"([,(])\s*(?=[,.;)])"), ""),
     (re.compile(r"\s+"), " "),
+    (re.compile(r"\ban (?=[bcdfgjklmnpqrstvwyz][a-z])"), "a "),
+    (re.compile(r"\ba (?=[aeio][a-z])"), "an "),
     (re.compile(r"^(?:and|but|or|with)\b ?", re.IGNORECASE), ""),
-    (re.compile(r"[ ,]*\b(?:and|but|or|with|in|of|the|a|is|are|which)\s*$", re.IGNORECASE), ""),
+    (re.compile(rf"(?:[ ,]*\b(?:{_DANGLING})\b\s*)+$", re.IGNORECASE), ""),
 )
 _BARE = re.compile(  # anatomy of which nothing is said any more
     r"(?:(?:the|a|an|is|are|and|of|in|appearance|findings?|heart|cardiac|lungs?|mediastin\w+|"
-    r"cardio ?-?mediastin\w+|silhouettes?|"
+    r"cardio ?-?mediastin\w+|silhouettes?|volumes?|"
     r"contours?|size|chest|hil\w+|bony|osseous|structures|pulmonary|vascularity|vasculature|x+|on|this|"
     r"that|these|it|there|"
-    r"otherwise|exam(?:ination)?|study|aeration)\b[ ,]*)*+",
+    r"otherwise|exam(?:ination)?|study|aeration|left|right|bases?|bilateral|radiographically|soft|tissues?)\b[ ,]*)*+",
     re.IGNORECASE,
 )
 
@@ -194,6 +234,7 @@ def _denied(text: str) -> str | None:
         match = pattern.match(text.rstrip("."))
         if match and any(m.explicit for m in mentions(match.group("x"))):
             thing = _SEEN_EARLIER.sub("", _EARLIER_ADJECTIVE.sub("", match.group("x")))
+            thing = _ALSO_DENIED.sub(" or ", thing)
             return _tidy(f"No {thing if thing[:2].isupper() else thing[0].lower() + thing[1:]}")
     return None
 
@@ -214,8 +255,11 @@ def remove_comparison(sentence: str) -> str:
     text = _tidy(text)
     for candidate in (text, sentence):
         denied = _denied(candidate)
-        if denied is not None and states([denied]).keys() == before.keys():
+        if denied is not None and states([denied]) == before:
             return denied
     if not before and (_BARE.fullmatch(text.rstrip(".")) or _DROP_RULE.match(text.rstrip("."))):
         return ""
-    return text if states([text]) == before else sentence
+    if text != sentence and not _VERB.search(text):
+        text = finish(_ARTICLE.sub("", text))
+    same = states([text]) == before and is_abnormal_otherwise(text) == is_abnormal_otherwise(sentence)
+    return text if same else sentence

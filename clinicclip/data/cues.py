@@ -4,25 +4,33 @@ Patterns are for lower-cased text and are matched at word boundaries. Source of 
 Biomed Inform 2001; words and scopes are ours.
 """
 
+from clinicclip.data.schema import MILD, MODERATE, SEVERE
+
 _CHANGE = r"(?:change[sd]?|increases?|decreases?|progression|improvement|worsening|enlargement of the)"
 _DEGREE = (
     r"(?:significant(?:ly)?|substantial(?:ly)?|appreciable|definite|interval|acute|further|"
     r"suggestion of|evidence of|much|other)"
 )
+_NOT_SEEN = r"not (?:[a-z]+ )?(?:seen|identified|visuali[sz]ed|present|evident|appreciated|demonstrated|noted|visible)"
+_ELSEWHERE = r"(?:on|in) (?:the |a |any )?(?:lateral|frontal|prior|previous|earlier|old)"
 NEUTRAL = (  # look like a denial and are none, or bind tighter than the cue inside them
     rf"(?:(?:is|are|has|have) )?(?:no|without|not|any)(?: {_DEGREE})*? {_CHANGE}(?: in)?(?: size)?(?! of)",
     r"unchanged",
+    rf"(?:(?:is|are|was|were) )?{_NOT_SEEN} {_ELSEWHERE}",
     r"not only",
     r"no doubt",
     r"no further",
     r"(?:consistent|compatible|associated) with",
     r"to (?:suggest|indicate)",
+    r"(?:most|highly|strongly|very|quite) suggestive of",
+    r"(?:in view of|given|considering) (?:the |this )?(?:[a-z]+ )?history(?! of)",
     r"no prior",
     r"no comparisons?",
     # gone in part, or not at all: still there
     r"(?:(?:has|have|is|are) )?not(?: [a-z]+){0,2}? (?:resolved|cleared)",
-    r"(?:(?:has|have|is|are) )?(?:only )?(?:incompletely|partially|partly) (?:resolved|cleared)",
-    r"(?:no|without|incomplete|partial)(?: [a-z]+)? (?:resolution|clearing) (?:of|in)(?: the)?",
+    r"(?:(?:has|have|is|are) )?(?:only )?(?:incompletely|partially|partly|nearly|almost|largely|mostly)"
+    r"(?: completely)? (?:resolved|cleared)",
+    r"(?:no|without|incomplete|partial|near)(?:[- ][a-z]+)? (?:resolution|clearing) (?:of|in)(?: the)?",
 )
 DENY_BEFORE = (
     r"no(?: longer)?",
@@ -33,21 +41,17 @@ DENY_BEFORE = (
     r"(?:free|clear|cleared|devoid) of",
     r"absence of",
     r"lack of",
-    r"(?:interval )?resolution of(?: the)?",
-    r"(?:interval )?removal of(?: the)?",
+    r"(?:interval )?(?:resolution|removal|clearing|disappearance) (?:of|in)(?: the)?",
     r"rather than",
     r"neither",
     r"nor",
     r"never",
     r"den(?:y|ies)",
 )
-_NOT_SEEN = (
-    r"not (?:[a-z]+ )?(?:seen|identified|visuali[sz]ed|present|evident|appreciated|demonstrated|noted|visible)"
-    r"(?! (?:on|in) (?:the )?(?:lateral|frontal|prior|previous))"
-)
 DENY_AFTER = (
     r"(?:is|are|was|were) (?:now )?(?:absent|excluded|ruled out|resolved|gone)",
-    r"(?:has|have)(?: now| since| completely| nearly| essentially)* (?:resolved|cleared)",
+    r"(?:has|have)(?: now| since| completely| essentially| subsequently)* "
+    r"(?:resolved|cleared|disappeared)",
     r"no longer (?:[a-z]+ )?(?:seen|present|visible|visuali[sz]ed|identified|evident|appreciated)",
     rf"(?:(?:is|are|was|were) )?{_NOT_SEEN}",
     r"(?:is|are|appears?) (?:with)?in (?:the )?(?:limits of normal|normal limits)",
@@ -74,8 +78,10 @@ DOUBT_BEFORE = (
     r"(?:rule|ruling) out",
     r"r/o",
     r"differential (?:diagnosis )?(?:includes?|considerations?)",
-    r"(?:perhaps|potential(?:ly)?|presumabl[ye]|maybe)",
-    r"indeterminate",
+    r"(?:perhaps|potential(?:ly)?|presumabl[ye]|maybe|artifactual(?:ly)?)",
+    r"favou?r(?:s|ed|ing)?(?! over)(?: to (?:be|represent|reflect))?",
+    r"in the (?:appropriate|proper|right|correct) clinical (?:setting|context)",
+    r"(?<!age-)(?<!age )indeterminate",
 )
 DOUBT_AFTER = (
     r"(?:is|are|remains?) (?:a |also )?(?:possib(?:le|ility)|question(?:able|ed)|suspected|considered|"
@@ -86,6 +92,10 @@ DOUBT_AFTER = (
     r"suspected(?= ?(?:[.,;]|$)| (?:in|on|at|within|clinically)\b)",
     r"(?:is|are) in the differential",
     r"should be considered",
+    r"(?:(?:is|are|was|were|may|might) )?not (?:be )?(?:well |well-|fully |optimally |adequately )(?:seen|identified|"
+    r"visuali[sz]ed|demonstrated|evaluated|assessed)",
+    r"(?:may|might) not be (?:[a-z]+ )?(?:seen|identified|visuali[sz]ed|demonstrated|detected|visible|apparent)",
+    r"(?:is|are) favou?red(?! over)",
     r" ?: ?(?:possibl[ye]|questionable|suspected|equivocal|uncertain|cannot be excluded)(?= ?(?:[.,;]|$))",
 )
 DOUBT_AROUND = (r"versus", r"vs\.?", r"(?:is |are )?favou?red over", r"\?")
@@ -99,6 +109,19 @@ HISTORY = (
     r"correlat[a-z]+(?: [a-z]+)? (?:for|as to)",
     r"(?:to|and) exclude",
     r"(?:symptoms|risk) of",
+    r"if(?: there (?:is|are))?(?: [a-z]+){0,2}? (?:concern|suspicion|suspected)(?: for| of)?",
+)
+# Words of degree, the most severe first.
+SEVERITY = (
+    (SEVERE, (r"severe(?:ly)?", r"marked(?:ly)?", r"large", r"massive(?:ly)?", r"extensive(?:ly)?", r"advanced")),
+    (MODERATE, (r"moderate(?:ly)?",)),
+    (
+        MILD,
+        (
+            *(r"mild(?:ly)?", r"minimal(?:ly)?", r"slight(?:ly)?", r"small", r"trace", r"tiny", r"subtle", r"faint"),
+            *(r"minor", r"borderline", r"early"),
+        ),
+    ),
 )
 # Where the reach of a cue ends.
 SCOPE_END = (
@@ -127,6 +150,7 @@ SCOPE_END = (
 DENIAL_END = (
     r"(?:,|and) (?=(?:a |an |some )?(?:mild|minimal|moderate|stable|unchanged|persistent|small|trace|tiny|"
     r"old|chronic|probable|probably|possible|likely|calcified|low)(?:ly)?\b(?! or large))",
+    r"(?:seen|identified|noted|present|visuali[sz]ed|demonstrated|evident),(?! ?(?:or|nor|and|no|neither)\b)",
 )
 # Doubt between two things ("opacity, edema versus infection") does not reach back over a list that has no "or".
 LIST_END = (r",(?! ?(?:or|versus|vs|favou?red)\b)(?![^.;]*?, or\b)",)

@@ -12,7 +12,7 @@ import grain
 import numpy as np
 from jaxtyping import Float32, Int8
 
-from clinicclip.data import augment, graphs, images, negation, text
+from clinicclip.data import augment, graphs, images, negation, records, text
 from clinicclip.data.features import FeatureTable
 from clinicclip.data.generators import llm, templates
 from clinicclip.data.schema import (
@@ -23,7 +23,6 @@ from clinicclip.data.schema import (
     PRESENT,
     UNCERTAIN,
     UNKNOWN,
-    Graph,
     Record,
     Sentence,
 )
@@ -50,8 +49,8 @@ class TrainSpec:
     negation: bool = False
     negation_generator: str = "train"
     graph: bool = False
-    graph_nodes: int = 64  # budgets a study, the spare padding node included
-    graph_edges: int = 256
+    graph_nodes: int = graphs.NODES  # budgets a study, the spare padding node included
+    graph_edges: int = graphs.EDGES
     packed: bool = True  # False: one text a row
     row_step: int = 1  # packed rows a group are rounded up to it; every row count met is one more compilation
 
@@ -151,9 +150,8 @@ class DrawStudy(grain.transforms.RandomMap):
 
     def _graph(self, record: Record) -> dict[str, Any]:
         assert self.features is not None
-        graph = stored_graph(record)
-        vectors = self.features.lookup(graphs.span_text(graph))
-        padded = graphs.pad(graph, vectors, nodes=self.spec.graph_nodes, edges=self.spec.graph_edges)
+        graph = records.stored_graph(record)
+        padded = graphs.pad(graph, self.features.nodes(graph), nodes=self.spec.graph_nodes, edges=self.spec.graph_edges)
         return {
             "graph_nodes": padded.nodes,
             "graph_senders": padded.senders,
@@ -183,16 +181,6 @@ def abnormal(said: Sequence[Sentence]) -> Sequence[Sentence]:
 def report_text(record: Record) -> str:
     """The report as every part of the project reads it: its sentences in order."""
     return " ".join(record["sentences"])
-
-
-def stored_graph(record: Record) -> Graph:
-    """The record's report graph; without spans when it has none."""
-    return Graph(
-        tuple(record["graph_tokens"]),
-        tuple((int(first), int(last)) for first, last in record["graph_spans"]),
-        tuple(map(int, record["graph_types"])),
-        tuple((int(source), int(target)) for source, target in record["graph_edges"]),
-    )
 
 
 def target_labels(labels: Int8[np.ndarray, "14"], uncertain: int) -> Float32[np.ndarray, "14"]:

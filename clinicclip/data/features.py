@@ -6,14 +6,17 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt64
+from jaxtyping import Float, Float32, UInt64
 from safetensors.numpy import load_file
 
 from clinicclip import files
+from clinicclip.data.graphs import span_text
+from clinicclip.data.schema import Graph
 from clinicclip.errors import UserError
 
 NGRAMS = (1, 2)  # pairs of words tell "no effusion" from "effusion"
@@ -21,17 +24,27 @@ MAX_TERMS = 8192
 
 
 class FeatureTable:
-    """A frozen map from strings to vectors of one width; read-only and picklable."""
+    """A frozen map from strings to vectors of one width; read-only and picklable.
 
-    def __init__(self, texts: Sequence[str], vectors: Float32[np.ndarray, "n f"]) -> None:
-        keys, first = np.unique(digests(texts), return_index=True)
-        self._keys, self._vectors = keys, np.asarray(vectors[first], order="C")
-        self._keys.flags.writeable = self._vectors.flags.writeable = False
+    With ``in_context`` a node of a report graph is described together with its report, else by its words alone.
+    """
+
+    def __init__(self, texts: Sequence[str], vectors: Float[np.ndarray, "n f"], *, in_context: bool = False) -> None:
+        self._index([digests(texts)], [np.array(vectors)], in_context)
+
+    def _index(self, keys: list[np.ndarray], parts: list[np.ndarray], in_context: bool) -> None:
+        self.in_context = in_context
+        self._keys, self._rows = np.unique(np.concatenate(keys), return_index=True)
+        self._starts = np.cumsum([0, *map(len, parts)])
+        self._parts = parts
+        self._folder: Path | None = None
+        for array in (self._keys, self._rows, *parts):
+            array.flags.writeable = False
 
     @property
     def width(self) -> int:
         """Length of a vector."""
-        return self._vectors.shape[1]
+        return int(self._parts[0].shape[1])
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -51,23 +64,73 @@ class FeatureTable:
                 f"frozen features: {int((~found).sum())} of {len(texts)} texts are not in the table; "
                 "it was built from other data, so build it again from this data set"
             )
-        return self._vectors[places]
+        rows = self._rows[places]
+        owners = np.searchsorted(self._starts, rows, side="right") - 1
+        vectors = np.empty((len(texts), self.width), np.float32)
+        for part in np.unique(owners):
+            mine = owners == part
+            vectors[mine] = self._parts[part][rows[mine] - self._starts[part]]
+        return vectors
 
-    def save(self, path: Path) -> None:
-        """Write the table as safetensors."""
-        files.write_tensors(path, {"keys": self._keys, "vectors": self._vectors})
+    def nodes(self, graph: Graph) -> Float32[np.ndarray, "n f"]:
+        """The vector of each node of a report graph. Raises UserError as `lookup`."""
+        return self.lookup(node_keys(graph, in_context=self.in_context))
 
     @classmethod
-    def load(cls, path: Path) -> "FeatureTable":
-        """Read what `save` wrote."""
-        stored = load_file(path)
-        table = cls([], np.zeros((0, stored["vectors"].shape[1]), np.float32))
-        table._keys, table._vectors = stored["keys"], stored["vectors"]
+    def load(cls, folder: Path) -> "FeatureTable":
+        """What was stored part by part and finished with `finish`; vectors stay on the disk until they are asked for.
+
+        Raises:
+          UserError: the folder is not whole.
+        """
+        try:
+            facts = json.loads((folder / FINISHED).read_text())
+            names = [part_name(number) for number in range(facts["parts"])]
+            stored = [files.map_tensors(folder / name) for name in names]
+        except (OSError, ValueError, KeyError):
+            raise UserError(f"{folder}: frozen features are not whole; delete the folder and run again") from None
+        table = cls.__new__(cls)
+        table._index([part["keys"] for part in stored], [part["vectors"] for part in stored], facts["in_context"])
+        table._folder = folder
         return table
+
+    def __reduce__(self) -> Any:
+        """A table of a folder travels as the folder's name: worker processes read it themselves."""
+        if self._folder is not None:
+            return FeatureTable.load, (self._folder,)
+        return super().__reduce__()
+
+
+FINISHED = "features.json"  # written last: without it the parts beside it are work in progress
+
+
+def part_name(number: int) -> str:
+    """The file of a stored part."""
+    return f"part-{number:05d}.safetensors"
+
+
+def write_part(path: Path, keys: Sequence[str], vectors: Float[np.ndarray, "n f"]) -> None:
+    """Stores the vectors of some strings."""
+    files.write_tensors(path, {"keys": digests(keys), "vectors": vectors})
+
+
+def finish(folder: Path, parts: int, *, in_context: bool, facts: Mapping[str, Any]) -> None:
+    """Says that all parts are there, and what made them."""
+    files.write_whole(
+        folder / FINISHED, json.dumps({"parts": parts, "in_context": in_context, **facts}, indent=1) + "\n"
+    )
+
+
+def node_keys(graph: Graph, *, in_context: bool) -> list[str]:
+    """The strings that stand for the nodes of a graph in a table."""
+    if not in_context:
+        return span_text(graph)
+    report = " ".join(graph.tokens)
+    return [f"{report}\n{first} {last}" for first, last in graph.spans]
 
 
 def digests(texts: Sequence[str]) -> UInt64[np.ndarray, " n"]:
-    """Sixty-four bits that stand for each text."""
+    """What a table keeps of each text."""
     joined = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
     return np.frombuffer(joined, np.uint64)
 
@@ -121,6 +184,8 @@ class TfidfSvd:
 
     def transform(self, texts: Sequence[str]) -> Float32[np.ndarray, "n dim"]:
         """The unit vector of each text."""
+        if not texts:
+            return np.zeros((0, self.width), np.float32)
         reduced = (self._tfidf.transform(texts) @ self._basis.T).astype(np.float32)
         norm = np.linalg.norm(reduced, axis=1, keepdims=True)
         return np.divide(reduced, norm, out=np.zeros_like(reduced), where=norm > 1e-6)

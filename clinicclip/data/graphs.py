@@ -16,6 +16,7 @@ _LONG_TYPES = {
     "observation::uncertain": "OBS-U",
     "observation::definitely absent": "OBS-DA",
 }
+NODES, EDGES = 64, 256  # the usual budgets of a study
 
 
 class PaddedGraph(NamedTuple):
@@ -34,7 +35,7 @@ def _type_index(label: str, name: str) -> int:
     short = _LONG_TYPES.get("anatomy" if long.startswith("anatomy") else long, label)
     if short not in GRAPH_TYPES:
         raise UserError(
-            f"graph {name}: unknown entity label {label!r}; expected one of {', '.join(GRAPH_TYPES)} or "
+            f"{name}: unknown entity label {label!r}; expected one of {', '.join(GRAPH_TYPES)} or "
             f"RadGraph-XL's long form"
         )
     return GRAPH_TYPES.index(short)
@@ -43,9 +44,17 @@ def _type_index(label: str, name: str) -> int:
 def parse(entry: Mapping[str, Any], name: str = "entry") -> Graph:
     """One RadGraph entry ({"text", "entities"}) as a `Graph` over RadGraph's own whitespace tokens.
 
-    Nodes are in order of their first token. Raises: UserError naming `name` for a label, span or relation that
-    does not fit. Source: Jain et al., RadGraph (NeurIPS 2021 datasets).
+    Nodes are in order of their first token. Raises: UserError opening with `name` for what is missing, and for a
+    label, span or relation that does not fit. Source: Jain et al., RadGraph (NeurIPS 2021 datasets).
     """
+    try:
+        return _parse(entry, name)
+    except (KeyError, TypeError, ValueError, AttributeError) as fault:
+        told = f"lacks {fault}" if isinstance(fault, KeyError) else "has a field of another type"
+        raise UserError(f"{name} {told}; expected RadGraph's text and entities") from None
+
+
+def _parse(entry: Mapping[str, Any], name: str) -> Graph:
     tokens = tuple(str(entry["text"]).split())
     entities = entry["entities"]
     order = sorted(entities, key=lambda k: (int(entities[k]["start_ix"]), int(entities[k]["end_ix"]), k))
@@ -56,14 +65,13 @@ def parse(entry: Mapping[str, Any], name: str = "entry") -> Graph:
         start, end = int(entity["start_ix"]), int(entity["end_ix"])
         if not 0 <= start <= end < len(tokens):
             raise UserError(
-                f"graph {name}: entity {key} spans tokens {start}-{end} of {len(tokens)}; the file does "
-                f"not fit its text"
+                f"{name}: entity {key} spans tokens {start}-{end} of {len(tokens)}; the file does not fit its text"
             )
         spans.append((start, end))
         types.append(_type_index(str(entity["label"]), name))
         for _, target in entity["relations"]:
             if target not in position:
-                raise UserError(f"graph {name}: entity {key} points at entity {target}, which does not exist")
+                raise UserError(f"{name}: entity {key} points at entity {target}, which does not exist")
             edges.append((position[key], position[target]))
     return Graph(tokens, tuple(spans), tuple(types), tuple(edges))
 
@@ -78,6 +86,28 @@ def _undirected(edges: tuple[tuple[int, int], ...], kept: int) -> list[tuple[int
     return sorted({(min(a, b), max(a, b)) for a, b in edges if a != b and max(a, b) < kept})
 
 
+def cut(graph: Graph, *, nodes: int, edges: int) -> bool:
+    """Whether `pad` would leave out nodes, or edges among those it keeps."""
+    return _fit(graph, nodes, edges).cut
+
+
+class _Fitted(NamedTuple):
+    """What of a graph a budget holds."""
+
+    order: list[int]  # the nodes kept
+    pairs: list[tuple[int, int]]  # neighbours, as places in `order`
+    cut: bool
+
+
+def _fit(graph: Graph, nodes: int, edges: int) -> _Fitted:
+    order = sorted(range(len(graph.spans)), key=lambda node: graph.spans[node][0])
+    rank = {node: i for i, node in enumerate(order)}
+    kept = min(len(order), nodes - 1)
+    pairs = _undirected(tuple((rank[a], rank[b]) for a, b in graph.edges), kept)
+    used = pairs[: edges // 2]
+    return _Fitted(order[:kept], used, kept < len(order) or len(used) < len(pairs))
+
+
 def pad(graph: Graph, features: Float32[np.ndarray, "n f"], *, nodes: int, edges: int) -> PaddedGraph:
     """The graph at `nodes` x `edges`: symmetrised, de-duplicated, without self loops (the GCN adds them).
 
@@ -87,19 +117,14 @@ def pad(graph: Graph, features: Float32[np.ndarray, "n f"], *, nodes: int, edges
     """
     if len(features) != len(graph.spans):
         raise ValueError(f"{len(features)} feature rows for {len(graph.spans)} graph nodes")
-    order = np.argsort([start for start, _ in graph.spans], kind="stable") if graph.spans else np.zeros(0, int)
-    rank = {int(node): i for i, node in enumerate(order)}
-    kept = min(len(order), nodes - 1)
-    ranked = tuple((rank[a], rank[b]) for a, b in graph.edges)
-    pairs = _undirected(ranked, kept)
-    used = pairs[: edges // 2]
+    fitted = _fit(graph, nodes, edges)
     table = np.zeros((nodes, features.shape[1] + len(GRAPH_TYPES)), np.float32)
-    for row, node in enumerate(order[:kept]):
+    for row, node in enumerate(fitted.order):
         table[row, : features.shape[1]] = features[node]
         table[row, features.shape[1] + graph.types[node]] = 1.0
     ends = np.full((2, edges), nodes - 1, np.int32)
-    if used:
-        both = np.array(used + [(b, a) for a, b in used], np.int32).T
+    if fitted.pairs:
+        both = np.array(fitted.pairs + [(b, a) for a, b in fitted.pairs], np.int32).T
         ends[:, : both.shape[1]] = both
-    mask = np.arange(nodes) < kept
-    return PaddedGraph(table, ends[0], ends[1], mask, kept > 0, kept < len(order) or len(used) < len(pairs))
+    kept = len(fitted.order)
+    return PaddedGraph(table, ends[0], ends[1], np.arange(nodes) < kept, kept > 0, fitted.cut)

@@ -24,6 +24,7 @@ class Ledger:
     def __init__(self, release: str, splits: tuple[str, ...]) -> None:
         self.drops: list[Drop] = []
         self._language: Counter[str] = Counter()
+        self._flags: Counter[str] = Counter()
         self._release = release
         self._patients: dict[str, str] = {}
         self._owners: dict[str, str] = {}
@@ -67,20 +68,20 @@ class Ledger:
             self.drops.append(Drop("image", image, reason))
             self._unused_reports.setdefault(study, reason)
         self._language.update(summary.language)
+        self._flags.update(summary.flags)
 
     def account(self, expected: Mapping[str, int], *, limited: bool) -> dict[str, Any]:
         """The counts for the manifest; with ``limited`` the unread rest is counted as beyond the limit.
 
         Raises UserError when used and dropped do not add up to what the release holds.
         """
-        self.drops += [
-            Drop("report", study, reason)
-            for study, reason in self._unused_reports.items()
-            if study not in self._used_reports
-        ]
+        if "reports" in expected:
+            unused = self._unused_reports.items()
+            self.drops += [Drop("report", study, why) for study, why in unused if study not in self._used_reports]
         used = {"reports": len(self._used_reports), "images": sum(self._records.values())}
         account: dict[str, Any] = {}
-        for kind, total in expected.items():
+        for kind in filter(expected.__contains__, used):
+            total = expected[kind]
             reasons = Counter(drop.reason for drop in self.drops if f"{drop.kind}s" == kind)
             counts = {USED: used[kind]} | dict(sorted(reasons.items()))
             rest = total - sum(counts.values())
@@ -104,6 +105,7 @@ class Ledger:
             "dropped": dict(sorted(dropped.items())),
             "splits": splits,
             "language": dict(sorted(self._language.items())),
+            "image_flags": dict(sorted(self._flags.items())),
         }
 
 

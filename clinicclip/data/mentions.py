@@ -1,4 +1,4 @@
-"""Which findings a sentence names, whether it affirms, denies or doubts them, and on which side.
+"""Which findings a sentence names, whether it affirms, denies or doubts them, on which side and how severe.
 
 Own rules instead of a library: the kept NegEx ports need spaCy, miss "has resolved", and know nothing of
 normal-anatomy statements.
@@ -10,13 +10,14 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from clinicclip.data import cues, phrases
+from clinicclip.data import anatomy, cues, phrases
 from clinicclip.data.schema import (
     ABSENT,
     BOTH,
     FINDINGS,
     INDEX,
     LEFT,
+    NO_SEVERITY,
     NO_SIDE,
     PARENTS,
     PRESENT,
@@ -54,7 +55,8 @@ def union(patterns: tuple[str, ...]) -> str:
 
 
 def _named(table: Mapping[str, tuple[str, ...]]) -> re.Pattern[str]:
-    return re.compile("|".join(f"(?P<{name}>{union(patterns)})" for name, patterns in table.items()))
+    groups = (f"(?P<{name}>{'|'.join(patterns)})" for name, patterns in table.items())
+    return re.compile(union(tuple(groups)))
 
 
 def _before_colon(patterns: tuple[str, ...]) -> tuple[str, ...]:
@@ -79,14 +81,16 @@ _CUE = _named(
         "list_end": cues.LIST_END,
     }
 )
-_ANATOMY = _named({name.replace(" ", "_"): subjects for name, (subjects, _) in phrases.ANATOMY.items()})
-_COVERED = {name.replace(" ", "_"): tuple(INDEX[f] for f in covered) for name, (_, covered) in phrases.ANATOMY.items()}
-_STATE = _named({"borderline": phrases.BORDERLINE, "normal": phrases.NORMAL})
-_VERB = re.compile(phrases.VERBS)
-_ABNORMAL = re.compile(phrases.ABNORMAL)
+_ANATOMY = _named({name.replace(" ", "_"): subjects for name, (subjects, _) in anatomy.ANATOMY.items()})
+_COVERED = {name.replace(" ", "_"): tuple(INDEX[f] for f in covered) for name, (_, covered) in anatomy.ANATOMY.items()}
+_STATE = _named({"borderline": phrases.BORDERLINE, "normal": anatomy.NORMAL})
+_VERB = re.compile(anatomy.VERBS)
+_ABNORMAL = re.compile(anatomy.ABNORMAL)
 _CLAUSE_END = re.compile(r";|\.(?= |$)|\b(?:but|however|although|though|with(?!in)|except|other than)\b")
 _LEFT, _RIGHT = re.compile(r"\bleft\b"), re.compile(r"\bright\b")
 _BOTH = re.compile(r"\b(?:both|bilateral(?:ly)?|bi(?:basilar|basal|apical)|lungs are)\b")
+_DEGREES = tuple((degree, re.compile(union(words))) for degree, words in cues.SEVERITY)
+_OTHER = re.compile(union(phrases.OTHER_ABNORMALITIES))
 NO_FINDING = INDEX["no_finding"]
 
 
@@ -116,11 +120,15 @@ def _explicit_polarity(start: int, end: int, turns: list[Cue]) -> int | None:
     return polarity
 
 
+def _turns(low: str) -> list[Cue]:
+    return [Cue(str(m.lastgroup), m.start(), m.end()) for m in _CUE.finditer(low)]
+
+
 def _named_findings(low: str) -> list[Mention]:
     found = list(_FINDING.finditer(low))
     if not found:
         return []
-    turns = [Cue(str(m.lastgroup), m.start(), m.end()) for m in _CUE.finditer(low)]
+    turns = _turns(low)
     mentions = []
     for match in found:
         name = str(match.lastgroup)
@@ -187,6 +195,21 @@ def laterality(text: str) -> int:
     return LEFT if left else RIGHT if right else NO_SIDE
 
 
+def severity(text: str) -> int:
+    """How severe a sentence calls what it speaks of: `schema.NO_SEVERITY`, `MILD`, `MODERATE` or `SEVERE`, the most."""
+    low = text.lower()
+    return next((degree for degree, words in _DEGREES if words.search(low)), NO_SEVERITY)
+
+
+@lru_cache(maxsize=65536)
+def is_abnormal_otherwise(text: str) -> bool:
+    """Whether a sentence affirms or doubts an abnormality that no finding of `schema.FINDINGS` stands for."""
+    low = text.lower()
+    found = list(_OTHER.finditer(low))
+    turns = _turns(low) if found else []
+    return any(_explicit_polarity(m.start(), m.end(), turns) in (PRESENT, UNCERTAIN) for m in found)
+
+
 _RANK = {PRESENT: 0, UNCERTAIN: 1, ABSENT: 2}
 
 
@@ -203,7 +226,9 @@ def describe(text: str) -> Sentence:
     found = _specific_first(mentions(text))
     if not found:
         return Sentence(text, -1, UNKNOWN, NO_SIDE)
-    return Sentence(text, found[0].finding, found[0].polarity, laterality(text))
+    main = found[0]
+    degree = severity(text) if main.polarity in (PRESENT, UNCERTAIN) and main.finding != NO_FINDING else NO_SEVERITY
+    return Sentence(text, main.finding, main.polarity, laterality(text), degree)
 
 
 def states(texts: tuple[str, ...] | list[str], *, explicit: bool = False) -> dict[int, int]:
@@ -220,3 +245,11 @@ def states(texts: tuple[str, ...] | list[str], *, explicit: bool = False) -> dic
             if known is None or _RANK[mention.polarity] < _RANK[known]:
                 result[mention.finding] = mention.polarity
     return result
+
+
+def polarity(text: str, start: int, end: int) -> int | None:
+    """What the words around [start, end) of one lower-case sentence make of what stands there.
+
+    PRESENT, ABSENT or UNCERTAIN; None when it is the patient's past.
+    """
+    return _explicit_polarity(start, end, [Cue(str(m.lastgroup), m.start(), m.end()) for m in _CUE.finditer(text)])

@@ -32,9 +32,11 @@ from clinicclip.data.schema import (
 from clinicclip.data.separating import Part
 from clinicclip.data.text import finding_states, is_normal
 
-# Why a report gives none: it is normal; it only doubts; what it states shares its sentences with something else; even
-# the plainest denial does not read back as one; the generator wrote nothing of use, or what does not deny.
-NORMAL, DOUBTFUL, INSEPARABLE, UNSOUND, NO_DENIAL, NOT_DENIED = REASONS = (
+# Why a report gives none: there is none; it is normal; it only doubts; what it states shares its sentences with
+# something else; even the plainest denial does not read back as one; the generator wrote nothing of use, or what
+# does not deny.
+NO_REPORT, NORMAL, DOUBTFUL, INSEPARABLE, UNSOUND, NO_DENIAL, NOT_DENIED = REASONS = (
+    "no_report",
     "normal",
     "only_uncertain",
     "inseparable",
@@ -146,6 +148,8 @@ def choose(sentences: Sequence[Sentence], rng: np.random.Generator) -> Plan | st
     Leaves of the hierarchy only (denying "opacity" beside "atelectasis" would deny both), what is visible on its
     own first. A plan is kept only if the plainest denial and the omission both pass their self-checks.
     """
+    if not sentences:
+        return NO_REPORT
     named = stated(sentences)
     if not named:
         return NORMAL if is_normal(sentences) == 1 else DOUBTFUL

@@ -27,6 +27,7 @@ def describe(reader: ModuleType, settings: Mapping[str, Any]) -> dict[str, Any]:
         "open": reader.OPEN,
         "licence": reader.LICENCE,
         "citation": reader.CITATION,
+        "published": dict(reader.PUBLISHED),
         "settings": dict(settings),
         "image": {"shorter_side": settings["shorter_side"], "jpeg_quality": images.JPEG_QUALITY},
         "code": {"version": clinicclip.__version__, "digest": shards.code_digest()},

@@ -8,24 +8,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int8
 
-from clinicclip.data import images, negation, schema, text
+from clinicclip.data import images, negation, rule_graphs, schema, text
 from clinicclip.data.generators import Generator, templates
 from clinicclip.data.generators.llm import Question
 from clinicclip.data.schema import Drop, Record, Study
 
 FORMAT = "1.1.0"  # of the stored fields; the version TFDS shows
 
-_OF_STUDY = (  # stored as the reader says them
-    *("patient", "study", "image_id", "view", "findings", "impression"),
-    *("gold_source", "sex", "age_band"),
-)
-TEXT = (*_OF_STUDY, "negated", "omitted", "negated_by", "not_negated")
-TEXTS = ("sentences", "gold_names", "box_names", "graph_tokens")
+_OF_STUDY = ("patient", "study", "image_id", "findings", "impression", "gold_source")  # as the reader says them
+_OF_HEADER = ("view", "sex", "age_band")  # as the reader says them, or else the image file itself
+TEXT = (*_OF_STUDY, *_OF_HEADER, "negated", "omitted", "negated_by", "not_negated", "graph_by")
+TEXTS = ("image_flags", "sentences", "gold_names", "box_names", "graph_tokens")
 NUMBER = {"height": np.int32, "width": np.int32, "altered": np.int32, "normal": np.int8}
 NUMBERS = {
     "sentence_finding": np.int32,
     "sentence_polarity": np.int32,
     "sentence_laterality": np.int32,
+    "sentence_severity": np.int32,
     "gold_values": np.int8,
     "graph_types": np.int32,
 }
@@ -42,6 +41,7 @@ class Recipe(NamedTuple):
 
     shorter_side: int = images.SHORTER_SIDE
     seed: int = 0  # of the altered reports
+    reports: bool = True  # whether a study without a report is dropped
     generator: Generator = templates.TRAIN  # of the altered reports
 
 
@@ -89,21 +89,23 @@ def restore(example: Mapping[str, Any]) -> Record:
 
 def make(study: Study, recipe: Recipe) -> Record | Drop:
     """The record of a study, or the Drop that says why there is none."""
-    if not (study.findings.strip() or study.impression.strip()):
+    if recipe.reports and not (study.findings.strip() or study.impression.strip()):
         return Drop("image", study.image_id, "report_without_sections")
     sentences = text.sentences(study.findings, study.impression)
-    if not sentences:
+    if recipe.reports and not sentences:
         return Drop("image", study.image_id, "report_without_sentences")
     try:
-        gray = _gray(study)
+        picture = _picture(study, recipe.shorter_side)
     except images.ImageFault as fault:
         return Drop("image", study.image_id, fault.reason)
+    gray = images.shrink(picture.gray, recipe.shorter_side, (picture.height, picture.width))
     altered = negation.alter(sentences, seed=recipe.seed, key=study.image_id, generator=recipe.generator)
     labels = _labels(study, sentences)
     return {
-        "image": images.encode(gray, recipe.shorter_side),
-        "height": gray.shape[0],
-        "width": gray.shape[1],
+        "image": images.encode(gray),
+        "image_flags": images.flags(gray, picture.facts),
+        "height": picture.height,
+        "width": picture.width,
         "negated": altered.negated,
         "omitted": altered.omitted,
         "altered": altered.finding,
@@ -114,9 +116,10 @@ def make(study: Study, recipe: Recipe) -> Record | Drop:
         "gold_names": list(study.gold),
         "gold_values": list(study.gold.values()),
         **{name: getattr(study, name) for name in _OF_STUDY},
+        **{name: getattr(study, name) or getattr(picture.facts, name) for name in _OF_HEADER},
         **_sentence_fields(sentences),
         **_box_fields(study),
-        **_graph_fields(study),
+        **_graph_fields(study, sentences),
     }
 
 
@@ -127,10 +130,11 @@ def questions(study: Study, recipe: Recipe) -> list[Question]:
     return [] if isinstance(found, str) else [Question(found.finding, said) for said in found.statements]
 
 
-def _gray(study: Study) -> np.ndarray:
+def _picture(study: Study, shorter_side: int) -> images.Picture:
     if isinstance(study.image, Path):
-        return images.read_gray(study.image)
-    return images.to_gray(study.image, study.image_id)
+        return images.read(study.image, shorter_side)
+    gray = images.to_gray(study.image, study.image_id)
+    return images.Picture(gray, gray.shape[0], gray.shape[1], images.Facts())
 
 
 def _sentence_fields(sentences: list[schema.Sentence]) -> dict[str, Any]:
@@ -139,6 +143,7 @@ def _sentence_fields(sentences: list[schema.Sentence]) -> dict[str, Any]:
         "sentence_finding": [sentence.finding for sentence in sentences],
         "sentence_polarity": [sentence.polarity for sentence in sentences],
         "sentence_laterality": [sentence.laterality for sentence in sentences],
+        "sentence_severity": [sentence.severity for sentence in sentences],
     }
 
 
@@ -167,11 +172,24 @@ def _box_fields(study: Study) -> dict[str, Any]:
     }
 
 
-def _graph_fields(study: Study) -> dict[str, Any]:
-    graph = study.graph or schema.Graph((), (), (), ())
+def _graph_fields(study: Study, sentences: list[schema.Sentence]) -> dict[str, Any]:
+    graph, maker = study.graph, study.graph_by
+    if graph is None:
+        graph, maker = rule_graphs.build(sentences), rule_graphs.NAME
     return {
+        "graph_by": maker if graph.spans else "",
         "graph_tokens": list(graph.tokens),
         "graph_spans": np.asarray(graph.spans, np.int32).reshape(-1, 2),
         "graph_types": list(graph.types),
         "graph_edges": np.asarray(graph.edges, np.int32).reshape(-1, 2),
     }
+
+
+def stored_graph(record: Record) -> schema.Graph:
+    """The record's report graph; without spans when it has none."""
+    return schema.Graph(
+        tuple(record["graph_tokens"]),
+        tuple((int(first), int(last)) for first, last in record["graph_spans"]),
+        tuple(map(int, record["graph_types"])),
+        tuple((int(source), int(target)) for source, target in record["graph_edges"]),
+    )

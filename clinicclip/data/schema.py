@@ -14,6 +14,7 @@ import numpy as np
 
 PRESENT, ABSENT, UNCERTAIN, UNKNOWN = 1, 0, -1, -128
 NO_SIDE, LEFT, RIGHT, BOTH = 0, 1, 2, 3
+NO_SEVERITY, MILD, MODERATE, SEVERE = 0, 1, 2, 3
 
 # The fourteen training labels, in CheXpert's own order (Irvin et al., AAAI 2019).
 CHEXPERT = (
@@ -88,6 +89,7 @@ class Sentence(NamedTuple):
     finding: int  # index into FINDINGS, -1 = none of them
     polarity: int  # PRESENT, ABSENT, UNCERTAIN, or UNKNOWN when no finding is named
     laterality: int  # NO_SIDE, LEFT, RIGHT, BOTH
+    severity: int = NO_SEVERITY  # MILD, MODERATE, SEVERE: of a finding that is present or doubted
 
 
 class Box(NamedTuple):
@@ -125,7 +127,8 @@ class Study:
     gold: Mapping[str, int] = field(default_factory=dict)  # evaluation truth, never read by training
     gold_source: str = ""
     boxes: tuple[Box, ...] = ()
-    graph: Graph | None = None
+    graph: Graph | None = None  # None = built by rules from the text
+    graph_by: str = ""  # what made `graph`
     sex: str = ""
     age_band: str = ""
 

@@ -6,7 +6,8 @@ import textwrap
 LONGEST = 600  # characters of a sentence; real ones stay far below
 _HEADERS = {
     "findings": r"findings?(?: ?(?:and|/|&) ?impressions?)?|report",
-    "impression": r"impressions?|conclusions?|opinion|interpretation|summary|addendum",
+    "impression": r"impressions?(?: ?(?:and|/|&) ?recommendations?(?: ?\(s\))?)?|conclusions?|opinion|"
+    r"interpretation|summary|addendum",
     "other": r"exam(?:ination)?s?|indications?|(?:clinical )?(?:history|information|indication)|"
     r"reason for (?:the )?exam(?:ination)?|"
     r"techniques?|procedures?|views?|comparisons?|recommendations?(?: ?\(s\))?|notifications?|final report|"
@@ -21,8 +22,9 @@ _HEADER = re.compile(
     re.IGNORECASE,
 )
 _INLINE = re.compile(
-    r"(?<=[.\s])(?<!AND )(FINDINGS?(?: AND IMPRESSIONS?)?|IMPRESSIONS?|CONCLUSIONS?|COMPARISONS?|INDICATIONS?|"
-    r"TECHNIQUE|HISTORY|RECOMMENDATIONS?):"
+    r"(?:(?<=[.\s])(?<!AND )(?=[A-Z]{4})|(?<=[.;:] )(?=[A-Z][a-z]))"  # in capitals anywhere, else behind a sentence
+    r"(FINDINGS?(?: AND IMPRESSIONS?)?|IMPRESSIONS?(?: AND RECOMMENDATIONS?)?|CONCLUSIONS?|COMPARISONS?|INDICATIONS?|"
+    r"TECHNIQUE|HISTORY|RECOMMENDATIONS?|ADDENDUM|OPINION|Findings?|Impressions?|Conclusions?|Addendum):"
 )
 
 _ABBREVIATIONS = frozenset(
@@ -57,13 +59,13 @@ def report_sections(text: str) -> tuple[str, str]:
         parts[str(header.lastgroup)].append(text[header.end() : end].strip())
     findings, impression = (" ".join(p for p in parts[k] if p) for k in ("findings", "impression"))
     if not findings and not impression:
-        paragraphs = [p for p in re.split(r"\n\s*\n", parts["other"][-1]) if p.strip()] if headers else []
+        paragraphs = [p for p in re.split(r"\n\s*\n", parts["other"][-1]) if p.strip()] if parts["other"] else []
         findings = paragraphs[-1].strip() if len(paragraphs) > 1 else preamble.strip()
     return findings, impression
 
 
 def _ends_abbreviation(text: str, stop: int) -> bool:
-    word = text[:stop].rsplit(None, 1)[-1:] or [""]
+    word = text[max(0, stop - 16) : stop].rsplit(None, 1)[-1:] or [""]
     return word[0].lower().lstrip("(") in _ABBREVIATIONS
 
 

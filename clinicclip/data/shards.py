@@ -28,7 +28,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 
 import clinicclip
 from clinicclip import files
-from clinicclip.data import records, schema
+from clinicclip.data import graphs, records, schema
 from clinicclip.data.records import Recipe
 from clinicclip.data.schema import Drop, Record, Sketch, Study
 from clinicclip.errors import UserError
@@ -55,6 +55,7 @@ class Summary(NamedTuple):
     written: list[list[str]]  # [image id, study, patient]
     dropped: list[list[str]]  # [image id, study, reason]
     language: dict[str, int]
+    flags: dict[str, int]  # of images
     file: str = ""
     bytes: int = 0
     sha256: str = ""
@@ -189,13 +190,15 @@ def _write_examples(path: Path, examples: Sequence[bytes]) -> None:
 
 
 def _summary(task: Task, made: list[Record | Drop]) -> Summary:
-    written, dropped, language = [], [], Counter[str]()
+    written, dropped, language, flags = [], [], Counter[str](), Counter[str]()
     for study, record in zip(task.studies, made, strict=True):
         if isinstance(record, Drop):
             dropped.append([study.image_id, study.study, record.reason])
         else:
             written.append([study.image_id, study.study, study.patient])
             language.update(_language(record))
+            flags.update(record["image_flags"])
+            language.update(graph_counts(record))
     return Summary(
         split=task.split,
         studies=len(task.studies),
@@ -203,6 +206,7 @@ def _summary(task: Task, made: list[Record | Drop]) -> Summary:
         written=written,
         dropped=dropped,
         language=dict(language),
+        flags=dict(flags),
     )
 
 
@@ -224,6 +228,16 @@ def _language(record: Record) -> Iterator[str]:
     for name, label in zip(schema.CHEXPERT, record["labels"], strict=True):
         if label != schema.UNKNOWN:
             yield f"label_{name}_{_WORD[int(label)]}"
+
+
+def graph_counts(record: Record) -> dict[str, int]:
+    """A record's report graph as counts: what made it, its size, and whether the usual budgets would cut it."""
+    if not record["graph_by"]:
+        return {}
+    graph = records.stored_graph(record)
+    over = graphs.cut(graph, nodes=graphs.NODES, edges=graphs.EDGES)
+    sizes = {"graph_nodes": len(graph.spans), "graph_edges": len(graph.edges), "graphs_over_budget": int(over)}
+    return {f"records_with_graph_by_{record['graph_by']}": 1, **sizes}
 
 
 _WORD = {schema.PRESENT: "present", schema.ABSENT: "absent", schema.UNCERTAIN: "uncertain"}

@@ -5,7 +5,7 @@ Every split is checked: the parts must state exactly the findings of the whole, 
 
 import re
 
-from clinicclip.data import phrases
+from clinicclip.data import anatomy, phrases
 from clinicclip.data.mentions import mentions, states, union
 from clinicclip.data.sections import finish
 
@@ -15,7 +15,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 
 _OTHER = re.compile(union(phrases.OTHER_NOUNS))
-_ANATOMY = re.compile(union(tuple(p for subjects, _ in phrases.ANATOMY.values() for p in subjects)))
+_ANATOMY = re.compile(union(tuple(p for subjects, _ in anatomy.ANATOMY.values() for p in subjects)))
 _DENIAL = r"(?:no|without|negative for|free of|clear of|absence of|lack of)"
 _FILLER = (
     r"(?:(?:any|the|a|an|visible|definite|convincing|evidence|radiographic|sign|signs|suggestion|x{3,}|"
@@ -213,7 +213,7 @@ def split_findings(sentence: str) -> list[str]:
     parts = _split_sides(sentence)
     if _same(sentence, parts):
         return parts
-    if len(topics(sentence)) < 2:
+    if len(topics(sentence)) < 2 and len({m.polarity for m in mentions(sentence)}) < 2:
         return [sentence]
     for split in (_split_denied, _split_normal, _cut, _split_plain):
         parts = split(sentence)

@@ -6,8 +6,9 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int8
 
+from clinicclip.data import mentions
 from clinicclip.data.comparison import remove_comparison
-from clinicclip.data.mentions import describe, states
+from clinicclip.data.mentions import describe, is_abnormal_otherwise, states
 from clinicclip.data.schema import (
     ABSENT,
     CHEXPERT,
@@ -23,7 +24,7 @@ from clinicclip.data.schema import (
 from clinicclip.data.sections import report_sections, split_sentences
 from clinicclip.data.splitting import split_findings
 
-__all__ = ["finding_states", "is_normal", "report_labels", "report_sections", "sentences"]
+__all__ = ["finding_states", "forget", "is_normal", "report_labels", "report_sections", "sentences"]
 
 _ORDER = {UNKNOWN: 0, ABSENT: 1, UNCERTAIN: 2, PRESENT: 3}
 _ABNORMAL = tuple(INDEX[name] for name in FINDINGS if name not in NOT_ABNORMAL)
@@ -32,8 +33,14 @@ _ABNORMAL = tuple(INDEX[name] for name in FINDINGS if name not in NOT_ABNORMAL)
 @lru_cache(maxsize=65536)
 def _statements(raw: str) -> tuple[Sentence, ...]:
     """One raw sentence as statements of the present state; remembered, since reports repeat themselves."""
-    present = remove_comparison(raw)
-    return tuple(describe(text) for text in split_findings(present)) if present else ()
+    present = filter(None, map(remove_comparison, split_findings(raw)))
+    return tuple(describe(text) for part in present for text in split_findings(part))
+
+
+def forget() -> None:
+    """Empties what is remembered from one report to the next, as a measurement of speed must."""
+    for remembered in (_statements, mentions.mentions, mentions.is_abnormal_otherwise):
+        remembered.cache_clear()
 
 
 def sentences(findings: str, impression: str) -> list[Sentence]:
@@ -80,8 +87,9 @@ def report_labels(report: Sequence[Sentence]) -> Int8[np.ndarray, "14"]:
 def is_normal(report: Sequence[Sentence]) -> int:
     """1 when no abnormal finding, finer names included, is present or uncertain; else 0; -128 without text.
 
-    Support devices do not count.
+    Support devices do not count; abnormalities without a name in `schema.FINDINGS`, such as adenopathy, do.
     """
     if not report:
         return UNKNOWN
-    return int(not np.any(np.isin(finding_states(report)[list(_ABNORMAL)], (PRESENT, UNCERTAIN))))
+    named = np.any(np.isin(finding_states(report)[list(_ABNORMAL)], (PRESENT, UNCERTAIN)))
+    return int(not named and not any(is_abnormal_otherwise(s.text) for s in report))

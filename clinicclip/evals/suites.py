@@ -30,6 +30,7 @@ SUITES: Mapping[str, Callable[[Sequence[str], int], Evaluator]] = {
     "pair_strict": lambda findings, seed: PairStrict(seed=seed),
     "retrieval": lambda findings, seed: Retrieval(seed=seed),
 }
+OF_IMAGES = ("zero_shot", "pair_strict")  # suites that need no report
 
 
 def check_names(suites: Sequence[str], findings: Sequence[str] = ()) -> None:
@@ -55,6 +56,9 @@ def run_suites(
     Raises: UsageError for an unknown suite or finding; ValueError when embeddings do not fit the sets.
     """
     check_names(suites, findings)
+    for evalset in sets:
+        if not any(evalset.reports) and not set(suites) <= set(OF_IMAGES):
+            raise UsageError(f"{evalset.name} has no reports: choose --suite={','.join(OF_IMAGES)} for it")
     evaluation = Evaluation(
         facts={
             "prompts": f"version {prompts.VERSION}, {prompts.digest()}",

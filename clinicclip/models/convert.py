@@ -72,6 +72,14 @@ def from_torch(
     return unflatten_dict(flat | {path: np.asarray(leaf, np.float32) for path, leaf in extra.items()}, sep="/")
 
 
+def from_leaves(leaves: Iterable[Leaf], tensors: Mapping[str, np.ndarray], source: str) -> Params:
+    """The parameters that a table of leaves describes, nested by path.
+
+    Raises UserError, opening with `source`, naming every missing, unexpected and mis-shaped array.
+    """
+    return unflatten_dict(_inward(tuple(leaves), tensors, source), sep="/")
+
+
 def load_text_tower(folder: Path | str, *, pooling: str = "pooler") -> tuple[BertSpec, Params]:
     """A BERT tower of any size from a Hugging Face folder (config.json, model.safetensors).
 
@@ -84,7 +92,7 @@ def load_text_tower(folder: Path | str, *, pooling: str = "pooler") -> tuple[Ber
         tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith("pooler.")}
     elif not any(key.startswith("pooler.") for key in tensors):
         raise UserError(f"{source}: this BERT was saved without its pooler; choose text pooling 'mean' or 'cls'")
-    return spec, unflatten_dict(_inward(tuple(bert_leaves(spec)), tensors, source), sep="/")["text"]
+    return spec, from_leaves(bert_leaves(spec), tensors, source)["text"]
 
 
 def load_image_tower(folder: Path | str) -> tuple[SwinSpec, Params]:
@@ -94,8 +102,7 @@ def load_image_tower(folder: Path | str) -> tuple[SwinSpec, Params]:
     """
     config, tensors, source = _read_folder(Path(folder), prefix="swin.")
     spec = swin_spec(config, source=source)
-    leaves = tuple(swin_leaves(spec, TRANSFORMERS))
-    return spec, unflatten_dict(_inward(leaves, tensors, source), sep="/")["image"]
+    return spec, from_leaves(swin_leaves(spec, TRANSFORMERS), tensors, source)["image"]
 
 
 def _read_folder(folder: Path, prefix: str) -> tuple[dict[str, Any], Tensors, str]:

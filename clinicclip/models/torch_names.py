@@ -123,6 +123,13 @@ def bert_leaves(spec: BertSpec, *, key: str = "", path: str = "text") -> Iterato
         yield from _dense(f"{path}/pooler", f"{key}pooler.dense", spec.width, spec.width)
 
 
+def chexbert_leaves(spec: BertSpec, classes: tuple[int, ...]) -> Iterator[Leaf]:
+    """Every leaf of CheXbert: its BERT, and one head of so many classes a condition."""
+    yield from bert_leaves(spec, key="bert.", path="bert")
+    for index, count in enumerate(classes):
+        yield from _dense(f"head_{index}", f"linear_heads.{index}", spec.width, count)
+
+
 def clip_leaves(spec: ClipSpec, dialect: str) -> tuple[Leaf, ...]:
     """Every leaf of both towers, their projections and the temperature.
 

@@ -32,6 +32,7 @@ def record(number: int, present: Sequence[str], *, gold: bool = True) -> schema.
         "sentence_finding": np.array([schema.INDEX[f] for f in WORDS], np.int32),
         "sentence_polarity": np.array([int(f in present) for f in WORDS], np.int32),
         "sentence_laterality": np.zeros(len(WORDS), np.int32),
+        "sentence_severity": np.zeros(len(WORDS), np.int32),
         "normal": int(not present),
         "gold_names": [*WORDS, "normal"] if gold else [],
         "gold_values": np.array([*(int(f in present) for f in WORDS), int(not present)] if gold else [], np.int8),

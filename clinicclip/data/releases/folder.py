@@ -21,7 +21,10 @@ LICENCE = "as its owner says"
 CITATION = ""
 OPEN = False
 SPLITS = ("train", "validation", "test")
+HAS_REPORTS = True
+GENERATED = False
 OPTIONS: Mapping[str, Any] = {}
+PUBLISHED: Mapping[str, int] = {}
 
 PAIRS = "pairs.jsonl"
 REQUIRED = ("image", "text", "patient")

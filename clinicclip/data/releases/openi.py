@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clinicclip.data import schema
+from clinicclip.data import schema, spellings
 from clinicclip.data.images import SUFFIXES
 from clinicclip.data.releases import tables
 from clinicclip.data.schema import Drop, Study
@@ -25,15 +25,17 @@ CITATION = (
 )
 OPEN = True
 SPLITS = ("fold0", "fold1", "fold2", "fold3", "fold4")
+HAS_REPORTS = True
+GENERATED = False
 OPTIONS: Mapping[str, Any] = {}
+PUBLISHED: Mapping[str, int] = {"reports": 3_955, "images": 7_470}
 
 REPORTS = "ecgen-radiology"
 IMAGES = ("NLMCXR_png", "images")
 VIEWS = ("projections.csv", "indiana_projections.csv")
 FRONTAL = ("frontal", "pa", "ap")
 GOLD_SOURCE = "openi_mesh"
-# labels.csv spells findings as NIH ChestX-ray14 does; these are the ones schema names otherwise.
-SPELLING = {"Effusion": "pleural_effusion"}
+SPELLING = spellings.by_spelling(spellings.NIH)  # of the findings in labels.csv
 NOT_FINDINGS = ("uid", "split", "normal")
 
 # "CXR7_2_IM-0001-4001" in the official download is "7_2_IM-0001-4001.dcm" in the public Kaggle copy.
@@ -45,7 +47,9 @@ class _Image(NamedTuple):
     view: str  # "" = on disk, absent from the table
 
 
-class _Report(NamedTuple):
+class Report(NamedTuple):
+    """The text of one report; a section that it lacks is empty."""
+
     uid: str
     findings: str
     impression: str
@@ -62,7 +66,7 @@ def read(source: Path) -> Iterator[Study | Drop]:
 
     Raises UserError when a folder, the table of views or a column is missing, or two reports share a uid.
     """
-    images, gold = _images(source), _gold(source)
+    images, coded = _images(source), gold(source)
     seen: dict[str, str] = {}
     for path in _report_files(source):
         report = _parse(path)
@@ -75,12 +79,17 @@ def read(source: Path) -> Iterator[Study | Drop]:
             yield Drop("report", uid, "report_unreadable")
             yield from (Drop("image", image_id, "report_unreadable") for image_id in own)
         else:
-            yield from _pairs(report, own, gold.get(uid, {}))
+            yield from _pairs(report, own, coded.get(uid, {}))
     for own in images.values():
         yield from (Drop("image", image_id, "image_without_report") for image_id in own)
 
 
-def _pairs(report: _Report, images: Mapping[str, _Image], gold: Mapping[str, int]) -> Iterator[Study | Drop]:
+def reports(source: Path) -> Iterator[Report]:
+    """The text of every report that can be read, with or without images."""
+    yield from filter(None, map(_parse, _report_files(source)))
+
+
+def _pairs(report: Report, images: Mapping[str, _Image], gold: Mapping[str, int]) -> Iterator[Study | Drop]:
     used = False
     for image_id, image in sorted(images.items()):
         reason = _unused(image)
@@ -113,7 +122,7 @@ def _unused(image: _Image) -> str:
     return "" if image.path else "image_missing"
 
 
-def _unpaired(report: _Report, images: Mapping[str, _Image]) -> str:
+def _unpaired(report: Report, images: Mapping[str, _Image]) -> str:
     if not (report.findings or report.impression):
         return "report_without_sections"
     if any(image.path for image in images.values()):
@@ -132,7 +141,7 @@ def _report_files(source: Path) -> list[Path]:
     return files
 
 
-def _parse(path: Path) -> _Report | None:
+def _parse(path: Path) -> Report | None:
     try:
         root = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, UnicodeDecodeError):
@@ -143,7 +152,7 @@ def _parse(path: Path) -> _Report | None:
         for node in root.iter("AbstractText")
     }
     uid = (identity.get("id") if identity is not None else None) or path.stem
-    return _Report(uid, sections.get("FINDINGS", ""), sections.get("IMPRESSION", ""))
+    return Report(uid, sections.get("FINDINGS", ""), sections.get("IMPRESSION", ""))
 
 
 def _images(source: Path) -> dict[str, dict[str, _Image]]:
@@ -200,27 +209,27 @@ def _name(stem: str, name: str) -> tuple[str, str]:
     return match["uid"], match["rest"]
 
 
-def _gold(source: Path) -> dict[str, dict[str, int]]:
+def gold(source: Path) -> dict[str, dict[str, int]]:
     """{uid: {finding or "normal": 0 or 1}} of ``labels.csv``; empty when there is none."""
     path = tables.find(source, ("labels.csv",))
     if path is None:
         return {}
-    gold: dict[str, dict[str, int]] = {}
+    coded: dict[str, dict[str, int]] = {}
     for row in tables.rows(path, ("uid", "normal"), NAME):
         uid = row["uid"]
-        if uid in gold:
+        if uid in coded:
             raise UserError(f"{NAME}: {path.name} has two rows of uid {uid}; remove one")
         names = {column: _finding(column, path) for column in row if column not in NOT_FINDINGS}
         names["normal"] = "normal"
         for column in names:
             if row[column] not in ("0", "1"):
                 raise UserError(f"{NAME}: {path.name} uid {uid}: {column} is {row[column]!r}, expected 0 or 1")
-        gold[uid] = {name: int(row[column]) for column, name in names.items()}
-    return gold
+        coded[uid] = {name: int(row[column]) for column, name in names.items()}
+    return coded
 
 
 def _finding(column: str, path: Path) -> str:
-    finding = SPELLING.get(column, column.lower())
-    if finding not in schema.INDEX:
+    finding = SPELLING.get(column)
+    if finding is None:
         raise UserError(f"{NAME}: {path.name} has the unknown column {column}; expected findings in NIH's spelling")
     return finding

@@ -18,7 +18,10 @@ LICENCE = "Apache-2.0"
 CITATION = ""
 OPEN = True
 SPLITS = ("train", "validation", "test")
+HAS_REPORTS = True
+GENERATED = True
 OPTIONS: Mapping[str, Any] = {"level": "easy", "studies": 2000, "size": 128}
+PUBLISHED: Mapping[str, int] = {}
 GOLD_SOURCE = "phantom"
 
 
@@ -64,6 +67,7 @@ def _study(level: str, index: int, seed: int, size: int) -> Study:
         gold_source=GOLD_SOURCE,
         boxes=made.boxes,
         graph=made.graph,
+        graph_by=NAME,
         sex=made.sex,
         age_band=made.age_band,
     )

@@ -1,0 +1,29 @@
+"""Image file -> gray levels -> stored JPEG -> square: the only place where pixels are read and resized.
+
+``read`` takes JPEG, PNG and DICOM alike; every reader of a release and everything that embeds files goes through it.
+"""
+
+from clinicclip.data.images.dicom import age_band
+from clinicclip.data.images.faults import SUFFIXES, ImageFault
+from clinicclip.data.images.levels import to_gray
+from clinicclip.data.images.reading import Facts, Picture, read
+from clinicclip.data.images.sanity import FLAGS, flags
+from clinicclip.data.images.stored import JPEG_QUALITY, SHORTER_SIDE, decode, encode, resize, shrink
+
+__all__ = [
+    "FLAGS",
+    "JPEG_QUALITY",
+    "SHORTER_SIDE",
+    "SUFFIXES",
+    "Facts",
+    "ImageFault",
+    "Picture",
+    "age_band",
+    "decode",
+    "encode",
+    "flags",
+    "read",
+    "resize",
+    "shrink",
+    "to_gray",
+]

@@ -1,0 +1,59 @@
+"""JPEG and PNG by Pillow: gray levels, at a reduced scale where no more is needed."""
+
+import io
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, JpegImagePlugin, PngImagePlugin
+
+from clinicclip.data.images import codestream, levels
+from clinicclip.data.images.faults import ImageFault, check_size, unreadable
+
+OVERSAMPLING = 2  # sides of a JPEG decoded at reduced scale over those it is resized to, at least
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+_WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+def read(content: bytes, side: int, name: str) -> tuple[UInt8[np.ndarray, "h w"], tuple[int, int]]:
+    """The gray levels, and height and width before any reduction to ``side`` (0 = none).
+
+    Colours become their luminance, and what is transparent is shown on black. Raises ImageFault.
+    """
+    # The plugins themselves, not `Image.open`: it warns of sizes that are checked here.
+    try:
+        if content.startswith(_JPEG):
+            return _read_jpeg(content, side, name)
+        if content.startswith(_PNG):
+            with PngImagePlugin.PngImageFile(io.BytesIO(content)) as image:
+                return _read_png(image, name)
+    except (OSError, SyntaxError, ValueError, EOFError) as fault:
+        raise unreadable(name, f"not a whole PNG or JPEG file ({fault})") from None
+    raise unreadable(name, "not a JPEG, PNG or DICOM file")
+
+
+def _read_jpeg(content: bytes, side: int, name: str) -> tuple[UInt8[np.ndarray, "h w"], tuple[int, int]]:
+    if not codestream.is_whole_jpeg(content):
+        raise unreadable(name, "the JPEG file ends before its image does")
+    with JpegImagePlugin.JpegImageFile(io.BytesIO(content)) as image:
+        width, height = image.size
+        check_size(name, height, width)
+        wanted = OVERSAMPLING * side
+        image.draft("L", (wanted, wanted) if side else image.size)
+        return levels.to_gray(np.asarray(image.convert("L")), name), (height, width)
+
+
+def _read_png(image: PngImagePlugin.PngImageFile, name: str) -> tuple[UInt8[np.ndarray, "h w"], tuple[int, int]]:
+    width, height = image.size
+    check_size(name, height, width)
+    if getattr(image, "is_animated", False):
+        raise ImageFault("image_multi_frame", f"{name}: an animation; expected one radiograph a file")
+    image.load()
+    if image.mode in _WIDE_MODES:
+        pixels = np.asarray(image)
+    elif image.has_transparency_data:
+        shown = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        shown.alpha_composite(image.convert("RGBA"))
+        pixels = np.asarray(shown.convert("L"))
+    else:
+        pixels = np.asarray(image.convert("L"))
+    return levels.to_gray(pixels, name), (height, width)

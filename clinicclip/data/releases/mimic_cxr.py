@@ -1,0 +1,242 @@
+"""MIMIC-CXR-JPG (images, views, splits, labels) with the reports of MIMIC-CXR; frontal views (PA, AP) are used.
+
+``source`` is the unmodified download of MIMIC-CXR-JPG 2.0 or 2.1: ``files/p10/p10000032/s50414267/DICOM_ID.jpg`` beside
+its tables, plain or gzipped. The reports come from another PhysioNet project, as ``mimic-cxr-reports.zip`` or unpacked.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from clinicclip.data import schema, text
+from clinicclip.data.releases import tables
+from clinicclip.data.releases.reports import Reports
+from clinicclip.data.schema import Drop, Study
+from clinicclip.errors import UserError, nearest
+
+NAME = "mimic_cxr"
+TITLE = "MIMIC-CXR-JPG with the reports of MIMIC-CXR"
+LICENCE = (
+    "PhysioNet Credentialed Health Data License 1.5.0: credentialed access with a signed data use agreement; "
+    "not to be shared, nor sent to services that are not covered by it"
+)
+CITATION = (
+    "Johnson et al. MIMIC-CXR-JPG, a large publicly available database of labeled chest radiographs. "
+    "arXiv:1901.07042 (2019). doi:10.13026/jsn5-t979. Johnson et al. MIMIC-CXR, a de-identified publicly available "
+    "database of chest radiographs with free-text reports. Sci Data 2019;6:317. doi:10.1038/s41597-019-0322-0"
+)
+OPEN = False
+SPLITS = ("train", "validation", "test")
+HAS_REPORTS = True
+GENERATED = False
+OPTIONS: Mapping[str, Any] = {"reports": "", "labels": "chexpert"}
+PUBLISHED = {"reports": 227_835, "images": 377_110, "patients": 65_379}
+
+METADATA, SPLIT, CHEXPERT, NEGBIO = (
+    tuple(f"mimic-cxr-{version}-{name}.csv" for version in ("2.0.0", "2.1.0"))
+    for name in ("metadata", "split", "chexpert", "negbio")
+)
+GOLD = ("mimic-cxr-2.1.0-test-set-labeled.csv",)
+LABELS = {"chexpert": CHEXPERT, "negbio": NEGBIO, "text": ()}
+REPORTS = ("mimic-cxr-reports.zip", "mimic-cxr-reports")
+REPORT_PATTERN = r"p\d\d/p\d+/s\d+\.txt"
+FRONTAL = ("PA", "AP")
+SPLIT_NAMES = {"train": "train", "validate": "validation", "test": "test"}
+GOLD_SOURCE = "mimic_cxr_test_labels"
+# The test labels say "Airspace Opacity" where the report labels say "Lung Opacity".
+SPELLING = {"airspace_opacity": "lung_opacity"}
+IDS = ("subject_id", "study_id")
+# Blank is unmentioned in the report. In its labels, and in the people's labels of its words, that counts as absent.
+VALUES = {"1": schema.PRESENT, "0": schema.ABSENT, "-1": schema.UNCERTAIN, "": schema.ABSENT}
+
+Values = tuple[int, ...]  # in the order of schema.CHEXPERT
+
+
+class _Image(NamedTuple):
+    patient: str
+    study: str
+    image_id: str
+    view: str | None  # None = absent from the metadata
+    split: str  # "" = absent from the table of splits
+
+
+def report_key(patient: str, study: str) -> str:
+    """Where a study's report lies among the reports, and the name RadGraph's files know it by."""
+    return f"p{patient[:2]}/p{patient}/s{study}.txt"
+
+
+def count(source: Path, *, reports: str = "", labels: str = "chexpert") -> dict[str, int]:
+    """How many reports there are, how many images the tables name, and of how many patients."""
+    images = _images(source)
+    with _reports(source, reports) as texts:
+        return {
+            "reports": len(texts.names),
+            "images": len(images),
+            "patients": len({image.patient for image in images}),
+        }
+
+
+def read(source: Path, *, reports: str = "", labels: str = "chexpert") -> Iterator[Study | Drop]:
+    """Every frontal image with its study's report; what is not used comes as a Drop with its reason.
+
+    ``reports`` is the zip or folder of the reports ('' = beside the tables); ``labels`` whose training labels to take:
+    ``chexpert``, ``negbio`` or ``text`` (read off the report, as for a study that the table lacks). The 2.1.0 test
+    labels are taken as gold where their table is there. Raises UserError when a file, folder or column is missing, a
+    row occurs twice, or two tables contradict each other.
+    """
+    trained, gold = _labels(source, labels), _gold(source)
+    with _reports(source, reports) as texts:
+        unused = dict(texts.names)
+        for (patient, study), own in itertools.groupby(_images(source), key=lambda image: image[:2]):
+            present = unused.pop(report_key(patient, study), None) is not None
+            yield from _pairs(source, list(own), texts, present, trained.get(study), gold.get(study))
+        yield from (Drop("report", Path(key).stem[1:], "report_without_image") for key in unused)
+
+
+def _pairs(
+    source: Path, images: list[_Image], texts: Reports, present: bool, labels: Values | None, gold: Values | None
+) -> Iterator[Study | Drop]:
+    """One study's images, each with its report."""
+    patient, study = images[0][:2]
+    reasons = {image: _unused(image) for image in images}
+    usable = [image for image in images if not reasons[image]]
+    report = texts.read(report_key(patient, study)) if present and usable else None
+    fault = "" if report is not None else "report_unreadable" if present else "report_missing"
+    for image in images:
+        reason = reasons[image] or fault
+        if reason:
+            yield Drop("image", image.image_id, reason)
+            continue
+        findings, impression = text.report_sections(report or "")
+        yield Study(
+            patient=patient,
+            study=study,
+            image_id=image.image_id,
+            split=image.split,
+            image=source / "files" / f"p{patient[:2]}" / f"p{patient}" / f"s{study}" / f"{image.image_id}.jpg",
+            findings=findings,
+            impression=impression,
+            view=image.view or "",
+            labels=None if labels is None else dict(zip(schema.CHEXPERT, labels, strict=True)),
+            gold={} if gold is None else dict(zip(schema.CHEXPERT, gold, strict=True)),
+            gold_source="" if gold is None else GOLD_SOURCE,
+        )
+    if present and (fault or not usable):
+        yield Drop("report", study, fault if usable else "report_without_frontal_image")
+
+
+def _unused(image: _Image) -> str:
+    if image.view is None:
+        return "metadata_missing"
+    if not image.view:
+        return "view_unknown"
+    if image.view not in FRONTAL:
+        return "not_frontal"
+    return "" if image.split else "split_missing"
+
+
+def _images(source: Path) -> list[_Image]:
+    """Every image that the metadata or the splits name, by patient and study."""
+    if not (source / "files").is_dir():
+        raise UserError(f"{NAME}: no folder files/ in {source}; point --source at the download of MIMIC-CXR-JPG")
+    splits = _by_image(source, SPLIT, "split")
+    found = []
+    for image_id, (patient, study, view) in _by_image(source, METADATA, "ViewPosition").items():
+        said = splits.pop(image_id, None)
+        if said and said[:2] != (patient, study):
+            raise UserError(
+                f"{NAME}: image {image_id} is of another patient or study in the splits than in the metadata"
+            )
+        found.append(_Image(patient, study, image_id, view.upper(), _split(image_id, said[2]) if said else ""))
+    for image_id, (patient, study, split) in splits.items():
+        found.append(_Image(patient, study, image_id, None, _split(image_id, split)))
+    return sorted(found, key=lambda image: image[:3])
+
+
+def _split(image_id: str, name: str) -> str:
+    if name not in SPLIT_NAMES:
+        raise UserError(f"{NAME}: image {image_id}: split {name!r} is none of {', '.join(SPLIT_NAMES)}")
+    return SPLIT_NAMES[name]
+
+
+def _by_image(source: Path, names: tuple[str, ...], column: str) -> dict[str, tuple[str, str, str]]:
+    """{image: (patient, study, value of ``column``)} of a table of images."""
+    path = _table(source, names)
+    found: dict[str, tuple[str, str, str]] = {}
+    for row in tables.rows(path, ("dicom_id", *IDS, column), NAME):
+        image_id = row["dicom_id"]
+        if image_id in found:
+            raise UserError(f"{NAME}: {path.name} names image {image_id} twice; remove one of the rows")
+        if not (image_id and row["subject_id"] and row["study_id"]):
+            raise UserError(f"{NAME}: {path.name}: a row lacks its dicom_id, subject_id or study_id; fetch it again")
+        found[image_id] = row["subject_id"], row["study_id"], row[column]
+    return found
+
+
+def _labels(source: Path, labels: str) -> dict[str, Values]:
+    """{study: report labels}; empty when they are to be read off the text."""
+    if labels not in LABELS:
+        raise UserError(f"{NAME}: labels={labels}: expected one of {', '.join(LABELS)}{nearest(labels, LABELS)}")
+    return _by_study(_table(source, LABELS[labels]), IDS) if LABELS[labels] else {}
+
+
+def _gold(source: Path) -> dict[str, Values]:
+    path = tables.find(source, GOLD)
+    return _by_study(path, ("study_id",)) if path else {}
+
+
+def _by_study(path: Path, ids: tuple[str, ...]) -> dict[str, Values]:
+    found: dict[str, Values] = {}
+    columns: dict[str, str] = {}
+    for row in tables.rows(path, ids, NAME):
+        study = row["study_id"]
+        columns = columns or _columns(path, row, ids)
+        if study in found:
+            raise UserError(f"{NAME}: {path.name} has two rows of study {study}; remove one")
+        values = {name: _value(path, study, row[column]) for name, column in columns.items()}
+        found[study] = tuple(values[name] for name in schema.CHEXPERT)
+    return found
+
+
+def _columns(path: Path, row: Mapping[str, str], ids: tuple[str, ...]) -> dict[str, str]:
+    """{finding: column}. Raises UserError unless the columns beside ``ids`` are the fourteen findings."""
+    names = {column: "_".join(column.lower().split()) for column in row if column not in (*ids, *IDS)}
+    columns = {SPELLING.get(name, name): column for column, name in names.items()}
+    missing = [name for name in schema.CHEXPERT if name not in columns]
+    unknown = [column for name, column in columns.items() if name not in schema.CHEXPERT]
+    if missing or unknown:
+        told = [f"lacks a column of {', '.join(missing)}"] * bool(missing)
+        told += [f"has the unknown column {', '.join(unknown)}"] * bool(unknown)
+        raise UserError(f"{NAME}: {path.name} {' and '.join(told)}; expected study_id and CheXpert's fourteen findings")
+    return columns
+
+
+def _value(path: Path, study: str, value: str) -> int:
+    try:
+        return VALUES[value.removesuffix(".0")]
+    except KeyError:
+        raise UserError(
+            f"{NAME}: {path.name} study {study}: {value!r} is no label; expected 1, 0, -1 or blank"
+        ) from None
+
+
+def _table(source: Path, names: tuple[str, ...]) -> Path:
+    path = tables.find(source, names)
+    if path is None:
+        raise UserError(
+            f"{NAME}: no {' or '.join(names)} (or .gz) in {source}; it is a file of MIMIC-CXR-JPG: fetch it"
+        )
+    return path
+
+
+def _reports(source: Path, reports: str) -> Reports:
+    if reports:
+        return Reports(Path(reports), REPORT_PATTERN, NAME)
+    for name in REPORTS:
+        if (source / name).exists():
+            return Reports(source / name, REPORT_PATTERN, NAME)
+    raise UserError(
+        f"{NAME}: no {' or '.join(REPORTS)} in {source}; fetch the zip from PhysioNet's MIMIC-CXR project and name it "
+        "with --reports=ZIP"
+    )

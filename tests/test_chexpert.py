@@ -1,0 +1,180 @@
+"""CheXpert: images and labels without reports, and the 5x200 set both ways."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clinicclip import cli, prepare
+from clinicclip.data import builder, schema
+from clinicclip.data.releases import chexpert
+from clinicclip.data.schema import Drop, Study
+
+LABELS = tuple(name.replace("_", " ").title() for name in schema.CHEXPERT)
+COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *LABELS)
+FIVE = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
+
+
+def line(path: str, view: str = "Frontal", ap: str = "AP", blank: str = "", **values: str) -> str:
+    labels = (values.get(name.replace(" ", "_"), blank) for name in LABELS)
+    return ",".join([path, "Female", "57", view, ap if view == "Frontal" else "", *labels])
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Eleven training images of seven patients, one for validation, two to test on."""
+    source, prefix = tmp_path / "CheXpert-v1.0-small", "CheXpert-v1.0-small/"
+    train = [
+        line(f"{prefix}train/patient0000{i}/study1/view1_frontal.jpg", **{name.replace(" ", "_"): "1.0"})
+        for i, name in enumerate(FIVE, 1)
+    ]
+    train += [
+        line(f"{prefix}train/patient00001/study1/view2_lateral.jpg", view="Lateral", Atelectasis="1.0"),
+        line(f"{prefix}train/patient00001/study2/view1_frontal.jpg", ap="PA", Edema="1.0", Cardiomegaly="-1.0"),
+        line(f"{prefix}train/patient00006/study1/view1_frontal.jpg", Atelectasis="1.0", Edema="1.0"),
+        line(f"{prefix}train/patient00007/study1/view1_frontal.jpg", No_Finding="1.0"),
+    ]
+    valid = [line(f"{prefix}valid/patient64541/study1/view1_frontal.jpg", blank="0.0", Edema="1.0")]
+    tested = [
+        ",".join([f"test/patient64741/study1/view1_{view}.jpg", *("1" if name == "Edema" else "0" for name in LABELS)])
+        for view in ("frontal", "lateral")
+    ]
+    for row in (*train, *valid, *tested):
+        path = source / row.split(",")[0].removeprefix(prefix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(len(row)).integers(0, 255, (40, 48)).astype(np.uint8)
+        Image.fromarray(noise).save(path)
+    for name, columns, rows in (
+        ("train.csv", COLUMNS, train),
+        ("valid.csv", COLUMNS, valid),
+        ("test_labels.csv", ("Path", *LABELS), tested),
+    ):
+        (source / name).write_text("\n".join([",".join(columns), *rows]) + "\n")
+    return source
+
+
+def read(root: Path, **options: Any) -> tuple[dict[str, Study], dict[str, str]]:
+    items = list(chexpert.read(root, **options))
+    studies = {item.image_id: item for item in items if isinstance(item, Study)}
+    return studies, {item.id: item.reason for item in items if isinstance(item, Drop)}
+
+
+def call(*argv: object) -> int:
+    return cli.call(prepare.main, prepare.parser(), [str(word) for word in argv])
+
+
+def test_frontal_images_come_with_their_labels(root: Path) -> None:
+    studies, drops = read(root)
+    assert drops == dict.fromkeys(
+        ("train/patient00001/study1/view2_lateral.jpg", "test/patient64741/study1/view1_lateral.jpg"), "not_frontal"
+    )
+    one = studies["train/patient00001/study2/view1_frontal.jpg"]
+    assert (one.patient, one.study, one.view) == ("patient00001", "patient00001/study2", "PA")
+    assert (one.sex, one.age_band, one.split) == ("F", "40-59", "train")
+    assert one.labels == dict.fromkeys(schema.CHEXPERT, 0) | {"edema": 1, "cardiomegaly": -1} and one.gold == {}
+    for name, split in (("valid/patient64541", "validation"), ("test/patient64741", "test")):
+        other = studies[f"{name}/study1/view1_frontal.jpg"]
+        assert other.split == split and other.labels is None
+        assert other.gold == dict.fromkeys(schema.CHEXPERT, 0) | {"edema": 1}
+    assert all(study.image.is_file() for study in studies.values() if isinstance(study.image, Path))
+
+
+def test_a_table_of_the_5x200_set_becomes_its_own_split_without_its_patients_elsewhere(
+    root: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "5x200.csv"
+    rows = ["CheXpert-v1.0/train/patient00001/study1/view1_frontal.jpg,1,0,0,0,0"]
+    rows += ["train/patient00004/study1/view1_frontal.jpg,0,0,0,1.0,0"]
+    table.write_text("\n".join([",".join(["Path", *FIVE]), *rows]))
+    manifest = builder.write(
+        "chexpert", tmp_path / "out", source=root, shorter_side=32, options={"five_by_200": str(table)}
+    )
+    assert manifest["splits"]["five_by_200"] == {"records": 2, "patients": 2}
+    assert manifest["images"] == {"used": 9, "not_frontal": 2, "patient_in_five_by_200": 1}
+    record = builder.open_source(tmp_path / "out", "five_by_200")[0]
+    gold = dict(zip(record["gold_names"], record["gold_values"].tolist(), strict=True))
+    assert gold == {"atelectasis": 1, "cardiomegaly": 0, "consolidation": 0, "edema": 0, "pleural_effusion": 0}
+    assert record["gold_source"] == "chexpert_5x200"
+
+
+def test_the_drawn_5x200_set_shows_one_finding_an_image_and_depends_on_the_seed_alone(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extra = [
+        line(f"train/patient{1000 * i + j}/study1/view1_frontal.jpg", **{name.replace(" ", "_"): "1.0"})
+        for i, name in enumerate(FIVE, 1)
+        for j in range(20)
+    ]
+    (root / "train.csv").write_text((root / "train.csv").read_text() + "\n".join(extra) + "\n")
+    monkeypatch.setattr(chexpert, "EACH", 10)
+
+    def drawn(seed: int) -> dict[str, Study]:
+        found, _ = read(root, five_by_200="draw", draw_seed=seed)
+        return {name: study for name, study in found.items() if study.split == "five_by_200"}
+
+    first = drawn(0)
+    assert len(first) == 50 and first == drawn(0) and set(first) != set(drawn(1))
+    for finding in chexpert.FIVE:
+        assert sum(study.gold[finding] for study in first.values()) == 10
+    assert not [name for name in first if "patient00006" in name or "study2" in name or "lateral" in name]
+    studies, drops = read(root, five_by_200="draw")
+    patients = {study.patient for study in first.values()}
+    assert not [study for study in studies.values() if study.split == "train" and study.patient in patients]
+    assert all(name.split("/")[1] in patients for name, why in drops.items() if why == "patient_in_five_by_200")
+
+
+def test_any_of_the_tables_is_enough(root: Path) -> None:
+    (root / "train.csv").unlink()
+    (root / "valid.csv").unlink()
+    (root / "test_labels.csv").rename(root / "groundtruth.csv")
+    assert list(read(root)[0]) == ["test/patient64741/study1/view1_frontal.jpg"]
+
+
+def table(text: str) -> Callable[[Path], list[str]]:
+    def write(root: Path) -> list[str]:
+        (root / "five.csv").write_text(",".join(["Path", *FIVE]) + "\n" + text)
+        return [f"--five_by_200={root / 'five.csv'}"]
+
+    return write
+
+
+def change(name: str, old: str, new: str) -> Callable[[Path], list[str]]:
+    def write(root: Path) -> list[str]:
+        (root / name).write_text((root / name).read_text().replace(old, new))
+        return []
+
+    return write
+
+
+def without_tables(root: Path) -> list[str]:
+    for path in root.glob("*.csv"):
+        path.unlink()
+    return []
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (without_tables, ("train.csv", "--source")),
+        (change("train.csv", "Path", "Pathx"), ("train.csv", "column Path")),
+        (change("train.csv", "Edema", "Oedema"), ("train.csv", "column of edema")),
+        (change("valid.csv", "1.0", "2.0"), ("valid.csv", "'2.0'")),
+        (change("valid.csv", "valid/patient64541", "patient64541"), ("is no path such as",)),
+        (change("train.csv", "patient00002", "patient00003"), ("patient00003", "named before")),
+        (lambda root: ["--five_by_200=nowhere.csv"], ("nowhere.csv", "draw")),
+        (lambda root: ["--five_by_200=draw"], ("1 training images show atelectasis alone, 200 are needed",)),
+        (table("train/patient00001/study1/view1_frontal.jpg,1,1,0,0,0\n"), ("exactly one",)),
+        (table("train/patient00001/study1/view2_lateral.jpg,1,0,0,0,0\n"), ("no frontal image",)),
+        (table("train/patient09999/study1/view1_frontal.jpg,1,0,0,0,0\n"), ("no frontal image",)),
+    ],
+)
+def test_what_spoils_the_release_is_one_clear_line(
+    root: Path, tmp_path: Path, damage: Callable[[Path], list[str]], words: tuple[str, ...], capsys: Any
+) -> None:
+    flags = damage(root)
+    assert call("chexpert", f"--source={root}", f"--output={tmp_path / 'out'}", *flags) == 1
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and all(word in printed for word in ("chexpert", *words)), printed

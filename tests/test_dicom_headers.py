@@ -1,0 +1,204 @@
+"""DICOM files: what is kept of a header, what never is, and what is refused by name."""
+
+import logging
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dicoms
+import numpy as np
+import pytest
+from dicoms import SHAPE, fault, ramp, table
+from pydicom import Dataset, config, uid
+from pydicom.sequence import Sequence
+
+from clinicclip.data import images
+from clinicclip.data.images import ImageFault
+from clinicclip.errors import UserError
+
+# Facts, and what is never kept
+
+
+def test_the_facts_of_a_header_are_kept() -> None:
+    elements = {"ViewPosition": "PA", "PatientSex": "F", "PatientAge": "047Y", "BurnedInAnnotation": "YES"}
+    picture = images.read(dicoms.content(dicoms.dataset(ramp(12), 12, **elements)))
+    assert picture.facts == ("PA", "F", "40-59", True)
+    assert (picture.height, picture.width) == SHAPE
+
+
+def test_a_header_that_says_nothing_gives_no_facts() -> None:
+    assert images.read(dicoms.content(dicoms.dataset(ramp(8)))).facts == ("", "", "", False)
+    odd = {"PatientSex": "X", "PatientAge": "old"}
+    with config.disable_value_validation():
+        content = dicoms.content(dicoms.dataset(ramp(8), **odd))
+    assert images.read(content).facts == ("", "", "", False)
+
+
+@pytest.mark.parametrize(
+    ("age", "band"),
+    [
+        *[("000Y", "0-17"), ("011M", "0-17"), ("017Y", "0-17"), ("018Y", "18-39"), ("39Y", "18-39"), ("059Y", "40-59")],
+        *[
+            ("060Y", "60-79"),
+            ("080Y", "80+"),
+            ("104Y", "80+"),
+            ("121Y", ""),
+            ("", ""),
+            ("45", ""),
+            ("Y", ""),
+            ("?45Y", ""),
+        ],
+    ],
+)
+def test_ages_are_kept_as_bands(age: str, band: str) -> None:
+    assert images.age_band(age) == band
+
+
+def test_nothing_that_names_a_person_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    from clinicclip.data.images import dicom
+
+    parsed: list[Dataset] = []
+    check = dicom._check
+    monkeypatch.setattr(dicom, "_check", lambda dataset, name: (parsed.append(dataset), check(dataset, name)))
+    images.read(dicoms.content(dicoms.dataset(ramp(8))))
+    assert not [keyword for keyword in dicoms.SECRETS if keyword in parsed[0]]
+
+
+def test_a_faulty_header_says_nothing_of_the_person(caplog: pytest.LogCaptureFixture, capfd: Any) -> None:
+    caplog.set_level(logging.DEBUG)
+    with config.disable_value_validation():
+        elements = {"PatientSex": "Planted^Name", "RescaleSlope": "1.2345678", "RescaleIntercept": "0"}
+        content = dicoms.content(dicoms.dataset(ramp(8), **elements))
+    images.read(content)
+    broken = content.replace(b"1.2345678", b"Planted^N")
+    with pytest.raises(ImageFault, match="invalid") as caught:
+        images.read(broken)
+    assert "Planted" not in caplog.text + "".join(capfd.readouterr()) + str(caught.value)
+
+
+# Refusals
+
+
+def changed(**elements: Any) -> Dataset:
+    return dicoms.dataset(ramp(12), 12, **elements)
+
+
+def without(*keywords: str) -> Dataset:
+    made = changed()
+    for keyword in keywords:
+        delattr(made, keyword)
+    return made
+
+
+def colour() -> Dataset:
+    made = changed(SamplesPerPixel=3, PhotometricInterpretation="RGB", PlanarConfiguration=0)
+    made.PixelData = made.PixelData * 3
+    return made
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: without("PixelData"), "dicom_without_image"),
+        (lambda: without("Rows"), "image_unreadable"),
+        (lambda: without("BitsStored", "HighBit"), "image_unreadable"),
+        (lambda: changed(NumberOfFrames=2), "image_multi_frame"),
+        (colour, "dicom_not_grayscale"),
+        (lambda: changed(PhotometricInterpretation="PALETTE COLOR"), "dicom_not_grayscale"),
+        (lambda: changed(BitsAllocated=32), "dicom_unsupported_bits"),
+        (lambda: changed(HighBit=15), "dicom_unsupported_bits"),
+        (lambda: changed(Rows=2 * SHAPE[0]), "image_unreadable"),
+        (lambda: changed(Rows=60_000, Columns=60_000), "image_too_large"),
+        (lambda: changed(Rows=0), "image_unreadable"),
+        (lambda: changed(WindowCenter=100, WindowWidth=0), "dicom_invalid_window"),
+        (lambda: changed(WindowCenter=100, WindowWidth=10, VOILUTFunction="CUBIC"), "dicom_invalid_window"),
+        (lambda: changed(VOILUTSequence=table(np.arange(10), 0, 7)), "dicom_invalid_window"),
+        (lambda: changed(VOILUTSequence=table(np.arange(5000), 0, 12)), "dicom_invalid_window"),
+        (lambda: changed(VOILUTSequence=Sequence([Dataset()])), "dicom_invalid_window"),
+        (lambda: changed(WindowCenter=9000, WindowWidth=10), "image_constant"),
+        (lambda: dicoms.dataset(np.full(SHAPE, 7, np.uint8)), "image_constant"),
+        (lambda: changed(RescaleSlope="1e308", RescaleIntercept="0"), "image_not_finite"),
+    ],
+)
+def test_what_is_no_radiograph_is_refused_by_name(make: Callable[[], Dataset], reason: str) -> None:
+    assert fault(dicoms.content(make())) == reason
+
+
+def test_a_video_is_refused_by_name() -> None:
+    made = dicoms.compress(changed(), uid.MPEG2MPML, b"\0" * 100)
+    assert fault(dicoms.content(made)) == "dicom_unsupported_syntax"
+
+
+def test_a_deflated_file_is_refused_by_name() -> None:
+    made = changed()
+    made.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
+    assert fault(dicoms.content(made)) == "dicom_unsupported_syntax"
+
+
+@pytest.mark.parametrize("name", [name for name, case in dicoms.SYNTAXES.items() if 12 in case[2]])
+def test_a_frame_larger_than_the_header_says_is_refused_before_it_is_decoded(name: str) -> None:
+    syntax, _, _, encode = dicoms.SYNTAXES[name]
+    large = np.zeros((3000, 3000), np.uint16)
+    large[::7] = 90
+    content = dicoms.content(dicoms.compress(changed(), syntax, encode(large, 12)))
+    tracemalloc.start()
+    assert fault(content) == "image_unreadable"
+    assert tracemalloc.get_traced_memory()[1] < 10 * len(content) + 2_000_000
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", [None, *dicoms.SYNTAXES])
+def test_a_file_cut_anywhere_is_refused(name: str | None) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, SHAPE).astype(np.uint8)
+    made = dicoms.dataset(pixels, 8)
+    if name:
+        syntax, _, tested, encode = dicoms.SYNTAXES[name]
+        if 8 not in tested:
+            made = dicoms.dataset(pixels.astype(np.uint16), 12)
+        bits = made.BitsStored
+        dicoms.compress(made, syntax, encode(pixels if bits == 8 else pixels.astype(np.uint16), bits))
+    content = dicoms.content(made)
+    for share in (0.1, 0.3, 0.6, 0.8, 0.95):
+        reason = fault(content[: int(len(content) * share)])
+        assert reason in ("image_unreadable", "dicom_without_image")
+
+
+# Without JPEG-LS: CharLS may think about a damaged stream for ten seconds before it refuses it.
+@pytest.mark.parametrize("name", [None, *(name for name in dicoms.SYNTAXES if not name.startswith("jpeg_ls"))])
+def test_whatever_bytes_are_wrong_a_picture_or_a_named_fault_comes_back(name: str | None) -> None:
+    rng = np.random.default_rng(11)
+    syntax, _, tested, encode = dicoms.SYNTAXES[name or "jpeg_lossless"]
+    pixels = ramp(bits := tested[-1])
+    made = dicoms.dataset(pixels, bits, WindowCenter=[90, 70], WindowWidth=[100, 50], PatientAge="040Y")
+    content = dicoms.content(dicoms.compress(made, syntax, encode(pixels, bits)) if name else made)
+    reasons = set()
+    for _ in range(60):
+        wrong = bytearray(content)
+        for _ in range(int(rng.integers(1, 5))):
+            at = int(rng.integers(len(wrong)))
+            wrong[at : at + int(rng.integers(0, 3))] = rng.bytes(int(rng.integers(0, 3)))
+        try:
+            picture = images.read(bytes(wrong), 16)
+            assert picture.gray.dtype == np.uint8
+        except ImageFault as fault:
+            reasons.add(fault.reason)
+    assert "image_unreadable" in reasons
+
+
+@pytest.mark.parametrize("package", ["pydicom", "imagecodecs"])
+def test_missing_packages_stop_instead_of_dropping_image_after_image(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = dicoms.content(changed())
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=r"clinicclip\[dicom\]") as caught:
+        images.read(content)
+    assert not isinstance(caught.value, ImageFault)
+
+
+def test_a_dicom_file_is_known_by_its_content(tmp_path: Path) -> None:
+    path = tmp_path / "scan.png"
+    path.write_bytes(dicoms.content(changed()))
+    assert images.read(path, 16).gray.shape == SHAPE

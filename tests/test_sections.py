@@ -1,0 +1,62 @@
+"""Reports to sections, and sections to sentences."""
+
+import pytest
+
+from clinicclip.data.schema import INDEX, PRESENT
+from clinicclip.data.sections import LONGEST, report_sections, split_sentences
+from clinicclip.data.text import report_labels, sentences
+
+
+@pytest.mark.parametrize(
+    "report, findings, impression",
+    [
+        ("FINDINGS: Clear lungs.\nIMPRESSION: Normal.", "Clear lungs.", "Normal."),
+        ("Findings:\n Clear lungs.\n\nImpression:\n Normal.", "Clear lungs.", "Normal."),
+        ("HISTORY: Cough. FINDINGS: Clear. IMPRESSION: Normal.", "Clear.", "Normal."),
+        ("INDICATION: ___\n\nFINDINGS AND IMPRESSION:\nClear.", "Clear.", ""),
+        ("EXAM: Chest\n\nINDICATION: Cough\n\nLungs are clear.", "Lungs are clear.", ""),
+        ("IMPRESSION: Normal.\nADDENDUM: Seen again.", "", "Normal. Seen again."),
+        ("FINDINGS: Clear. IMPRESSION: Normal. ADDENDUM: A nodule.", "Clear.", "Normal. A nodule."),
+        ("Impression: 1. Normal. Findings: Clear lungs.", "Clear lungs.", "1. Normal."),
+        ("IMPRESSION AND RECOMMENDATION(S): Normal.\nNOTIFICATION: Called.", "", "Normal."),
+        ("FINDINGS/IMPRESSION:\nClear lungs.", "Clear lungs.", ""),
+        ("WET READ: Clear.\n FINAL REPORT\n FINDINGS: Edema.\n\n IMPRESSION:\n 1. Edema.", "Edema.", "1. Edema."),
+        ("FINAL REPORT\n CHEST\n\n INDICATION: ___\n\n Compared to ___.\n\n Mild edema.", "Mild edema.", ""),
+        ("Lungs are clear.", "Lungs are clear.", ""),
+        ("", "", ""),
+    ],
+)
+def test_sections_are_found_by_their_headers(report: str, findings: str, impression: str) -> None:
+    assert report_sections(report) == (findings, impression)
+
+
+@pytest.mark.parametrize(
+    "section, expected",
+    [
+        ("Heart normal. Lungs clear.", ["Heart normal.", "Lungs clear."]),
+        ("1. Cardiomegaly. 2. No effusion.", ["Cardiomegaly.", "No effusion."]),
+        ("1. Cardiomegaly 2. No effusion", ["Cardiomegaly.", "No effusion."]),
+        ("A 1.5 cm nodule is seen. Normal.", ["A 1.5 cm nodule is seen.", "Normal."]),
+        ("Discussed with Dr. Who at noon. Done now.", ["Discussed with Dr. Who at noon.", "Done now."]),
+        ("Lungs are clear.Heart is normal.", ["Lungs are clear.", "Heart is normal."]),
+        ("Clear lungs.. No effusion. .", ["Clear lungs.", "No effusion."]),
+        ("The heart is\nnormal.\n\nlungs clear", ["The heart is normal.", "Lungs clear."]),
+        ("Heart normal; lungs clear", ["Heart normal.", "Lungs clear."]),
+        ("There are no XXXX of effusion. ___ tube.", ["There are no XXXX of effusion.", "___ tube."]),
+        ("Is there an effusion? No.", ["Is there an effusion?", "No."]),
+    ],
+)
+def test_sentences_end_where_a_reader_ends_them(section: str, expected: list[str]) -> None:
+    assert split_sentences(section) == expected
+
+
+def test_empty_sections_are_a_report_without_text() -> None:
+    assert report_sections("FINDINGS:\n\nIMPRESSION:\n") == ("", "")
+
+
+def test_a_run_on_is_cut_into_whole_words() -> None:
+    run_on = " ".join(["small effusion and cardiomegaly"] * 2000)
+    parts = split_sentences(run_on)
+    assert all(len(p) <= LONGEST + 1 for p in parts)
+    assert " ".join(parts).replace(".", "").lower() == run_on
+    assert report_labels(sentences(run_on, ""))[INDEX["pleural_effusion"]] == PRESENT
