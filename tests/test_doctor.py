@@ -12,6 +12,7 @@ from PIL import Image
 
 from clinicclip import cli, doctor
 from clinicclip.data import builder
+from clinicclip.data.phantom import world
 
 REPORT = "FINDINGS: The heart is enlarged. There is a small left pleural effusion.\nIMPRESSION: Cardiomegaly, case {}."
 WORD = "zanzibar"  # in every planted report, and never to be printed
@@ -20,18 +21,15 @@ Told = dict[str, Any]
 Examine = Callable[..., tuple[int, Told]]
 
 
-def radiograph(seed: int, height: int = 96, width: int = 80) -> np.ndarray:
-    """Dark air beside a bright middle, under a smooth pattern of its own."""
-    pattern = Image.fromarray(np.random.default_rng(seed).integers(0, 130, (7, 6)).astype(np.uint8))
-    pattern = np.asarray(pattern.resize((width, height), Image.Resampling.BICUBIC), np.float32)
-    body = np.sin(np.linspace(0.05, np.pi - 0.05, width))[None, :]
-    return np.clip(body * (70 + pattern), 0, 255).astype(np.uint8)
+def radiograph(seed: int) -> np.ndarray:
+    """A picture as it should be, unlike those of other seeds."""
+    return world.make("easy", seed, 0, 96).image
 
 
 def again(gray: np.ndarray) -> np.ndarray:
     """The same picture scaled down, more contrasted and compressed."""
     stored = io.BytesIO()
-    small = Image.fromarray(gray).resize((60, 72), Image.Resampling.BICUBIC).point(lambda level: min(255, 1.2 * level))
+    small = Image.fromarray(gray).resize((72, 72), Image.Resampling.BICUBIC).point(lambda level: min(255, 1.2 * level))
     small.save(stored, format="JPEG", quality=60)
     return np.asarray(Image.open(stored))
 
@@ -106,7 +104,7 @@ def test_a_patient_on_both_sides_of_two_sets_spoils_them(examine: Examine, tmp_p
 
 def test_ids_of_different_releases_are_not_compared(examine: Examine, tmp_path: Path) -> None:
     options = {"level": "easy", "studies": 8, "size": 64}
-    manifest = builder.write("phantom", tmp_path / "phantom", options=options, say=lambda line: None)
+    manifest = builder.write("phantom", tmp_path / "phantom", options=options, seed=5, say=lambda line: None)
     stored = builder.open_source(tmp_path / "phantom", "+".join(manifest["splits"]))
     names = {2 * i + 1: {"patient": record["patient"]} for i, record in enumerate(stored)}
     code, told = examine(f"{tmp_path / 'phantom'},{folder(tmp_path / 'folder', 24, names)}")
@@ -142,6 +140,7 @@ def test_an_image_id_of_two_sets_is_told(examine: Examine, tmp_path: Path) -> No
 LONG = " ".join(f"There is a {letter} density." for letter in "abcdefghijklmnop")
 PLANTED: dict[str, Mapping[str, Any]] = {
     "looks_inverted": {"gray": 255 - radiograph(3)},
+    "looks_upside_down": {"gray": radiograph(3)[::-1].copy()},
     "low_contrast": {"gray": 100 + radiograph(3) // 16},
     "clipped": {"gray": np.clip(radiograph(3).astype(int) * 3, 0, 255).astype(np.uint8)},
     "view_not_frontal": {"view": "LATERAL"},

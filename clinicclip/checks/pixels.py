@@ -10,5 +10,5 @@ _CLIPPED = 0.25  # share of the inner half of an image at its brightest level, o
 def clipped(gray: UInt8[np.ndarray, "h w"]) -> bool:
     """Whether much of the middle of an image is at its brightest level, or at its darkest."""
     height, width = gray.shape
-    inner = gray[height // 4 : -(height // 4), width // 4 : -(width // 4)]
-    return max((inner == gray.max()).mean(), (inner == gray.min()).mean()) > _CLIPPED
+    inner = gray[height // 4 : height - height // 4, width // 4 : width - width // 4]
+    return any(bool((inner == end).mean() > _CLIPPED) for end in (gray.max(), gray.min()))
