@@ -1,7 +1,7 @@
 """One pass over prepared folders: of every record what the checks need, a thumbnail instead of the image."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,9 +133,9 @@ def _row(folder: int, split: str, number: int, release: str, record: Record) -> 
     return row, images.resize(gray, SIDE)
 
 
-def groups(rows: Sequence[Row], key: Any) -> Iterator[list[Row]]:
+def groups(rows: Sequence[Row], key: Callable[[Row], Hashable]) -> Iterator[list[Row]]:
     """Rows of an equal key, where there are several."""
-    found: dict[Any, list[Row]] = {}
+    found: dict[Hashable, list[Row]] = {}
     for row in rows:
         found.setdefault(key(row), []).append(row)
     return (same for same in found.values() if len(same) > 1)

@@ -62,7 +62,7 @@ def gold(chart: Chart) -> Iterator[Finding | Section]:
             "coded findings",
             f"have fewer than {FEW} positives in a split",
             "their intervals are wide: choose the macro's findings with --findings, or pool splits",
-            tuple(f"{name} ({', '.join(where)})" for name, where in rare.items()),
+            tuple(f"{n} ({', '.join(w) if len(w) < 3 else f'{len(w)} splits'})" for n, w in rare.items()),
         )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from clinicclip import files, tabular
 from clinicclip.checks.base import Finding, Gravity, Section, percent
 
 PAGE, DATA = "doctor.md", "doctor.json"
+WIDTH = 100  # of the lines for a terminal
 TITLES = {
     Gravity.SPOILS: "Spoils an evaluation",
     Gravity.LOOK: "Look at it",
@@ -23,15 +25,15 @@ def graver_first(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def terminal(findings: Sequence[Finding]) -> list[str]:
-    """A line or two a finding."""
+    """A few lines a finding."""
     lines: list[str] = []
     for gravity in sorted(Gravity, reverse=True):
         found = [finding for finding in findings if finding.gravity == gravity]
         lines += ["", TITLES[gravity]] if found else []
         for finding in found:
-            lines.append(f"  {_sentence(finding)}")
-            lines += [f"      such as {'; '.join(finding.examples)}"] if finding.examples else []
-            lines.append(f"      {finding.advice}")
+            lines += _wrapped(_sentence(finding), 2)
+            lines += _wrapped(f"such as {'; '.join(finding.examples)}", 6) if finding.examples else []
+            lines += _wrapped(finding.advice, 6)
     return lines[1:] or ["nothing odd was found"]
 
 
@@ -65,6 +67,11 @@ def write(
     }
     files.write_whole(output / DATA, json.dumps(told, indent=1, allow_nan=False) + "\n")
     files.write_whole(output / PAGE, markdown(title, what, findings, sections))
+
+
+def _wrapped(words: str, indent: int) -> list[str]:
+    margin = " " * indent
+    return textwrap.wrap(words, WIDTH, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False)
 
 
 def _sentence(finding: Finding) -> str:
