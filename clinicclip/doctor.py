@@ -8,10 +8,9 @@ import jax
 
 from clinicclip import cli, files
 from clinicclip.checks import page, prepared
-from clinicclip.checks.base import Gravity
+from clinicclip.checks.base import Examination
 from clinicclip.errors import UsageError
 
-WHAT = ("data",)
 EXAMPLE = """python -m clinicclip.doctor data data/openi --output=doctor
   python -m clinicclip.doctor data data/train,data/test --tokenizer=FOLDER
 
@@ -21,7 +20,7 @@ exit code 1: something was found that spoils an evaluation (a patient or an imag
 def parser() -> cli.Parser:
     """The program's flags."""
     flags = cli.Parser(program="doctor", description=__doc__ or "", example=EXAMPLE)
-    flags.add_argument("what", type=cli.one_of(WHAT), help="what to examine: data, prepared by clinicclip.prepare")
+    flags.add_argument("what", type=cli.one_of(EXAMINERS), help="what to examine: data, prepared by clinicclip.prepare")
     flags.add_argument("place", help="DIR[,DIR...] of prepared data, examined together")
     flags.add_argument("--output", type=Path, default=Path("doctor"), help="folder of doctor.md and .json (doctor)")
     flags.add_argument("--train", default="", help="training splits, joined by +; default: train, or all")
@@ -35,19 +34,25 @@ def parser() -> cli.Parser:
 def main(args: argparse.Namespace) -> int:
     """Examines, writes the page, prints what was found; 1 when an evaluation would be spoilt."""
     jax.config.update("jax_platforms", "cpu")  # a look at data takes no accelerator from anybody
+    examined = EXAMINERS[args.what](args)
+    files.make_folder(args.output)
+    page.write(args.output, examined)
+    print("\n".join([*(f"{name}: {value}" for name, value in examined.what.items()), ""]))
+    print("\n".join([*page.terminal(examined.findings), "", f"page: {args.output / page.PAGE}"]))
+    return int(examined.spoilt)
+
+
+def examine_data(args: argparse.Namespace) -> Examination:
+    """Prepared folders, taken together. Raises UserError."""
     folders = [Path(folder) for folder in args.place.split(",")]
     if len(set(folders)) < len(folders):
         raise UsageError(f"{args.place} names a folder twice")
-    found = prepared.examine(
+    return prepared.examine(
         folders, train=args.train, tokenizer=args.tokenizer, length=args.text_length, theta=args.theta
     )
-    files.make_folder(args.output)
-    findings = page.graver_first(found.findings)
-    page.write(args.output, "Prepared data", found.what, findings, found.sections)
-    prepared.draw(found, args.output)
-    print("\n".join([*(f"{name}: {value}" for name, value in found.what.items()), "", *page.terminal(findings)]))
-    print(f"\npage: {args.output / page.PAGE}")
-    return int(any(finding.gravity == Gravity.SPOILS for finding in findings))
+
+
+EXAMINERS = {"data": examine_data}
 
 
 def _share(text: str) -> float:

@@ -1,8 +1,9 @@
 """What a check says: findings by gravity, and tables that stand for themselves. Ids are named, texts never."""
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from clinicclip.tabular import Table
@@ -41,6 +42,22 @@ class Section:
     table: Table
     facts: Mapping[str, Any] = field(default_factory=dict)
     picture: str = ""  # file beside the page
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was looked at, what was found, and the pictures of the page: file names and what draws them."""
+
+    title: str
+    what: Mapping[str, str]
+    findings: tuple[Finding, ...]  # the gravest first
+    sections: tuple[Section, ...]
+    pictures: Mapping[str, Callable[[Path], None]]
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether something found spoils an evaluation."""
+        return any(finding.gravity == Gravity.SPOILS for finding in self.findings)
 
 
 def few(ids: Iterable[str]) -> tuple[str, ...]:

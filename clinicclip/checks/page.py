@@ -3,12 +3,12 @@
 import dataclasses
 import json
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from clinicclip import files, tabular
-from clinicclip.checks.base import Finding, Gravity, Section, percent
+from clinicclip.checks.base import Examination, Finding, Gravity, percent
 
 PAGE, DATA = "doctor.md", "doctor.json"
 WIDTH = 100  # of the lines for a terminal
@@ -17,11 +17,6 @@ TITLES = {
     Gravity.LOOK: "Look at it",
     Gravity.NOTE: "Good to know",
 }
-
-
-def graver_first(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings by gravity, in the order of the checks within one."""
-    return sorted(findings, key=lambda finding: -finding.gravity)
 
 
 def terminal(findings: Sequence[Finding]) -> list[str]:
@@ -37,36 +32,36 @@ def terminal(findings: Sequence[Finding]) -> list[str]:
     return lines[1:] or ["nothing odd was found"]
 
 
-def markdown(title: str, what: Mapping[str, str], findings: Sequence[Finding], sections: Sequence[Section]) -> str:
+def markdown(examined: Examination) -> str:
     """The page."""
-    lines = [f"# {title}", "", *tabular.markdown([["what", "value"], *map(list, what.items())])]
+    lines = [f"# {examined.title}", "", *tabular.markdown([["what", "value"], *map(list, examined.what.items())])]
     lines += ["## What was found", ""]
     for gravity in sorted(Gravity, reverse=True):
-        found = [finding for finding in findings if finding.gravity == gravity]
+        found = [finding for finding in examined.findings if finding.gravity == gravity]
         if found:
             lines += [f"### {TITLES[gravity]}", ""]
             rows = [[_sentence(f), f.advice, "<br>".join(f"`{e}`" for e in f.examples)] for f in found]
             lines += tabular.markdown([["what", "what to do", "for example"], *rows])
-    if not findings:
+    if not examined.findings:
         lines += ["Nothing odd.", ""]
-    for section in sections:
+    for section in examined.sections:
         lines += [f"## {section.title}", "", section.note, "", *tabular.markdown(section.table)]
         lines += [f"![{section.title}]({section.picture})", ""] if section.picture else []
     return "\n".join(lines).rstrip() + "\n"
 
 
-def write(
-    output: Path, title: str, what: Mapping[str, str], findings: Sequence[Finding], sections: Sequence[Section]
-) -> None:
-    """Writes page and data into a folder that is there. Raises OSError when it cannot."""
+def write(output: Path, examined: Examination) -> None:
+    """Writes pictures, data and, last, the page into a folder that is there. Raises OSError when it cannot."""
     told: dict[str, Any] = {
-        "title": title,
-        **what,
-        "findings": [dataclasses.asdict(f) | {"gravity": f.gravity.name.lower()} for f in findings],
-        "sections": {section.title: section.facts for section in sections},
+        "title": examined.title,
+        **examined.what,
+        "findings": [dataclasses.asdict(f) | {"gravity": f.gravity.name.lower()} for f in examined.findings],
+        "sections": {section.title: section.facts for section in examined.sections},
     }
+    for name, draw in examined.pictures.items():
+        draw(output / name)
     files.write_whole(output / DATA, json.dumps(told, indent=1, allow_nan=False) + "\n")
-    files.write_whole(output / PAGE, markdown(title, what, findings, sections))
+    files.write_whole(output / PAGE, markdown(examined))
 
 
 def _wrapped(words: str, indent: int) -> list[str]:

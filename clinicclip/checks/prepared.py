@@ -2,26 +2,17 @@
 
 import itertools
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from clinicclip import __version__
 from clinicclip.checks import chart as charts
 from clinicclip.checks import duplicates, identity, in_batch, labels, pictures, plot, reports, truncation
-from clinicclip.checks.base import Finding, Section
+from clinicclip.checks.base import Examination, Finding, Section
 from clinicclip.checks.chart import Chart
 from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
 
 VOCABULARY = 2000  # pieces of a vocabulary trained here
-
-
-class Examination(NamedTuple):
-    """What was looked at, and what was found."""
-
-    what: dict[str, str]
-    findings: list[Finding]
-    sections: list[Section]
-    likes: in_batch.Likes | None
 
 
 def examine(
@@ -42,19 +33,15 @@ def examine(
     chart = charts.read(folders, train)
     words = named or train_wordpiece([row.report for row in chart.training()], VOCABULARY)
     alike = in_batch.false_negatives(chart, theta)
-    told = list(_checks(chart, words, length)) + ([alike[0]] if alike else [])
+    told = [*_checks(chart, words, length), *([alike[0]] if alike else [])]
+    findings = [item for item in told if isinstance(item, Finding)]
     return Examination(
-        _described(chart, tokenizer or f"WordPiece of the training reports, {words.vocab_size:,} pieces"),
-        [item for item in told if isinstance(item, Finding)],
-        [item for item in told if isinstance(item, Section)],
-        alike[1] if alike else None,
+        title="Prepared data",
+        what=_described(chart, tokenizer or f"WordPiece of the training reports, {words.vocab_size:,} pieces"),
+        findings=tuple(sorted(findings, key=lambda finding: -finding.gravity)),
+        sections=tuple(item for item in told if isinstance(item, Section)),
+        pictures={in_batch.PICTURE: partial(plot.false_negatives, alike[1])} if alike else {},
     )
-
-
-def draw(found: Examination, output: Path) -> None:
-    """The picture that belongs to the page."""
-    if found.likes:
-        plot.false_negatives(found.likes, output / in_batch.PICTURE)
 
 
 def _checks(chart: Chart, tokenizer: Tokenizer, length: int) -> Iterator[Finding | Section]:
