@@ -20,7 +20,7 @@ EXAMPLE = """python -m clinicclip.prepare mimic_cxr --source=DIR --reports=ZIP -
   python -m clinicclip.prepare folder --source=DIR --output=data/mine
   python -m clinicclip.prepare openi --source=DIR --output=data/openi-llm --generator=llm \\
       --base_url=http://127.0.0.1:8000/v1 --model=NAME --concurrency=16
-  python -m clinicclip.prepare folder --source=DIR --output=data/mine --radgraph=MIMIC-CXR_graphs.json
+  python -m clinicclip.prepare mimic_cxr --source=DIR --output=data/mimic_cxr --radgraph=MIMIC-CXR_graphs.json
   python -m clinicclip.prepare openi --source=DIR --output=data/openi --features=models/Bio_ClinicalBERT
   python -m clinicclip.prepare phantom --level=easy --studies=2000 --size=128 --output=data/phantom
 
@@ -174,6 +174,8 @@ def _joins(args: argparse.Namespace) -> list[builder.Join]:
     for flag, given in (("radgraph", args.radgraph), ("labeller", labelled)):
         if given and not args.source:
             raise UsageError(f"--{flag}: {args.release} is generated with graphs and labels of its own")
+        if given and not releases.READERS[args.release].HAS_REPORTS:
+            raise UsageError(f"--{flag}: {args.release} has no reports")
     if args.labeller_tokenizer and not labelled:
         raise UsageError("--labeller_tokenizer belongs to --labeller=FILE")
     if args.radgraph:
@@ -194,8 +196,7 @@ def account(manifest: Mapping[str, Any]) -> str:
     rows.append(("total", f"{total['records']:,}", f"{total['patients']:,}"))
     lines = ["  " + name.ljust(12) + "".join(cell.rjust(10) for cell in cells) for name, *cells in rows]
     for kind, found in manifest["source"].items():
-        published = manifest["published"].get(kind, found)
-        lines.append(f"  {found:,} {kind} found" + f" of the {published:,} published" * (published != found))
+        lines.append(f"  {found:,} {kind} found{_published(manifest['published'].get(kind), found)}")
         if kind not in manifest:
             continue
         counts = manifest[kind]
@@ -204,7 +205,9 @@ def account(manifest: Mapping[str, Any]) -> str:
     if manifest["image_flags"]:
         lines.append("  images used as they are, but look at them (image_flags):")
         lines += [f"    {n:>8,} {flag}" for flag, n in manifest["image_flags"].items()]
-    return "\n".join([*lines, *_negated(manifest), *_graphs(manifest["language"])])
+    lines += _negated(manifest) * ("reports" in manifest)
+    lines += _graphs(manifest["language"])
+    return "\n".join([*lines, f"  {manifest['title']}; licence: {manifest['licence']}"])
 
 
 def _negated(manifest: Mapping[str, Any]) -> list[str]:
@@ -230,6 +233,12 @@ def _graphs(counts: Mapping[str, int]) -> list[str]:
         f"  {total:,} report graphs ({told}) of {each} each; {over:.2%} do not fit {graphs.NODES} nodes and "
         f"{graphs.EDGES} edges"
     ]
+
+
+def _published(stated: int | None, found: int) -> str:
+    if stated is None:
+        return ""
+    return ", as published" if stated == found else f" of the {stated:,} published"
 
 
 def _words(reason: str) -> str:

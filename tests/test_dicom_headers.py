@@ -1,6 +1,9 @@
 """DICOM files: what is kept of a header, what never is, and what is refused by name."""
 
+import json
 import logging
+import os
+import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -14,9 +17,11 @@ from dicoms import SHAPE, fault, ramp, table
 from pydicom import Dataset, config, uid
 from pydicom.sequence import Sequence
 
-from clinicclip.data import images
+from clinicclip.data import builder, images
 from clinicclip.data.images import ImageFault
 from clinicclip.errors import UserError
+
+ROOT = Path(__file__).parents[1]
 
 # Facts, and what is never kept
 
@@ -76,6 +81,42 @@ def test_a_faulty_header_says_nothing_of_the_person(caplog: pytest.LogCaptureFix
     with pytest.raises(ImageFault, match="invalid") as caught:
         images.read(broken)
     assert "Planted" not in caplog.text + "".join(capfd.readouterr()) + str(caught.value)
+
+
+def pairs(root: Path, pixels: np.ndarray) -> Path:
+    """A folder release of one DICOM image with its report."""
+    facts = {"ViewPosition": "AP", "PatientSex": "M", "PatientAge": "071Y", "BurnedInAnnotation": "YES"}
+    root.mkdir()
+    (root / "scan.dcm").write_bytes(dicoms.content(dicoms.dataset(pixels, 12, **facts)))
+    row = {"image": "scan.dcm", "text": "FINDINGS: The lungs are clear.", "patient": "p", "split": "train"}
+    (root / "pairs.jsonl").write_text(json.dumps(row))
+    return root
+
+
+def test_prepare_stores_the_facts_of_a_file_and_nothing_that_names_a_person(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    manifest = builder.write("folder", output, source=pairs(tmp_path / "in", ramp(12)), shorter_side=32)
+    record = builder.open_source(output, "train")[0]
+    assert (record["view"], record["sex"], record["age_band"]) == ("AP", "M", "60-79")
+    assert (record["height"], record["width"]) == SHAPE and "burned_in_annotation" in record["image_flags"]
+    assert manifest["image_flags"]["burned_in_annotation"] == 1
+    for path in filter(Path.is_file, output.rglob("*")):
+        content = path.read_bytes()
+        assert not [secret for secret in dicoms.SECRETS.values() if secret.encode() in content]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_prepare_without_the_packages_is_one_line(tmp_path: Path, workers: int) -> None:
+    root = pairs(tmp_path / "in", ramp(12))
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without" / "imagecodecs.py").write_text("raise ImportError")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path / 'without'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-m", "clinicclip.prepare", "folder", f"--source={root}", f"--output={tmp_path / 'out'}"]
+    ended = subprocess.run(
+        [*command, f"--workers={workers}"], capture_output=True, text=True, env=environment, cwd=ROOT, timeout=120
+    )
+    assert ended.returncode == 1 and ended.stderr.count("\n") == 1, ended.stderr
+    assert "pip install 'clinicclip[dicom]'" in ended.stderr
 
 
 # Refusals

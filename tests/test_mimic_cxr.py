@@ -92,8 +92,10 @@ def test_test_labels_are_gold_and_never_training_labels(root: Path) -> None:
     assert gold.gold == dict.fromkeys(schema.CHEXPERT, 0) | {"lung_opacity": 1}
     assert gold.gold_source and gold.labels == dict.fromkeys(schema.CHEXPERT, 0)
     assert not [number for number, study in studies.items() if study.gold and number != "5"]
+    (root / mimic.GOLD).write_text("study_id,Edema,Airspace Opacity\n50578979,0.0,-1.0\n")  # fewer findings
+    assert read(root)[0]["5"].gold == {"edema": 0, "lung_opacity": -1}
     (root / mimic.GOLD).unlink()
-    assert read(root)[0]["5"].gold == {}
+    assert read(root)[0]["5"].gold == {} and not read(root)[0]["5"].gold_source
 
 
 def test_order_and_content_depend_on_neither_form_nor_order_of_the_files(root: Path, tmp_path: Path) -> None:
@@ -188,6 +190,12 @@ def test_records_hold_what_training_and_evaluation_read(root: Path, tmp_path: Pa
     assert not manifest["open"] and "credentialed" in manifest["licence"] and "Johnson" in manifest["citation"]
 
 
+def test_a_limit_takes_the_first_pairs_and_counts_the_rest(root: Path, tmp_path: Path) -> None:
+    manifest = builder.write("mimic_cxr", tmp_path / "out", source=root, limit=2)
+    assert manifest["images"] == {"used": 2, "not_frontal": 1, "beyond_limit": 6}
+    assert manifest["reports"] == {"used": 2, "beyond_limit": 5}
+
+
 # Planted faults: one clear line
 
 
@@ -232,7 +240,7 @@ TABLES = (mimic.METADATA, mimic.SPLIT, mimic.CHEXPERT)
         (drop_column(mimic.METADATA, "dicom_id"), ("dicom_id", mimic.METADATA)),
         (drop_column(mimic.SPLIT, "split"), ("lacks the column split",)),
         (drop_column(mimic.CHEXPERT, "Edema"), (mimic.CHEXPERT, "edema", "Edemax")),
-        (drop_column(mimic.GOLD, "Airspace Opacity"), (mimic.GOLD, "lung_opacity", "Airspace Opacityx")),
+        (drop_column(mimic.GOLD, "Airspace Opacity"), (mimic.GOLD, "unknown column Airspace Opacityx")),
         (replace(mimic.CHEXPERT, ",1.0,", ",2.0,"), ("study 50414267", "'2.0'")),
         (replace(mimic.SPLIT, "validate", "valid"), ("'valid'", "validate")),
         (replace(mimic.SPLIT, "53189527,10000032", "53189527,10000033"), ("another patient",)),
@@ -281,10 +289,21 @@ def test_the_program_says_what_was_found_of_what_is_published(root: Path, tmp_pa
     printed = capsys.readouterr().out
     assert "9 images found of the 377,110 published: 6 used" in printed
     assert "5 patients found of the 65,379 published" in printed
+    assert mimic_cxr.TITLE in printed and "signed data use agreement" in printed
     assert call("mimic_cxr", *arguments, "--labels=negbio") == 0
     assert "nothing to do" in capsys.readouterr().out
     assert call("mimic_cxr", *arguments) == 1
     assert "labels=negbio" in capsys.readouterr().err
+
+
+def test_a_whole_release_is_said_to_be_as_published(
+    root: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mimic_cxr, "PUBLISHED", {"reports": 7, "images": 9, "patients": 5})
+    assert call("mimic_cxr", f"--source={root}", f"--output={tmp_path / 'out'}", "--dry_run") == 0
+    printed = capsys.readouterr().out
+    for found in ("7 reports", "9 images", "5 patients"):
+        assert f"{found} found, as published" in printed
 
 
 @pytest.mark.parametrize(

@@ -461,7 +461,7 @@ def test_the_program_tells_faults_in_one_line(
     assert not (tmp_path / "out" / MANIFEST).exists()
 
 
-def test_records_of_another_form_are_refused_by_name(source: Path, tmp_path: Path) -> None:
+def test_records_of_another_format_are_refused_by_name(source: Path, tmp_path: Path) -> None:
     builder.write("folder", tmp_path / "out", source=source, shorter_side=16, limit=4)
     manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
     (tmp_path / "out" / MANIFEST).write_text(json.dumps(manifest | {"version": "0.9.0"}))

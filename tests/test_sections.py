@@ -38,6 +38,10 @@ def test_sections_are_found_by_their_headers(report: str, findings: str, impress
         ("1. Cardiomegaly 2. No effusion", ["Cardiomegaly.", "No effusion."]),
         ("A 1.5 cm nodule is seen. Normal.", ["A 1.5 cm nodule is seen.", "Normal."]),
         ("Discussed with Dr. Who at noon. Done now.", ["Discussed with Dr. Who at noon.", "Done now."]),
+        (
+            "Seen at 9:30 a.m. by Dr. Lee. Approx. 1.5 x 2.0 cm.",
+            ["Seen at 9:30 a.m. by Dr. Lee.", "Approx. 1.5 x 2.0 cm."],
+        ),
         ("Lungs are clear.Heart is normal.", ["Lungs are clear.", "Heart is normal."]),
         ("Clear lungs.. No effusion. .", ["Clear lungs.", "No effusion."]),
         ("The heart is\nnormal.\n\nlungs clear", ["The heart is normal.", "Lungs clear."]),

@@ -62,6 +62,41 @@ def test_coordination_is_split_where_the_statement_allows(whole: str, parts: lis
     assert split_findings(whole) == parts
 
 
+APART = """
+Small bilateral effusions and bibasilar atelectasis. => Small bilateral effusions. | Bibasilar atelectasis.
+Left greater than right pleural effusions. => Left pleural effusion. | Right pleural effusion.
+There is no consolidation, effusion or edema. => There is no consolidation. | There is no effusion. | There is no edema.
+No edema, effusion, or pneumothorax is seen. => No edema is seen. | No effusion is seen. | No pneumothorax is seen.
+No evidence of pneumonia or edema. => No evidence of pneumonia. | No evidence of edema.
+Negative for effusion and consolidation. => Negative for effusion. | Negative for consolidation.
+The lungs are free of consolidation and edema. => The lungs are free of consolidation. | No edema.
+Neither pneumothorax nor effusion is seen. => No pneumothorax is seen. | No effusion is seen.
+No pneumothorax nor effusion. => No pneumothorax. | No effusion.
+No effusions, no pneumothorax, no edema. => No effusions. | No pneumothorax. | No edema.
+There is cardiomegaly but no edema. => There is cardiomegaly. | No edema.
+Cardiomegaly, edema and effusions are present. => Cardiomegaly. | Edema. | Effusions are present.
+There are small effusions and mild edema. => There are small effusions. | Mild edema.
+The heart, mediastinum and hila are normal. => Heart is normal. | Mediastinum is normal. | Hila are normal.
+The lungs and pleural spaces are clear. => Lungs are clear. | Pleural spaces are clear.
+Mild cardiomegaly with small effusion and no edema. => Mild cardiomegaly. | Small effusion. | No edema.
+A 3 mm nodule, 2.5 cm mass and small effusion. => A 3 mm nodule. | 2.5 cm mass. | Small effusion.
+Opacities, likely atelectasis, and small effusions. => Opacities, likely atelectasis. | Small effusions.
+No acute fracture, dislocation or edema. => No acute fracture. | No dislocation. | No edema.
+There is no effusion and the heart is normal. => There is no effusion. | The heart is normal.
+Lungs are clear except for left basilar atelectasis. => Lungs are clear except for left basilar atelectasis.
+A 1.5 cm nodule and a 0.8 cm nodule are seen. => A 1.5 cm nodule and a 0.8 cm nodule are seen.
+Atelectasis and/or consolidation. => Atelectasis and/or consolidation.
+Opacity may represent pneumonia, edema or aspiration. => Opacity may represent pneumonia, edema or aspiration.
+Possible atelectasis or pneumonia at the left base. => Possible atelectasis or pneumonia at the left base.
+"""
+
+
+@pytest.mark.parametrize("case", APART.strip().splitlines())
+def test_lists_clauses_and_sides_come_apart_and_choices_do_not(case: str) -> None:
+    whole, parts = case.split(" => ")
+    assert " | ".join(split_findings(whole)) == parts
+
+
 # Words that only join what is taken apart.
 JOINTS = """and or nor with without no but the is are appear appears there for associated negative of while however
 though specifically otherwise adjacent"""

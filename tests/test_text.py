@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from comparisons import CASES
 from hypothesis import example, given, settings
-from written import REPORTS
+from written import REPORTS, STUTTERS
 
 from clinicclip.data.schema import ABSENT, CHEXPERT, FINDINGS, PRESENT, UNCERTAIN, UNKNOWN
 from clinicclip.data.text import finding_states, forget, is_normal, report_labels, report_sections, sentences
@@ -120,6 +120,13 @@ def test_a_megabyte_is_read_in_bounded_time(piece: str) -> None:
     report_labels(found)
     assert time.process_time() - start < 20
     assert all(s.text for s in found)
+
+
+@settings(max_examples=200, deadline=2000)
+@given(STUTTERS)
+@example("resolving in in " * 35)
+def test_no_sentence_takes_long(stutter: str) -> None:
+    assert finding_states(sentences(stutter, "")).shape == (len(FINDINGS),)
 
 
 def test_processes_give_what_one_gives() -> None:

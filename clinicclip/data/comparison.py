@@ -210,7 +210,7 @@ _TIDY = (
     (re.compile(r"\ban (?=[bcdfgjklmnpqrstvwyz][a-z])"), "a "),
     (re.compile(r"\ba (?=[aeio][a-z])"), "an "),
     (re.compile(r"^(?:and|but|or|with)\b ?", re.IGNORECASE), ""),
-    (re.compile(rf"(?:[ ,]*\b(?:{_DANGLING})\b\s*)+$", re.IGNORECASE), ""),
+    (re.compile(rf"(?:[ ,]*+\b(?:{_DANGLING})\b)++\s*$", re.IGNORECASE), ""),
 )
 _BARE = re.compile(  # anatomy of which nothing is said any more
     r"(?:(?:the|a|an|is|are|and|of|in|appearance|findings?|heart|cardiac|lungs?|mediastin\w+|"

@@ -64,8 +64,8 @@ OBSERVATIONS = _words(
 FUNCTION = _words(
     "a an the of in to and or with within for is are was were be no not without than its by any at on evidence"
 )
-# Behind a place, how the picture was taken and no part of the body: "lateral view".
-PICTURES = _words("view views radiograph radiographs projection projections film films image images")
+# What makes a place before it no place in the body: "lateral view", "upper limits of normal".
+ELSEWHERE = _words("view views radiograph radiographs projection projections film films image images limit limits")
 # Between two observations: the first speaks for the second.
 SUGGESTS = _words(
     """

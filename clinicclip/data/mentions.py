@@ -1,7 +1,7 @@
 """Which findings a sentence names, whether it affirms, denies or doubts them, on which side and how severe.
 
-Own rules instead of a library: the kept NegEx ports need spaCy, miss "has resolved", and know nothing of
-normal-anatomy statements.
+Own rules instead of a library: negspacy and medspaCy's ConText, given our names, agree less with human coding
+(bench/language.md); both miss "has resolved" and know nothing of normal-anatomy statements.
 """
 
 import re

@@ -130,7 +130,7 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"opaci(?:ty|ties|fications?|fied)",
         rf"{_AIRSPACE} (?:disease|process|pattern|densit(?:y|ies)|infection)",
         r"ild",
-        r"(?<!bone )(?<!bony )densit(?:y|ies)",
+        r"(?<!bone )(?<!bony )(?<!sclerotic )(?<!metallic )densit(?:y|ies)",
         r"(?:interstitial|reticular|reticulonodular|bronchovascular|lung|bronchial)(?: [a-z]+)?? "
         r"(?:markings?|disease|changes?|pattern|prominence|thickening)",
         r"(?:pulmonary |lung |parenchymal )?scar(?:ring|s)?",
@@ -199,24 +199,6 @@ SIGNS: Mapping[str, tuple[str, ...]] = {
         r"(?:abnormalit(?:y|ies)|findings?|injur(?:y|ies)|trauma)",
     ),
 }
-# Nouns that lists deny beside the findings; knowing them keeps "adenopathy" apart from the item behind it.
-OTHER_NOUNS = (
-    r"(?:lymph)?adenopathy",
-    r"free (?:[a-z]+ )?air",
-    r"pneumomediastinum",
-    r"pneumoperitoneum",
-    r"foreign bod(?:y|ies)",
-    r"abnormalit(?:y|ies)",
-    r"dislocations?",
-    r"subluxation",
-    r"bronchiectasis",
-    r"lucenc(?:y|ies)",
-    r"lesions?",
-    r"aneurysm",
-    r"(?:destructive|bony) (?:process|change)s?",
-    r"hilar enlargement",
-    r"cavit(?:y|ies|ation)",
-)
 # Abnormalities that no name of `schema.FINDINGS` stands for: affirmed, a report with one is not normal.
 OTHER_ABNORMALITIES = (
     r"(?:lymph)?adenopathy",
@@ -244,18 +226,27 @@ OTHER_ABNORMALITIES = (
     r"pneumomediastinum",
     r"pneumoperitoneum",
     r"(?:subcutaneous|mediastinal) emphysema",
+    r"free (?:[a-z]+ )?air",
     r"(?:subdiaphragmatic|intraperitoneal) (?:free )?air",
-    r"free (?:intraperitoneal |subdiaphragmatic )?air",
     r"pericardial effusions?",
     r"aneurysm(?:al)?",
     r"(?:tracheal|mediastinal) (?:shift|deviation)",
     r"(?:dextrocardia|situs inversus)",
-    r"dislocat(?:ion|ed)",
+    r"dislocat(?:ions?|ed)",
     r"(?:lytic|sclerotic|blastic|destructive) (?:[a-z]+ )?lesions?",
     r"pulmonary (?:arterial |artery |venous )?hypertension",
     r"foreign bod(?:y|ies)",
     r"(?:lung|lobe|lobar|partial) (?:resection|lobectomy)",
     r"(?:lobectomy|pneumonectomy|mastectomy)",
+)
+# What lists deny beside the findings; knowing it keeps "adenopathy" apart from the item behind it.
+OTHER_NOUNS = (
+    *OTHER_ABNORMALITIES,
+    r"abnormalit(?:y|ies)",
+    r"subluxation",
+    r"lucenc(?:y|ies)",
+    r"lesions?",
+    r"(?:destructive|bony) (?:process|change)s?",
 )
 
 # Neither normal nor abnormal ("borderline heart size"); an enlargement that is called borderline is one.

@@ -13,7 +13,7 @@ from clinicclip.data.generators import Generator, templates
 from clinicclip.data.generators.llm import Question
 from clinicclip.data.schema import Drop, Record, Study
 
-FORMAT = "1.1.0"  # of the stored fields; the version TFDS shows
+FORMAT = "1.2.0"  # of the stored fields; the version TFDS shows
 
 _OF_STUDY = ("patient", "study", "image_id", "findings", "impression", "gold_source")  # as the reader says them
 _OF_HEADER = ("view", "sex", "age_band")  # as the reader says them, or else the image file itself

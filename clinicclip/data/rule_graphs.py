@@ -92,7 +92,7 @@ def _nodes(low: str, found: list[re.Match[str]]) -> list[_Node]:
     _mark_findings(low, found, kinds, states)
     nodes: list[_Node] = []
     for i, kind in enumerate(kinds):
-        if kind == "place" and i + 1 < len(found) and found[i + 1].group() in words.PICTURES:
+        if kind == "place" and i + 1 < len(found) and found[i + 1].group() in words.ELSEWHERE:
             continue
         state = states[i] if states[i] is not None else PRESENT
         if kind == "observation" and states[i] is None:

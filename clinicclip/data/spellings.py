@@ -14,7 +14,7 @@ NIH: Groups = {
     "atelectasis": "Atelectasis",
     "cardiomegaly": "Cardiomegaly",
     "pleural_effusion": "Effusion",
-    "infiltration": "Infiltration",
+    "infiltration": "Infiltration, Infiltrate",
     "mass": "Mass",
     "nodule": "Nodule",
     "pneumonia": "Pneumonia",

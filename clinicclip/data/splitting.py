@@ -37,6 +37,7 @@ _DENIED_LIST = _compile(
     rf"(?P<subject>[^,;:]{{1,60}}? (?:is|are|appears?) "
     rf"(?:\w+ ){{0,3}}?{_DENIAL} )){_FILLER})(?P<list>.+?)(?P<post>{_PREDICATE})?[.?]?$"
 )
+_NEITHER = _compile(r"^(There is )?Neither ")
 _NORMAL_LIST = _compile(
     r"^(?:the )?(?P<list>[^.;:]+?)(?: (?P<verb>is|are|appears?))? (?P<state>(?:(?:all|both|also|grossly|"
     r"otherwise) )*"
@@ -137,7 +138,7 @@ def _items(text: str, known: re.Pattern[str] = _OTHER) -> list[str]:
 
 
 def _split_denied(sentence: str) -> list[str]:
-    match = _DENIED_LIST.match(sentence)
+    match = _DENIED_LIST.match(_NEITHER.sub(r"\g<1>No ", sentence))
     if not match or _VERB.search(match["list"]):  # a verb in the list: a statement of its own has begun
         return [sentence]
     parts: list[str] = []

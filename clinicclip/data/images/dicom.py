@@ -78,6 +78,8 @@ def _parse(content: bytes, name: str) -> Any:
         for keyword in _WHOLE:
             if values[keyword] is not None:
                 setattr(dataset, keyword, int(values[keyword]))
+    except MemoryError:
+        raise
     except Exception as fault:  # whatever a damaged file leads pydicom to; its message may quote the header
         raise unreadable(name, f"not a whole DICOM file ({type(fault).__name__})") from None
     return dataset
@@ -113,7 +115,7 @@ def _decode(dataset: Any, name: str) -> Integer[np.ndarray, "h w"]:
             values = _decompress(stream, dataset, name)
         else:  # plain or RLE, which pydicom reads itself
             values = importlib.import_module("pydicom.pixels").get_decoder(syntax).as_array(dataset)[0]
-    except ImageFault:
+    except (ImageFault, MemoryError):
         raise
     except NotImplementedError:
         raise ImageFault("dicom_unsupported_syntax", f"{name}: {syntax.name} is no still image") from None

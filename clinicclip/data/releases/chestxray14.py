@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from clinicclip.data import schema
+from clinicclip.data import schema, spellings
 from clinicclip.data.images import age_band
 from clinicclip.data.releases import tables
 from clinicclip.data.schema import Box, Drop, Study
@@ -35,7 +35,7 @@ BOX_COLUMNS = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")
 COLUMNS = ("Image Index", "Finding Labels", "Patient ID", "Patient Age", "Patient Gender", "View Position")
 GOLD_SOURCE = "nih_report_mining"
 NORMAL = "No Finding"
-SPELLING = {"Effusion": "pleural_effusion", "Infiltrate": "infiltration"}
+SPELLING = spellings.by_spelling(spellings.NIH)
 LABELS = (
     *("atelectasis", "cardiomegaly", "pleural_effusion", "infiltration", "mass", "nodule", "pneumonia"),
     *("pneumothorax", "consolidation", "edema", "emphysema", "fibrosis", "pleural_thickening", "hernia"),
@@ -88,7 +88,7 @@ def _study(row: Mapping[str, str], split: str, path: Path, boxes: tuple[Box, ...
 
 
 def _finding(name: str, image: str) -> str:
-    finding = SPELLING.get(name, name.lower())
+    finding = SPELLING.get(name)
     if finding not in LABELS:
         raise UserError(f"{NAME}: image {image} has the unknown label {name!r}; expected NIH's fourteen or {NORMAL}")
     return finding

@@ -50,7 +50,7 @@ IDS = ("subject_id", "study_id")
 # Blank is unmentioned in the report. In its labels, and in the people's labels of its words, that counts as absent.
 VALUES = {"1": schema.PRESENT, "0": schema.ABSENT, "-1": schema.UNCERTAIN, "": schema.ABSENT}
 
-Values = tuple[int, ...]  # in the order of schema.CHEXPERT
+Values = tuple[int, ...]  # in the order of schema.CHEXPERT; unknown where a table has no such column
 
 
 class _Image(NamedTuple):
@@ -90,12 +90,12 @@ def read(source: Path, *, reports: str = "", labels: str = "chexpert") -> Iterat
         unused = dict(texts.names)
         for (patient, study), own in itertools.groupby(_images(source), key=lambda image: image[:2]):
             present = unused.pop(report_key(patient, study), None) is not None
-            yield from _pairs(source, list(own), texts, present, trained.get(study), gold.get(study))
+            yield from _pairs(source, list(own), texts, present, trained.get(study), gold.get(study, ()))
         yield from (Drop("report", Path(key).stem[1:], "report_without_image") for key in unused)
 
 
 def _pairs(
-    source: Path, images: list[_Image], texts: Reports, present: bool, labels: Values | None, gold: Values | None
+    source: Path, images: list[_Image], texts: Reports, present: bool, labels: Values | None, gold: Values
 ) -> Iterator[Study | Drop]:
     """One study's images, each with its report."""
     patient, study = images[0][:2]
@@ -103,12 +103,13 @@ def _pairs(
     usable = [image for image in images if not reasons[image]]
     report = texts.read(report_key(patient, study)) if present and usable else None
     fault = "" if report is not None else "report_unreadable" if present else "report_missing"
+    findings, impression = text.report_sections(report or "")
+    truth = {name: value for name, value in zip(schema.CHEXPERT, gold, strict=False) if value != schema.UNKNOWN}
     for image in images:
         reason = reasons[image] or fault
         if reason:
             yield Drop("image", image.image_id, reason)
             continue
-        findings, impression = text.report_sections(report or "")
         yield Study(
             patient=patient,
             study=study,
@@ -119,8 +120,8 @@ def _pairs(
             impression=impression,
             view=image.view or "",
             labels=None if labels is None else dict(zip(schema.CHEXPERT, labels, strict=True)),
-            gold={} if gold is None else dict(zip(schema.CHEXPERT, gold, strict=True)),
-            gold_source="" if gold is None else GOLD_SOURCE,
+            gold=truth,
+            gold_source=GOLD_SOURCE if truth else "",
         )
     if present and (fault or not usable):
         yield Drop("report", study, fault if usable else "report_without_frontal_image")
@@ -195,15 +196,15 @@ def _by_study(path: Path, ids: tuple[str, ...]) -> dict[str, Values]:
         if study in found:
             raise UserError(f"{NAME}: {path.name} has two rows of study {study}; remove one")
         values = {name: _value(path, study, row[column]) for name, column in columns.items()}
-        found[study] = tuple(values[name] for name in schema.CHEXPERT)
+        found[study] = tuple(values.get(name, schema.UNKNOWN) for name in schema.CHEXPERT)
     return found
 
 
 def _columns(path: Path, row: Mapping[str, str], ids: tuple[str, ...]) -> dict[str, str]:
-    """{finding: column}. Raises UserError unless the columns beside ``ids`` are the fourteen findings."""
-    names = {column: "_".join(column.lower().split()) for column in row if column not in (*ids, *IDS)}
+    """{finding: column}. Raises UserError for other columns, and unless report labels have all fourteen."""
+    names = {column: "_".join(column.lower().split()) for column in row if column not in IDS}
     columns = {SPELLING.get(name, name): column for column, name in names.items()}
-    missing = [name for name in schema.CHEXPERT if name not in columns]
+    missing = [name for name in schema.CHEXPERT if name not in columns] if ids == IDS else []
     unknown = [column for name, column in columns.items() if name not in schema.CHEXPERT]
     if missing or unknown:
         told = [f"lacks a column of {', '.join(missing)}"] * bool(missing)
