@@ -12,12 +12,12 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt8, UInt64
 
 import clinicclip
 from clinicclip import assemble
 from clinicclip import config as config_files
-from clinicclip.data import packing
+from clinicclip.data import packing, patients
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.exporting import Origin, is_export, load_export, write_export
@@ -40,6 +40,7 @@ class ClinicCLIP:
         config: the run's resolved configuration as a plain dict.
         origin: what it learned from, as an export's card tells it.
         source: what it was loaded from, for reports.
+        trained_on: digests of the patients it learnt from (`data.patients`); empty where they are not known.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class ClinicCLIP:
         config: Mapping[str, Any],
         origin: Origin,
         source: str,
+        trained_on: UInt64[np.ndarray, " n"] | None = None,
     ) -> None:
         self.spec = spec
         self.params = params
@@ -60,6 +62,7 @@ class ClinicCLIP:
         self.config = dict(config)
         self.origin = origin
         self.source = source
+        self.trained_on = np.empty(0, np.uint64) if trained_on is None else trained_on
         self._model = clip.ClinicCLIP(spec)
         self._image_fn = jax.jit(self._images)
         self._text_fn = jax.jit(self._texts)
@@ -148,6 +151,7 @@ class ClinicCLIP:
             config=config.to_dict(),
             origin=dataclasses.replace(read_origin(workdir), steps=step),
             source=f"{workdir.name}@{step}",
+            trained_on=patients.load(workdir),
         )
 
     def _in_batches(self, count: int, size: int, embed: Callable[[np.ndarray], jax.Array]) -> Float[np.ndarray, "n d"]:

@@ -5,7 +5,7 @@ import functools
 from pathlib import Path
 
 from clinicclip import api, cli
-from clinicclip.errors import UsageError
+from clinicclip.errors import UsageError, UserError
 from clinicclip.evals import report, sets, suites
 from clinicclip.evals.base import EmbedFns
 
@@ -20,6 +20,9 @@ def parser() -> cli.Parser:
     flags.add_argument("--output", required=True, type=Path, help="folder of the report")
     flags.add_argument("--suite", default=",".join(suites.SUITES), help=f"default: {','.join(suites.SUITES)}")
     flags.add_argument("--split", default="", help="default: what the run held out, else the folder's test split")
+    flags.add_argument(
+        "--allow_overlap", action="store_true", help="score patients the model was trained on all the same"
+    )
     flags.add_argument("--findings", default="", help="findings of the zero-shot macro mean; default: all coded ones")
     flags.add_argument("--limit", type=cli.count, default=0, help="studies a set; 0 = all")
     flags.add_argument(
@@ -38,8 +41,7 @@ def main(args: argparse.Namespace) -> int:
     opened = []
     for name, folder in places.items():
         split = args.split or sets.held_out_split(folder, model.config)
-        if sets.was_trained_on(folder, split, model.config):
-            print(f"note: split {split} of {name} was used to train this model; these are not held-out numbers")
+        _refuse_overlap(name, split, sets.overlap(folder, split, model.config, model.trained_on), args.allow_overlap)
         opened.append(sets.open_set(name, folder, split, image_size=model.image_size, limit=args.limit))
         print(f"{name}: {len(opened[-1])} studies of split {split}", flush=True)
     embed = EmbedFns(model.embed_images, model.embed_texts)
@@ -48,6 +50,15 @@ def main(args: argparse.Namespace) -> int:
     print("\n".join(report.summary_lines(evaluation)))
     print(f"\nreport: {args.output / 'report.md'}")
     return 0
+
+
+def _refuse_overlap(name: str, split: str, overlap: str, allowed: bool) -> None:
+    if not overlap:
+        return
+    told = f"{name}, split {split}: this model was trained on {overlap}"
+    if not allowed:
+        raise UserError(f"{told}; choose another --split, or add --allow_overlap to score them all the same")
+    print(f"note: {told}; these are not held-out numbers")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
+from jaxtyping import UInt64
 from ml_collections import ConfigDict
 
 from clinicclip import annotate, api, assemble, files
 from clinicclip import config as config_files
-from clinicclip.data import builder, pipeline
+from clinicclip.data import builder, patients, pipeline
 from clinicclip.data.features import FeatureTable
 from clinicclip.data.pipeline import Source
 from clinicclip.data.tokenizer import Tokenizer
@@ -30,6 +32,7 @@ FREE_TO_CHANGE = (
     "data.threads",
     "data.memory_bytes",
     "data.dir",
+    "data.allow_overlap",
     "evals.",
 )
 
@@ -59,13 +62,35 @@ def open_inputs(config: ConfigDict, workdir: Path) -> RunInputs:
     source = pipeline.Remembered(builder.open_source(config.data.dir, config.data.train), config.data.memory_bytes)
     config.data.digest = annotate.data_digest(manifest)
     origin = assemble.origin(config, manifest, workdir.name)
+    started = stored.exists()
+    trained_on = patients.load(workdir) if started else require_disjoint(config, source, manifest["name"])
     files.make_folder(workdir)
-    make = resume_inputs if stored.exists() else first_inputs
+    make = resume_inputs if started else first_inputs
     tokenizer, features = make(config, workdir, source, manifest)
     origin = dataclasses.replace(origin, steps=config.total_steps)
     if processes.first():
+        patients.save(workdir, trained_on)
         files.write_whole(workdir / api.ORIGIN, json.dumps(dataclasses.asdict(origin), indent=1) + "\n")
     return RunInputs(source, tokenizer, features, origin)
+
+
+def require_disjoint(config: ConfigDict, source: Source, release: str) -> UInt64[np.ndarray, " n"]:
+    """The patients a run learns from, as digests, of whom its evaluations may hold none.
+
+    Raises:
+        UserError: some are evaluated too, and data.allow_overlap is not set.
+    """
+    data = config.data
+    trained_on = patients.of(release, map(source.__getitem__, range(len(source))))
+    for role in ("validation", "test"):
+        evaluated = patients.of(release, builder.open_source(data.dir, data[role]))
+        shared = len(np.intersect1d(trained_on, evaluated))
+        if shared and not data.allow_overlap:
+            raise UserError(
+                f"{data.dir}: {shared} of {len(evaluated)} patients of the {role} split ({data[role]}) are trained on "
+                f"(data.train={data.train}): choose other splits, or set --config.data.allow_overlap=True"
+            )
+    return trained_on
 
 
 def first_inputs(

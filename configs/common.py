@@ -89,6 +89,7 @@ def _data(args: ConfigDict) -> ConfigDict:
     data.train, data.validation, data.test = "train", "validation", "test"
     if args.data == "openi":
         data.train, data.validation, data.test = openi_splits(args.fold)
+    data.allow_overlap = False  # patients that are trained on and evaluated; True = train all the same
     data.text_length = 256  # tokens [reported]
     data.text_mode = "report"  # or "sentences": a random subset a step; or "sentence": one a step, one an epoch
     data.max_sentences = 0  # largest such subset; 0 = no bound

@@ -9,7 +9,7 @@ import planted
 import pytest
 
 from clinicclip import api, cli, evaluate
-from clinicclip.data import builder
+from clinicclip.data import builder, patients
 from clinicclip.evals import sets
 
 SIDE = 32
@@ -21,6 +21,7 @@ class Model:
 
     image_size = SIDE
     config = CONFIG
+    trained_on = np.empty(0, np.uint64)
 
     def embed_images(self, images: np.ndarray) -> np.ndarray:
         return planted.by_text(planted.noise)([str(image.sum()) for image in images])
@@ -70,17 +71,31 @@ def test_the_same_command_gives_the_same_numbers(run, tmp_path: Path) -> None:
 
 
 def test_limit_and_suite_are_obeyed(run, tmp_path: Path) -> None:
-    assert run("--suite=retrieval", "--split=train", "--limit=9") == 0
+    assert run("--suite=retrieval", "--split=train", "--limit=9", "--allow_overlap") == 0
     records = json.loads((tmp_path / "out/results.json").read_text())
     assert {record["metric"].split("/")[0] for record in records} == {"retrieval"}
     assert max(record["n"] for record in records) == 9
 
 
-def test_scoring_the_training_split_is_called_by_its_name(run, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("--suite=retrieval", "--split=train", "--limit=9") == 0
+def test_patients_that_were_trained_on_are_scored_only_when_told(
+    run, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learnt = [builder.open_source(data, "train")[0], builder.open_source(data, "test")[0]]
+    monkeypatch.setattr(Model, "trained_on", patients.of("phantom", learnt))
+    words = ("--suite=retrieval", "--limit=9")
+    assert run(*words, "--split=validation") == 0
+    assert run(*words) == 1  # the run held out validation and test
+    told = capsys.readouterr()
+    assert "trained on 1 of " in told.err and "--allow_overlap" in told.err and "not held-out" not in told.out
+    assert run(*words, "--allow_overlap") == 0
+    assert "these are not held-out numbers" in capsys.readouterr().out
+
+
+def test_an_export_knows_what_it_was_trained_on_by_the_splits_name(run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--suite=retrieval", "--split=train", "--limit=9") == 1
+    assert "trained on train of the same release" in capsys.readouterr().err
+    assert run("--suite=retrieval", "--split=train", "--limit=9", "--allow_overlap") == 0
     assert "not held-out" in capsys.readouterr().out
-    assert run("--suite=retrieval", "--split=test") == 0
-    assert "not held-out" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -107,5 +122,13 @@ def test_faults_are_one_line_with_the_way_out(
 def test_the_default_split_is_what_the_run_held_out(data: Path) -> None:
     assert sets.held_out_split(data, CONFIG) == "validation+test"
     assert sets.held_out_split(data, {}) == "test"
-    assert sets.was_trained_on(data, "validation+train[:5]", CONFIG)
-    assert not sets.was_trained_on(data, "train", {"data": {**CONFIG["data"], "name": "openi"}})
+
+
+def test_the_same_patients_of_another_release_are_others(data: Path) -> None:
+    split, stored = "validation+train[:5]", builder.open_source(data, "train")
+    unknown = np.empty(0, np.uint64)
+    elsewhere = {"data": {**CONFIG["data"], "name": "openi"}}
+    assert sets.overlap(data, split, CONFIG, unknown) == "train of the same release"
+    assert sets.overlap(data, split, elsewhere, unknown) == ""
+    assert sets.overlap(data, "train", elsewhere, patients.of("openi", stored)) == ""
+    assert sets.overlap(data, "train", elsewhere, patients.of("phantom", [stored[0]]))

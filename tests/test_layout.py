@@ -11,6 +11,7 @@ PROGRAMS = {
     "evaluate",
     "export",
     "prepare",
+    "doctor",
     "annotate",
     "frozen",
     "reading",
@@ -31,6 +32,7 @@ MAY_IMPORT = {
     "losses": set(),
     "training": {"models", "losses"},
     "evals": {"data"},
+    "checks": {"data", "losses"},
     "exporting": {"models", "data"},
 }
 MAY_NOT_USE = {
@@ -39,6 +41,7 @@ MAY_NOT_USE = {
     "losses": {"ml_collections", "flax", "tensorflow", "torch"},
     "training": {"ml_collections", "tensorflow", "torch"},
     "evals": {"jax", "flax", "ml_collections", "tensorflow", "torch"},
+    "checks": {"flax", "ml_collections", "tensorflow", "torch"},
 }
 
 
@@ -56,7 +59,7 @@ def imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("room", sorted(MAY_IMPORT))
 def test_rooms_import_only_the_rooms_below_them(room: str) -> None:
-    rooms = {"data", "models", "losses", "training", "evals", "exporting"} | PROGRAMS
+    rooms = {"data", "models", "losses", "training", "evals", "checks", "exporting"} | PROGRAMS
     faults = []
     for path in (PACKAGE / room).rglob("*.py"):
         for name in imports(path):

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from clinicclip import api, cli, train
 from clinicclip import config as config_files
-from clinicclip.data import builder
+from clinicclip.data import builder, patients
 from clinicclip.errors import UserError
 from clinicclip.training import checkpoint, metrics
 
@@ -204,6 +204,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_records(
         ({"loss__alpha": 2.0}, "loss.alpha"),
         ({"data__train": "trian"}, "did you mean train"),
         ({"data__test": "tset"}, "did you mean test"),
+        ({"data__test": "test+train[:9]"}, r"patients of the test split .* are trained on .*allow_overlap=True"),
+        ({"data__train": "train+validation"}, "patients of the validation split"),
         ({"data__workers": -1}, "data.workers=-1"),
         ({"data__crop_area": 2.0}, "data.crop_area=2.0"),
         ({"data__name": "openi"}, "holds phantom data, not openi"),
@@ -221,6 +223,22 @@ def test_impossible_settings_are_refused_before_training(
     with pytest.raises(UserError, match=says):
         train.train(tiny(**change), tmp_path)
     assert not (tmp_path / "config.json").exists()  # the corrected command may use the folder
+
+
+def test_patients_on_both_sides_are_trained_on_when_told(tiny: Callable[..., ConfigDict], tmp_path: Path) -> None:
+    run = train.set_up(tiny(data__train="train+test", data__allow_overlap=True), tmp_path)
+    stored = builder.open_source(run.config.data.dir, "train+test")
+    np.testing.assert_array_equal(patients.load(tmp_path), patients.of("phantom", stored))
+
+
+def test_a_run_knows_whom_it_learnt_from_and_its_export_tells_nobody(
+    finished: tuple[Path, str], data_dir: Path
+) -> None:
+    learnt = patients.of("phantom", builder.open_source(data_dir, "train"))
+    np.testing.assert_array_equal(api.load(str(finished[0])).trained_on, learnt)
+    assert len(learnt) == builder.read_manifest(data_dir)["splits"]["train"]["patients"]
+    assert not list((finished[0] / "export").rglob(patients.FILE))
+    assert len(api.load(str(finished[0] / "export")).trained_on) == 0
 
 
 def test_missing_data_names_both_ways_on(tmp_path: Path) -> None:

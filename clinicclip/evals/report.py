@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from clinicclip import files
+from clinicclip import files, tabular
 from clinicclip.evals import pictures
 from clinicclip.evals.base import Evaluation, SetFacts
 from clinicclip.evals.matching import CONTROL_IMAGES
 from clinicclip.evals.tables import (
     Numbers,
-    Table,
     align_finding_table,
     align_table,
     pair_strict_table,
@@ -94,13 +93,8 @@ def summary_lines(evaluation: Evaluation) -> list[str]:
             retrieval_table(numbers),
         ):
             if len(table) > 1:
-                lines += ["", *_aligned(table)]
+                lines += ["", *tabular.aligned(table)]
     return lines[1:]
-
-
-def _aligned(table: Table) -> list[str]:
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
 
 
 def _title(facts: SetFacts) -> str:
@@ -120,12 +114,12 @@ def markdown(evaluation: Evaluation, provenance: Mapping[str, str]) -> str:
         "",
     ]
     run = {**provenance, **evaluation.facts}
-    lines += _markdown_table([["what", "value"], *([key.replace("_", " "), value] for key, value in run.items())])
+    lines += tabular.markdown([["what", "value"], *([key.replace("_", " "), value] for key, value in run.items())])
     sets = [["data", "split", "studies", "patients", "truth", "preprocessing", "data hash"]]
     sets += [
         [f.name, f.split, str(f.studies), str(f.patients), f.truth, f.preprocessing, f.digest] for f in evaluation.sets
     ]
-    lines += _markdown_table(sets)
+    lines += tabular.markdown(sets)
     for facts in evaluation.sets:
         lines += _set_sections(Numbers(evaluation, facts), facts)
     lines += _picture_lines(evaluation)
@@ -144,7 +138,7 @@ def _set_sections(numbers: Numbers, facts: SetFacts) -> list[str]:
         ("Retrieval", _retrieval_note(numbers), retrieval_table(numbers)),
     ):
         if len(table) > 1:
-            lines += [f"### {title}", ""] + ([note, ""] if note else []) + _markdown_table(table)
+            lines += [f"### {title}", ""] + ([note, ""] if note else []) + tabular.markdown(table)
     return lines
 
 
@@ -191,8 +185,3 @@ def _picture_lines(evaluation: Evaluation) -> list[str]:
     if hidden:
         lines += [f"No gallery for {', '.join(hidden)}: images and texts of this data may not be shown.", ""]
     return lines
-
-
-def _markdown_table(table: Table) -> list[str]:
-    heading, *rows = table
-    return ["| " + " | ".join(row) + " |" for row in (heading, ["---"] * len(heading), *rows)] + [""]

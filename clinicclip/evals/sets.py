@@ -4,7 +4,10 @@ import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
-from clinicclip.data import builder
+import numpy as np
+from jaxtyping import UInt64
+
+from clinicclip.data import builder, patients
 from clinicclip.errors import UserError
 from clinicclip.evals.base import EvalSet
 
@@ -37,11 +40,21 @@ def held_out_split(data_dir: Path | str, config: Mapping) -> str:
     raise UserError(f"{data_dir} has no split {TEST!r}; choose with --split among {', '.join(manifest['splits'])}")
 
 
-def was_trained_on(data_dir: Path | str, split: str, config: Mapping) -> bool:
-    """Whether some part of the split is also in the run's training split of the same data set."""
-    if "data" not in config or config["data"]["name"] != builder.read_manifest(data_dir)["name"]:
-        return False
-    return bool(_parts(split) & _parts(config["data"]["train"]))
+def overlap(data_dir: Path | str, split: str, config: Mapping, trained_on: UInt64[np.ndarray, " n"]) -> str:
+    """Who of the split was trained on, in words, or "".
+
+    Told by the patients' digests; where they are not known, as for an export, by the name of the split.
+
+    Raises: UserError when the folder or the split does not exist.
+    """
+    release = builder.read_manifest(data_dir)["name"]
+    if len(trained_on):
+        evaluated = patients.of(release, builder.open_source(data_dir, split))
+        shared = len(np.intersect1d(evaluated, trained_on))
+        return f"{shared} of {len(evaluated)} patients" if shared else ""
+    same = "data" in config and config["data"]["name"] == release
+    shared_parts = _parts(split) & _parts(config["data"]["train"]) if same else set()
+    return f"{'+'.join(sorted(shared_parts))} of the same release" if shared_parts else ""
 
 
 def _parts(split: str) -> set[str]:

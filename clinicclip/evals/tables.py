@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from clinicclip.data.schema import FINDINGS, display_name
 from clinicclip.evals.base import Evaluation, Result, SetFacts
+from clinicclip.tabular import Table
 
 ROWS = (*FINDINGS, "normal", "macro")
 TASKS = {
@@ -24,8 +25,6 @@ RETRIEVAL = (
     "f1_micro@5",
     "f1_macro@5",
 )
-
-Table = list[list[str]]  # first row: headings
 
 
 class Numbers:

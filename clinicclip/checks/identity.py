@@ -1,0 +1,51 @@
+"""Who is where: patients in several splits, and image ids met twice.
+
+Ids are compared within a release, over all folders given. Those of different releases agree by chance; copies of
+the images themselves are found by `duplicates`.
+"""
+
+from collections.abc import Iterator
+
+from clinicclip.checks.base import Finding, Gravity, few
+from clinicclip.checks.chart import Chart, Row, groups
+
+
+def patients(chart: Chart) -> Iterator[Finding]:
+    """Patients in more than one split."""
+    known = {(row.release, row.patient) for row in chart.rows}
+    torn = [same for same in groups(chart.rows, lambda row: (row.release, row.patient)) if _splits(same) > 1]
+    if torn:
+        yield Finding(
+            "patient_overlap",
+            Gravity.SPOILS,
+            len(torn),
+            len(known),
+            "patients",
+            "are in more than one split",
+            "put all images of a patient into one split, and prepare again",
+            few(f"{same[0].patient} in {' and '.join(sorted({chart.place(row) for row in same}))}" for same in torn),
+        )
+
+
+def image_ids(chart: Chart) -> Iterator[Finding]:
+    """Image ids that occur more than once."""
+    twice = list(groups(chart.rows, lambda row: (row.release, row.image_id)))
+    for gravity, found, says in (
+        (Gravity.SPOILS, [same for same in twice if _splits(same) > 1], "are in more than one split"),
+        (Gravity.LOOK, [same for same in twice if _splits(same) == 1], "occur more than once in a split"),
+    ):
+        if found:
+            yield Finding(
+                "image_id_repeated",
+                gravity,
+                len(found),
+                len({(row.release, row.image_id) for row in chart.rows}),
+                "image ids",
+                says,
+                "keep one record of each image",
+                few(same[0].image_id for same in found),
+            )
+
+
+def _splits(rows: list[Row]) -> int:
+    return len({row.split for row in rows})

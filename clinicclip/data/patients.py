@@ -1,0 +1,35 @@
+"""Patients as 64-bit digests of release and id: what a run keeps of those it learnt from.
+
+Ids are compared within a release only; in another one the same number is somebody else. A digest hides no id from
+whoever can guess it, so the file stays in the run's folder and is no part of an export.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt64
+from safetensors.numpy import load_file
+
+from clinicclip import files
+from clinicclip.data.features import digests
+from clinicclip.data.schema import Record
+
+FILE = "patients.safetensors"
+_KEY = "trained_on"
+
+
+def of(release: str, records: Iterable[Record]) -> UInt64[np.ndarray, " n"]:
+    """The digests of the records' patients, each once, in rising order."""
+    return np.unique(digests([f"{release}\n{record['patient']}" for record in records]))
+
+
+def save(folder: Path, trained_on: UInt64[np.ndarray, " n"]) -> None:
+    """Notes in a run's folder whom it learns from."""
+    files.write_tensors(folder / FILE, {_KEY: trained_on})
+
+
+def load(folder: Path) -> UInt64[np.ndarray, " n"]:
+    """What `save` noted; empty where nothing is."""
+    path = folder / FILE
+    return load_file(path)[_KEY] if path.is_file() else np.empty(0, np.uint64)
