@@ -54,7 +54,7 @@ def parser() -> cli.Parser:
 def main(args: argparse.Namespace) -> int:
     """Compile every case, print a table and one JSON line."""
     os.environ["JAX_PLATFORMS"] = "cpu"
-    cases = [Case(form, SHARE * d, d, block=SHARE) for form in FORMS for d in DEVICES[:: 3 if args.quick else 1]]
+    cases = [Case(form, SHARE * d, d) for form in FORMS for d in DEVICES[:: 3 if args.quick else 1]]
     found = {}
     for case in tqdm(cases, desc="compiling", disable=None):
         os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={case.devices}"

@@ -6,6 +6,7 @@ The step is compiled for N simulated CPU devices; no array is made. N is set bef
 """
 
 import argparse
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -29,6 +30,7 @@ from clinicclip.training.step import TrainState
 MOST_DEVICES = 512
 TOKENS = 73  # of a report on average: Open-I's 2,345 distinct reports in BERT's uncased vocabulary
 STUDIES = 222_758  # of the training split published with MIMIC-CXR-JPG 2.0.0
+SPANS = {"d": 86400.0, "h": 3600.0, "s": 1.0, "ms": 1e-3}  # units of time, the largest first
 GROWTH = 4  # a second, traced batch is so many times the compiled one
 
 
@@ -189,33 +191,41 @@ def collective_lines(found: Sequence[Collective]) -> Iterator[str]:
         size, sent, times = (sum(values) for values in zip(*((c.bytes, c.sent, c.times) for c in same), strict=True))
         largest = max((c.array for c in same), key=lambda array: array.bytes)
         name = f"{same[0].kind} {largest.dtype}"
-        yield f"  {name:<26}{size / 1e6:>12.3f}{sent / 1e6:>10.3f}{times:>10}   {largest}"
+        cells = _figure(size / 1e6), _figure(sent / 1e6), f"{times:,}"
+        yield _row(name, cells, (26, 12, 10, 10)) + f"   {largest}"
     if not found:
-        yield f"  {'nothing':<26}{0:>12.3f}"
+        yield f"  {'nothing':<26}{0:>12}"
 
 
 def device_lines(config: ConfigDict, plan: Plan, args: argparse.Namespace) -> Iterator[str]:
     """Floor, largest batch, hours and price on each kind of device."""
     names = ("compute", "memory", "links", "floor", "studies/s", "fits", "largest batch", "run")
-    yield from _heading("At their peaks", "", "[4] milliseconds a step")
-    price = "" if args.price is None else f"{'price':>10}"
-    yield _row("", names) + price
+    yield from _heading("At their peaks", "", "[4] a step")
+    priced = args.price is not None
+    widths = (14, 9, 9, 9, 9, 10, 5, 14, 9, *([10] if priced else []))
+    yield _row("", (*names, *(["price"] if priced else [])), widths)
     unit = plan.devices * max(1, config.microbatch)
     for kind in args.kind:
         device = this_machine(plan.devices) if kind == CPU else DEVICES[kind]
         least = floor_of(device, plan)
         run = config.total_steps * least.step
         fits = "yes" if plan.memory.total <= device.memory else "no"
-        told = [f"{1e3 * seconds:.2f}" for seconds in (*least, least.step)]
-        told += [f"{config.batch_size / least.step:,.0f}", fits, f"{plan.growth.most(device.memory, unit):,}"]
-        price = "" if args.price is None else f"{f'${run / 3600 * plan.devices * args.price:,.2f}':>10}"
-        yield _row(device.title, (*told, _span(run))) + price
+        told = [_span(seconds) for seconds in (*least, least.step)]
+        told += [
+            _figure(config.batch_size / least.step),
+            fits,
+            f"{plan.growth.most(device.memory, unit):,}",
+            _span(run),
+        ]
+        if priced:
+            told.append(_dollars(run / 3600 * plan.devices * args.price))
+        yield _row(device.title, told, widths)
 
 
 def floor_of(device: Device, plan: Plan) -> Floor:
     """The floor on one kind of device: the state is read and written once, the batch read."""
     memory = plan.memory
-    touched = 2 * (memory.parameters + memory.optimiser) + memory.batch
+    touched = 2.0 * (memory.parameters + memory.optimiser) + memory.batch
     sent = sum(exchange.sent for exchange in plan.collectives)
     return floor(device, flops=sum(plan.flops.values()), touched=touched, sent=sent, devices=plan.devices)
 
@@ -243,14 +253,27 @@ def _heading(title: str, unit: str, more: str = "") -> Iterator[str]:
     yield f"{title:<28}{unit:>12}   {more}".rstrip()
 
 
-def _row(title: str, cells: Sequence[str]) -> str:
-    widths = (8, 8, 8, 8, 11, 6, 15, 10)
-    return f"  {title:<14}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+def _row(title: str, cells: Sequence[str], widths: Sequence[int]) -> str:
+    """A line of a table, with a blank before every cell however wide."""
+    told = (f" {cell:>{width - 1}}" for cell, width in zip(cells, widths[1:], strict=True))
+    return f"  {title:<{widths[0]}}" + "".join(told)
+
+
+def _figure(value: float) -> str:
+    """A number of 0 or more to four significant digits, or all those before the point."""
+    decimals = 3 - math.floor(math.log10(value)) if value else 0
+    return f"{value:,.{min(max(decimals, 0), 6)}f}"
 
 
 def _span(seconds: float) -> str:
-    unit, size = next((u, s) for u, s in (("h", 3600), ("min", 60), ("s", 1)) if seconds >= s or s == 1)
-    return f"{seconds / size:,.2f} {unit}"
+    unit, size = next(((unit, size) for unit, size in SPANS.items() if seconds >= size), ("us", 1e-6))
+    return f"{_figure(seconds / size)} {unit}"
+
+
+def _dollars(price: float) -> str:
+    if price >= 1e6:
+        return f"${_figure(price / 1e6)} M"
+    return f"${price:,.2f}" if price < 1000 else f"${price:,.0f}"
 
 
 def _kinds(text: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
+from ml_collections import ConfigDict
 
 from clinicclip import cli, plan
 from clinicclip.devices import DEVICES, floor, this_machine
@@ -18,6 +19,7 @@ from clinicclip.models.swin import Swin, SwinSpec
 from clinicclip.training import abstract, optim
 from clinicclip.training.abstract import Growth, Memory
 from clinicclip.training.arithmetic import step_flops
+from clinicclip.training.compiled import Array, Collective
 from clinicclip.training.sharding import LAYOUTS, make_mesh
 from clinicclip.training.step import init_state, make_train_step
 
@@ -134,6 +136,32 @@ def test_the_command_plans_a_run_without_data() -> None:
         assert told in done.stdout
     assert "A100" not in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+def test_numbers_of_any_size_stay_apart_in_lines_of_a_hundred() -> None:
+    config = ConfigDict({"total_steps": 20_000, "batch_size": 4096, "microbatch": 0, "model": {"layout": "fsdp"}})
+    args = plan.parser().parse_args(["--config=x", "--devices=512", "--kind=v5e,h100", "--price=9.99"])
+    large = Memory(parameters=10**12, optimiser=10**12, batch=10**12, temporaries=10**12)
+    exchange = Collective("collective-permute", Array("f32", (2**20, 2**14)), 512, 123_456)
+    found = plan.Plan(512, large, {"text tower": 5e19}, [exchange], Growth(0.0, 1.0, 0.0), 10**9)
+    lines = [*plan.device_lines(config, found, args), *plan.collective_lines(found.collectives)]
+    assert max(map(len, lines)) <= 100
+    rows = [line[16:].split() for line in lines if line.startswith(("  TPU v5e", "  H100 SXM 80 GB"))]
+    assert [len(cells) for cells in rows] == [15, 15]  # nine, of which the times and the price are two words
+    assert rows[0][:8] == ["2.938", "d", "6.105", "s", "11.78", "h", "2.938", "d"]
+
+
+def test_times_and_rates_have_four_digits_and_a_unit() -> None:
+    spans = [plan._span(seconds) for seconds in (0.0, 4.2e-8, 0.01234567, 1.5, 252_876.49523, 6e9)]
+    assert spans == ["0 us", "0.04200 us", "12.35 ms", "1.500 s", "2.927 d", "69,444 d"]
+    assert [plan._figure(rate) for rate in (0.000253, 5.12345, 51.2345, 512.345, 51234.5)] == [
+        "0.000253",
+        "5.123",
+        "51.23",
+        "512.3",
+        "51,234",
+    ]
+    assert [plan._dollars(price) for price in (0.5, 12345.67, 13_349_012.0)] == ["$0.50", "$12,346", "$13.35 M"]
 
 
 @pytest.mark.parametrize(
