@@ -143,7 +143,7 @@ def test_numbers_of_any_size_stay_apart_in_lines_of_a_hundred() -> None:
     args = plan.parser().parse_args(["--config=x", "--devices=512", "--kind=v5e,h100", "--price=9.99"])
     large = Memory(parameters=10**12, optimiser=10**12, batch=10**12, temporaries=10**12)
     exchange = Collective("collective-permute", Array("f32", (2**20, 2**14)), 512, 123_456)
-    found = plan.Plan(512, large, {"text tower": 5e19}, [exchange], Growth(0.0, 1.0, 0.0), 10**9)
+    found = plan.Plan(512, large, {"text tower": 5e19}, [exchange], Growth(0.0, 1e3, 0.0), 10**9)
     lines = [*plan.device_lines(config, found, args), *plan.collective_lines(found.collectives)]
     assert max(map(len, lines)) <= 100
     rows = [line[16:].split() for line in lines if line.startswith(("  TPU v5e", "  H100 SXM 80 GB"))]
