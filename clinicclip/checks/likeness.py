@@ -3,9 +3,12 @@ r"""Near-duplicate images: pairs whose thumbnails correlate, found without compa
 A thumbnail, centred and of length 1, is hashed to 64 bits: its lowest DCT coefficients but the mean, each compared
 with its median over all images given. (Radiographs share so much that a hash compared with a fixed level, or the
 image's own median, is nearly the same for all; against the common median every bit divides the set in half.) Images
-that agree in one of the eight bytes are candidates (about n^2 / 60 pairs, in numpy), those of near hashes are
-compared by correlation. It finds copies saved anew, scaled, or slightly turned, cropped and toned; not mirrored or
-inverted ones.
+that agree in one of the eight bytes are candidates (one pair in 20 on Open-I, in numpy), those of near hashes are
+compared by correlation.
+
+Of 300 frontal images of Open-I all are found again after JPEG of quality 50, halving, contrast x 1.3 or gamma 0.7, 99 %
+after a turn of 1 degree, 93 % with 1 % of each border cut off; about 1 % with 3 % cut off, none after 3 degrees or
+inverted. Of the 2.9 million pairs of 2,420 images none of two patients passes: their highest correlation is 0.9645.
 """
 
 from collections.abc import Iterator
