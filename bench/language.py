@@ -153,8 +153,8 @@ def _row(name: str, ours: "Score", bootstrap: PatientBootstrap, *others: "Score"
         f"{schema.display_name(name):28} {ours.positives:4}  {cells:34} {' '.join(f'{o.cells():21}' for o in others)}"
     )
     values = dict(zip(("precision", "recall", "f1"), ours.total(), strict=True)) | {"ci_low": low, "ci_high": high}
-    for key, other in zip(("f1_uncertain_as_present", "f1_floor"), others, strict=False):
-        values[key] = other.total()[2]
+    keys = ("f1_uncertain_as_present", "f1_floor")[: len(others)]
+    values |= {key: other.total()[2] for key, other in zip(keys, others, strict=True)}
     return {"n": ours.positives} | {key: round(value, 4) for key, value in values.items()}
 
 

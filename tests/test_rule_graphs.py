@@ -1,7 +1,7 @@
 """Graphs built by rules: RadGraph's form, from any text, the same every time, and close to the phantom's truth."""
 
 from collections import Counter
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -106,7 +106,7 @@ def test_any_text_gives_a_graph_whose_spans_and_edges_fit(texts: list[str]) -> N
     found = rule_graphs.build(sentences)
     assert len(found.types) == len(found.spans)
     assert all(0 <= first <= last < len(found.tokens) for first, last in found.spans)
-    assert all(before[1] < after[0] for before, after in zip(found.spans, found.spans[1:], strict=False))
+    assert all(before[1] < after[0] for before, after in pairwise(found.spans))
     assert all(0 <= end < len(found.spans) for edge in found.edges for end in edge)
     assert all(a != b for a, b in found.edges)
     assert all(token.split() == [token] for token in found.tokens)  # RadGraph's tokens are cut at white space

@@ -51,6 +51,7 @@ IDS = ("subject_id", "study_id")
 VALUES = {"1": schema.PRESENT, "0": schema.ABSENT, "-1": schema.UNCERTAIN, "": schema.ABSENT}
 
 Values = tuple[int, ...]  # in the order of schema.CHEXPERT; unknown where a table has no such column
+UNCODED: Values = (schema.UNKNOWN,) * len(schema.CHEXPERT)
 
 
 class _Image(NamedTuple):
@@ -90,7 +91,7 @@ def read(source: Path, *, reports: str = "", labels: str = "chexpert") -> Iterat
         unused = dict(texts.names)
         for (patient, study), own in itertools.groupby(_images(source), key=lambda image: image[:2]):
             present = unused.pop(report_key(patient, study), None) is not None
-            yield from _pairs(source, list(own), texts, present, trained.get(study), gold.get(study, ()))
+            yield from _pairs(source, list(own), texts, present, trained.get(study), gold.get(study, UNCODED))
         yield from (Drop("report", Path(key).stem[1:], "report_without_image") for key in unused)
 
 
@@ -104,7 +105,7 @@ def _pairs(
     report = texts.read(report_key(patient, study)) if present and usable else None
     fault = "" if report is not None else "report_unreadable" if present else "report_missing"
     findings, impression = text.report_sections(report or "")
-    truth = {name: value for name, value in zip(schema.CHEXPERT, gold, strict=False) if value != schema.UNKNOWN}
+    truth = {name: value for name, value in zip(schema.CHEXPERT, gold, strict=True) if value != schema.UNKNOWN}
     for image in images:
         reason = reasons[image] or fault
         if reason:
