@@ -58,8 +58,8 @@ class Log:
         self._pending = None
         if not bool(measured["finite"]):
             ids = [str(i) for i in np.ravel(batch_facts["id"])]
-            values = {k: repr(float(v)) for k, v in jax.device_get(dict(measured)).items()}
-            self._writer.fault({"step": now, "records": ids, "metrics": values})
+            seen = {k: repr(float(v)) for k, v in jax.device_get(dict(measured)).items()}
+            self._writer.fault({"step": now, "records": ids, "metrics": seen})
             raise UserError(
                 f"step {now}: loss or gradient is not finite; no parameter was changed by it. The same command "
                 f"comes to it again from the newest checkpoint; {FAULT} holds its numbers. Records: {', '.join(ids)}"

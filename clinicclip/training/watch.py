@@ -1,12 +1,12 @@
 """What looks on while a run trains: tells where it stands when nothing moves, and traces the steps one asks for."""
 
 import faulthandler
-import sys
 from pathlib import Path
 from types import TracebackType
 
 import jax
 
+STDERR = 2
 FOLDER = "profile"  # in the run's folder; TensorBoard and xprof open it
 
 
@@ -41,7 +41,7 @@ class Watch:
 
     def _rest(self) -> None:
         if self._patience:
-            faulthandler.dump_traceback_later(self._patience, repeat=True, file=sys.__stderr__)
+            faulthandler.dump_traceback_later(self._patience, repeat=True, file=STDERR)
 
     def _end_trace(self) -> None:
         if self._tracing:
