@@ -47,7 +47,7 @@ def root(tmp_path: Path) -> Path:
     trained = [image for image, *_ in ROWS if image not in TESTED]
     (source / "train_val_list.txt").write_text("\n".join(trained))
     (source / "test_list.txt").write_text("\n".join(TESTED) + "\n")
-    boxes = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n00000002_000.png,Infiltrate,225.5,547.0,86.7,79.1,,,\n"
+    boxes = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n00000002_000.png,Infiltrate,5.5,7.0,26.7,29.1,,,\n"
     (source / "BBox_List_2017.csv").write_text(boxes)
     return source
 
@@ -63,7 +63,7 @@ def test_images_come_with_their_labels_boxes_and_facts(root: Path) -> None:
     assert (first.patient, first.view, first.sex, first.age_band) == ("1", "PA", "M", "40-59")
     assert studies["00000001_001.png"].gold["normal"] == 1 and first.gold["normal"] == 0
     assert set(first.gold) - {"normal"} <= set(schema.FINDINGS) and len(first.gold) == 15
-    assert studies["00000002_000.png"].boxes == (Box("infiltration", 225.5, 547.0, 86.7, 79.1),)
+    assert studies["00000002_000.png"].boxes == (Box("infiltration", 5.5, 7.0, 26.7, 29.1),)
     assert studies["00000004_000.png"].age_band == ""
 
 
@@ -116,7 +116,7 @@ def test_what_is_missing_is_named_in_the_account(root: Path, tmp_path: Path) -> 
         ("train_val_list.txt", None, ("no train_val_list.txt",)),
         ("test_list.txt", lambda text: text + ROWS[0][0], ("00000001_000.png", "in both")),
         ("test_list.txt", lambda text: text + ROWS[1][0], ("in both",)),
-        ("BBox_List_2017.csv", lambda text: text.replace("547.0", "x"), ("BBox_List_2017.csv", "no four numbers")),
+        ("BBox_List_2017.csv", lambda text: text.replace(",7.0,", ",x,"), ("BBox_List_2017.csv", "no number")),
         ("BBox_List_2017.csv", lambda text: text.replace("Infiltrate", "Blob"), ("'Blob'",)),
     ],
 )
@@ -136,4 +136,5 @@ def test_no_images_at_all_is_one_line(root: Path, tmp_path: Path, capsys: Any) -
     for folder in root.glob("images_*"):
         folder.rename(tmp_path / folder.name)
     assert call("chestxray14", f"--source={root}", f"--output={tmp_path / 'out'}") == 1
-    assert "unpack images_*.tar.gz" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "images_0??/images/*.png" in printed and "unpack them" in printed

@@ -92,7 +92,7 @@ def rewrite(path: Path, change: Callable[[str], str]) -> None:
 def test_a_reader_says_what_it_is(name: str) -> None:
     reader = READERS[name]
     assert name == reader.NAME and reader.TITLE and reader.LICENCE and isinstance(reader.OPEN, bool)
-    assert len(set(reader.SPLITS)) == len(reader.SPLITS) >= 3
+    assert len(set(reader.SPLITS)) == len(reader.SPLITS) >= 1
 
 
 # Open-I

@@ -67,6 +67,19 @@ def report_key(patient: str, study: str) -> str:
     return f"p{patient[:2]}/p{patient}/s{study}.txt"
 
 
+def root(folder: Path | str, release: str = NAME) -> Path:
+    """The folder of MIMIC-CXR-JPG. Raises UserError when it holds no ``files/``."""
+    if not (Path(folder) / "files").is_dir():
+        advice = "point --source at the download" if release == NAME else "name the download with --images=DIR"
+        raise UserError(f"{release}: no folder files/ in {folder}; {advice} of MIMIC-CXR-JPG")
+    return Path(folder)
+
+
+def image_file(folder: Path, patient: str, study: str, image_id: str) -> Path:
+    """Where MIMIC-CXR-JPG keeps an image."""
+    return folder / "files" / f"p{patient[:2]}" / f"p{patient}" / f"s{study}" / f"{image_id}.jpg"
+
+
 def count(source: Path, *, reports: str = "", labels: str = "chexpert") -> dict[str, int]:
     """How many reports there are, how many images the tables name, and of how many patients."""
     images = _images(source)
@@ -116,7 +129,7 @@ def _pairs(
             study=study,
             image_id=image.image_id,
             split=image.split,
-            image=source / "files" / f"p{patient[:2]}" / f"p{patient}" / f"s{study}" / f"{image.image_id}.jpg",
+            image=image_file(source, patient, study, image.image_id),
             findings=findings,
             impression=impression,
             view=image.view or "",
@@ -140,11 +153,10 @@ def _unused(image: _Image) -> str:
 
 def _images(source: Path) -> list[_Image]:
     """Every image that the metadata or the splits name, by patient and study."""
-    if not (source / "files").is_dir():
-        raise UserError(f"{NAME}: no folder files/ in {source}; point --source at the download of MIMIC-CXR-JPG")
-    splits = _by_image(source, SPLIT, "split")
+    root(source)
+    splits = by_image(source, SPLIT, "split")
     found = []
-    for image_id, (patient, study, view) in _by_image(source, METADATA, "ViewPosition").items():
+    for image_id, (patient, study, view) in by_image(source, METADATA, "ViewPosition").items():
         said = splits.pop(image_id, None)
         if said and said[:2] != (patient, study):
             raise UserError(
@@ -162,9 +174,9 @@ def _split(image_id: str, name: str) -> str:
     return SPLIT_NAMES[name]
 
 
-def _by_image(source: Path, names: tuple[str, ...], column: str) -> dict[str, tuple[str, str, str]]:
-    """{image: (patient, study, value of ``column``)} of a table of images."""
-    path = _table(source, names)
+def by_image(source: Path, names: tuple[str, ...], column: str) -> dict[str, tuple[str, str, str]]:
+    """{image: (patient, study, value of ``column``)} of a table of images. Raises UserError when it is faulty."""
+    path = tables.need(source, names, NAME)
     found: dict[str, tuple[str, str, str]] = {}
     for row in tables.rows(path, ("dicom_id", *IDS, column), NAME):
         image_id = row["dicom_id"]
@@ -180,7 +192,7 @@ def _labels(source: Path, labels: str) -> dict[str, Values]:
     """{study: report labels}; empty when they are to be read off the text."""
     if labels not in LABELS:
         raise UserError(f"{NAME}: labels={labels}: expected one of {', '.join(LABELS)}{nearest(labels, LABELS)}")
-    return _by_study(_table(source, LABELS[labels]), IDS) if LABELS[labels] else {}
+    return _by_study(tables.need(source, LABELS[labels], NAME), IDS) if LABELS[labels] else {}
 
 
 def _gold(source: Path) -> dict[str, Values]:
@@ -221,15 +233,6 @@ def _value(path: Path, study: str, value: str) -> int:
         raise UserError(
             f"{NAME}: {path.name} study {study}: {value!r} is no label; expected 1, 0, -1 or blank"
         ) from None
-
-
-def _table(source: Path, names: tuple[str, ...]) -> Path:
-    path = tables.find(source, names)
-    if path is None:
-        raise UserError(
-            f"{NAME}: no {' or '.join(names)} (or .gz) in {source}; it is a file of MIMIC-CXR-JPG: fetch it"
-        )
-    return path
 
 
 def _reports(source: Path, reports: str) -> Reports:
