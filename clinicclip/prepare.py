@@ -202,6 +202,9 @@ def account(manifest: Mapping[str, Any]) -> str:
         counts = manifest[kind]
         lines[-1] += f": {counts[USED]:,} used"
         lines += [f"    {n:>8,} {_words(reason)}" for reason, n in counts.items() if reason != USED]
+    if "labels" in manifest:
+        lines.append("  rows of labels (a study that lacks one has its labels read off its report):")
+        lines += [f"    {n:>8,} {reason}" for reason, n in manifest["labels"].items()]
     if manifest["image_flags"]:
         lines.append("  images used as they are, but look at them (image_flags):")
         lines += [f"    {n:>8,} {flag}" for flag, n in manifest["image_flags"].items()]

@@ -95,17 +95,22 @@ def read(source: Path, *, reports: str = "", labels: str = "chexpert") -> Iterat
     """Every frontal image with its study's report; what is not used comes as a Drop with its reason.
 
     ``reports`` is the zip or folder of the reports ('' = beside the tables); ``labels`` whose training labels to take:
-    ``chexpert``, ``negbio`` or ``text`` (read off the report, as for a study that the table lacks). The 2.1.0 test
-    labels are taken as gold where their table is there. Raises UserError when a file, folder or column is missing, a
-    row occurs twice, or two tables contradict each other.
+    ``chexpert``, ``negbio`` or ``text`` (read off the report, as for a study that the table lacks, which a Drop names).
+    The 2.1.0 test labels are taken as gold where their table is there. Raises UserError when a file, folder or column
+    is missing, a row occurs twice, or two tables contradict each other.
     """
     trained, gold = _labels(source, labels), _gold(source)
+    orphans = dict.fromkeys((*trained, *gold))
     with _reports(source, reports) as texts:
         unused = dict(texts.names)
         for (patient, study), own in itertools.groupby(_images(source), key=lambda image: image[:2]):
             present = unused.pop(report_key(patient, study), None) is not None
+            orphans.pop(study, None)
+            if trained and study not in trained:
+                yield Drop("label", study, "label_missing")
             yield from _pairs(source, list(own), texts, present, trained.get(study), gold.get(study, UNCODED))
         yield from (Drop("report", Path(key).stem[1:], "report_without_image") for key in unused)
+        yield from (Drop("label", study, "label_without_image") for study in orphans)
 
 
 def _pairs(
@@ -144,11 +149,13 @@ def _pairs(
 def _unused(image: _Image) -> str:
     if image.view is None:
         return "metadata_missing"
+    if not image.split:
+        return "split_missing"
     if not image.view:
         return "view_unknown"
     if image.view not in FRONTAL:
         return "not_frontal"
-    return "" if image.split else "split_missing"
+    return ""
 
 
 def _images(source: Path) -> list[_Image]:
@@ -165,7 +172,19 @@ def _images(source: Path) -> list[_Image]:
         found.append(_Image(patient, study, image_id, view.upper(), _split(image_id, said[2]) if said else ""))
     for image_id, (patient, study, split) in splits.items():
         found.append(_Image(patient, study, image_id, None, _split(image_id, split)))
+    _check_splits(found)
     return sorted(found, key=lambda image: image[:3])
+
+
+def _check_splits(images: list[_Image]) -> None:
+    """Raises UserError when a patient's images, used or not, are in two splits."""
+    splits: dict[str, str] = {}
+    for image in images:
+        if image.split and splits.setdefault(image.patient, image.split) != image.split:
+            raise UserError(
+                f"{NAME}: patient {image.patient} is in two splits, {splits[image.patient]} and {image.split}; fetch "
+                f"{SPLIT[0]} again"
+            )
 
 
 def _split(image_id: str, name: str) -> str:
@@ -206,6 +225,8 @@ def _by_study(path: Path, ids: tuple[str, ...]) -> dict[str, Values]:
     for row in tables.rows(path, ids, NAME):
         study = row["study_id"]
         columns = columns or _columns(path, row, ids)
+        if not study:
+            raise UserError(f"{NAME}: {path.name}: a row lacks its study_id; fetch it again")
         if study in found:
             raise UserError(f"{NAME}: {path.name} has two rows of study {study}; remove one")
         values = {name: _value(path, study, row[column]) for name, column in columns.items()}

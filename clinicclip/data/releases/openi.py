@@ -80,6 +80,7 @@ def read(source: Path) -> Iterator[Study | Drop]:
             yield from (Drop("image", image_id, "report_unreadable") for image_id in own)
         else:
             yield from _pairs(report, own, coded.get(uid, {}))
+    yield from (Drop("label", uid, "label_without_report") for uid in coded if uid not in seen)
     for own in images.values():
         yield from (Drop("image", image_id, "image_without_report") for image_id in own)
 
@@ -160,7 +161,7 @@ def _images(source: Path) -> dict[str, dict[str, _Image]]:
     views = _views(source)
     found: dict[str, dict[str, _Image]] = {}
     for path in _image_files(source):
-        uid, rest = _name(path.stem, path.name)
+        uid, rest = _name(path.stem, path.parent.name, path.name)
         image_id = f"CXR{uid}_{rest}"
         if image_id in found.get(uid, {}):
             raise UserError(f"{NAME}: two files are image {image_id}; keep one")
@@ -195,17 +196,17 @@ def _views(source: Path) -> dict[tuple[str, str], str]:
     views: dict[tuple[str, str], str] = {}
     for row in tables.rows(path, (image, "uid", view), NAME):
         name = row[image]
-        key = row["uid"], _name(name.removesuffix(Path(name).suffix if "." in name else ""), name)[1]
+        key = row["uid"], _name(name.removesuffix(Path(name).suffix if "." in name else ""), path.name, name)[1]
         if key in views:
             raise UserError(f"{NAME}: {path.name} names image {name} twice; remove one of the rows")
         views[key] = row[view].lower()
     return views
 
 
-def _name(stem: str, name: str) -> tuple[str, str]:
+def _name(stem: str, place: str, name: str) -> tuple[str, str]:
     match = _IMAGE_NAME.fullmatch(stem)
     if match is None:
-        raise UserError(f"{NAME}: {name!r} is not an Open-I image name such as CXR1_1_IM-0001-4001")
+        raise UserError(f"{NAME}: {place}: {name!r} is not an Open-I image name such as CXR1_1_IM-0001-4001")
     return match["uid"], match["rest"]
 
 

@@ -102,7 +102,7 @@ def _labelled(source: Path, split: str) -> dict[str, Labelled]:
             study=row["StudyID"],
             split=labelled.split_of(patient, split, NAME),
             gold={} if unused else _gold(names),
-            view=view,
+            view=view.partition("_")[0],
             sex=row["PatientSex_DICOM"] if row["PatientSex_DICOM"] in ("F", "M", "O") else "",
             unused=unused,
         )
@@ -127,7 +127,7 @@ def _silent(names: frozenset[str]) -> str:
     """Why the labels say nothing, if they do not."""
     if names.intersection(EXCLUDED):
         return "excluded_by_release"
-    return "" if names.difference(SAYS_NOTHING, HIDES_THE_REST) else "labels_missing"
+    return "" if names.difference(SAYS_NOTHING, HIDES_THE_REST) else "labels_say_nothing"
 
 
 def _gold(names: frozenset[str]) -> dict[str, int]:

@@ -94,6 +94,7 @@ def _boxes(source: Path) -> dict[str, tuple[Box, ...]]:
     """{image: boxes}; a row of an image without findings has none."""
     path = tables.need(source, BOXES, NAME)
     found: dict[str, tuple[Box, ...]] = {}
+    normal = []
     for row in tables.rows(path, ("image_id", "class_name", *CORNERS), NAME):
         image_id, name = row["image_id"], SAME.get(row["class_name"], row["class_name"])
         where = f"{NAME}: {path.name}: image {image_id}"
@@ -102,8 +103,12 @@ def _boxes(source: Path) -> dict[str, tuple[Box, ...]]:
         if name == NORMAL:
             if any(row[corner] for corner in CORNERS):
                 raise UserError(f"{where}: {NORMAL} has a box; fetch the file again")
-            found.setdefault(image_id, ())
+            normal.append(image_id)
             continue
         box = labelled.box(NAMED.get(name, ""), row, CORNERS, where, corners=True)
         found[image_id] = (*found.get(image_id, ()), *[box] * (name in NAMED))
+    for image_id in normal:
+        if image_id in found:
+            raise UserError(f"{NAME}: {path.name}: image {image_id} has {NORMAL} and another row; fetch the file again")
+        found[image_id] = ()
     return found
