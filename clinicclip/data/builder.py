@@ -226,7 +226,7 @@ def _read(
         for item in items:
             if isinstance(item, Drop):
                 ledger.drop(item)
-                bar.update(item.kind == "image")
+                bar.update(item.kind == "image" and not limit)  # a limit counts what is used
                 continue
             ledger.read(item)
             yield item
