@@ -1,13 +1,16 @@
 """Faults planted in fakes of every release are told: a sample of what `bench/faults_data.py` plants."""
 
+import json
 import random
 from pathlib import Path
 
+import benches
 import fault_cases
 import faults
 import pytest
 from faults import Account, Fault
 
+from clinicclip import cli, prepare
 from clinicclip.data.releases import READERS
 
 SEED, EACH = 5, 4
@@ -49,8 +52,6 @@ def test_planted_faults_are_named_in_the_account_or_stop_with_a_clear_line(
 def test_a_dry_run_and_a_limit_account_for_all_there_is(
     name: str, tmp_path: Path, clean: dict[str, Account], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from clinicclip import cli, prepare
-
     fake = fault_cases.FAKES[name]
     root = fake.make(tmp_path / "in")
     argv = [name, f"--source={root}", f"--output={tmp_path / 'out'}", "--shorter_side=16"]
@@ -63,6 +64,16 @@ def test_a_dry_run_and_a_limit_account_for_all_there_is(
     assert cli.call(prepare.main, prepare.parser(), [*argv, "--limit=2"]) == 0
     printed = capsys.readouterr().out
     assert ": 2 used" in printed and "not read (--limit)" in printed
+
+
+def test_the_bench_ends_in_a_line_of_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = benches.load("faults_data")
+    monkeypatch.setattr(bench, "QUICK", 3)
+    assert bench.main(bench.parser().read(["--only=siim_acr", "--quick"])) == 0
+    *table, last = capsys.readouterr().out.splitlines()
+    result = json.loads(last)
+    assert result["name"] == "faults_data" and result["value"] == result["goal"] == 1.0
+    assert table[-1].split()[:2] == ["all", str(result["detail"]["planted"])] == ["all", "3"]
 
 
 def test_the_judge_tells_what_is_silent_unnamed_or_a_traceback(clean: dict[str, Account], tmp_path: Path) -> None:

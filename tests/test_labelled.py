@@ -131,6 +131,7 @@ def test_padchest_keeps_frontal_images_that_a_physician_labelled(chests: Path) -
         8: "labels_say_nothing",
     }
     assert len(studies) == 7 and {study.view for study in studies.values()} == {"PA", "AP"}
+    assert {(study.sex, study.age_band) for study in studies.values()} == {("F", "60-79")}  # born 1939, taken 2014
     assert {study.patient for study in studies.values()} == {"101", "102", "104", "105", "107", "109"}
 
 

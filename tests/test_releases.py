@@ -62,6 +62,14 @@ def test_openi_pairs_frontal_images_with_their_reports(tmp_path: Path) -> None:
     assert kept["CXR2_IM-0652-1001"].findings == "Lungs are clear XXXX."  # removed words stay as released
 
 
+def test_openi_gives_all_known_views_when_asked(tmp_path: Path) -> None:
+    studies = list(openi.read(fakes.openi(tmp_path), views="all"))
+    views = {study.image_id: study.view for study in studies if isinstance(study, Study)}
+    assert len(views) == 6 and list(views.values()).count("lateral") == 2
+    with pytest.raises(UserError, match="openi: views=al: expected frontal or all; did you mean all"):
+        list(openi.read(tmp_path, views="al"))
+
+
 def test_openi_folds_follow_the_uid_alone(tmp_path: Path) -> None:
     studies, _ = read(openi, fakes.openi(tmp_path))
     assert all(study.split == f"fold{schema.fold(study.patient)}" for study in studies)

@@ -14,6 +14,7 @@ from clinicclip.errors import UserError, nearest
 
 BINARY = {"0": schema.ABSENT, "1": schema.PRESENT}
 HASH, TEST = "hash", "test"
+SEXES = ("F", "M", "O")
 SPLITS = ("train", "validation", "test")
 
 
@@ -59,7 +60,7 @@ def read(found: Mapping[str, Labelled], paths: Mapping[str, Path], gold_source: 
             gold_source=gold_source,
             boxes=said.boxes,
             masks=said.masks,
-            sex=said.sex,
+            sex=said.sex if said.sex in SEXES else "",
             age_band=said.age_band,
         )
 

@@ -14,7 +14,7 @@ from clinicclip.data import schema, spellings
 from clinicclip.data.images import SUFFIXES
 from clinicclip.data.releases import tables
 from clinicclip.data.schema import Drop, Study
-from clinicclip.errors import UserError
+from clinicclip.errors import UserError, nearest
 
 NAME = "openi"
 TITLE = "Open-I (Indiana University chest X-rays)"
@@ -27,13 +27,14 @@ OPEN = True
 SPLITS = ("fold0", "fold1", "fold2", "fold3", "fold4")
 HAS_REPORTS = True
 GENERATED = False
-OPTIONS: Mapping[str, Any] = {}
+OPTIONS: Mapping[str, Any] = {"views": "frontal"}
 PUBLISHED: Mapping[str, int] = {"reports": 3_955, "images": 7_470}
 
 REPORTS = "ecgen-radiology"
 IMAGES = ("NLMCXR_png", "images")
 VIEWS = ("projections.csv", "indiana_projections.csv")
 FRONTAL = ("frontal", "pa", "ap")
+ALL = "all"
 GOLD_SOURCE = "openi_mesh"
 SPELLING = spellings.by_spelling(spellings.NIH)  # of the findings in labels.csv
 NOT_FINDINGS = ("uid", "split", "normal")
@@ -55,17 +56,20 @@ class Report(NamedTuple):
     impression: str
 
 
-def count(source: Path) -> dict[str, int]:
+def count(source: Path, *, views: str = FRONTAL[0]) -> dict[str, int]:
     """How many reports and images there are: XML files, and images on disk or named in the table of views."""
     images = _images(source)
     return {"reports": len(_report_files(source)), "images": sum(map(len, images.values()))}
 
 
-def read(source: Path) -> Iterator[Study | Drop]:
+def read(source: Path, *, views: str = FRONTAL[0]) -> Iterator[Study | Drop]:
     """Every frontal image with its report; what is not used comes as a Drop with its reason.
 
-    Raises UserError when a folder, the table of views or a column is missing, or two reports share a uid.
+    With ``views="all"`` the other known views are used, too. Raises UserError for another choice, when a folder, the
+    table of views or a column is missing, or two reports share a uid.
     """
+    if views not in (FRONTAL[0], ALL):
+        raise UserError(f"{NAME}: views={views}: expected {FRONTAL[0]} or {ALL}{nearest(views, (FRONTAL[0], ALL))}")
     images, coded = _images(source), gold(source)
     seen: dict[str, str] = {}
     for path in _report_files(source):
@@ -79,7 +83,7 @@ def read(source: Path) -> Iterator[Study | Drop]:
             yield Drop("report", uid, "report_unreadable")
             yield from (Drop("image", image_id, "report_unreadable") for image_id in own)
         else:
-            yield from _pairs(report, own, coded.get(uid, {}))
+            yield from _pairs(report, own, coded.get(uid, {}), views)
     yield from (Drop("label", uid, "label_without_report") for uid in coded if uid not in seen)
     for own in images.values():
         yield from (Drop("image", image_id, "image_without_report") for image_id in own)
@@ -90,10 +94,10 @@ def reports(source: Path) -> Iterator[Report]:
     yield from filter(None, map(_parse, _report_files(source)))
 
 
-def _pairs(report: Report, images: Mapping[str, _Image], gold: Mapping[str, int]) -> Iterator[Study | Drop]:
+def _pairs(report: Report, images: Mapping[str, _Image], gold: Mapping[str, int], views: str) -> Iterator[Study | Drop]:
     used = False
     for image_id, image in sorted(images.items()):
-        reason = _unused(image)
+        reason = _unused(image, views)
         if reason:
             yield Drop("image", image_id, reason)
             continue
@@ -115,10 +119,10 @@ def _pairs(report: Report, images: Mapping[str, _Image], gold: Mapping[str, int]
         yield Drop("report", report.uid, _unpaired(report, images))
 
 
-def _unused(image: _Image) -> str:
+def _unused(image: _Image, views: str) -> str:
     if not image.view:
         return "view_unknown"
-    if image.view not in FRONTAL:
+    if views != ALL and image.view not in FRONTAL:
         return "not_frontal"
     return "" if image.path else "image_missing"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clinicclip.data import schema, spellings
+from clinicclip.data.images import age_band
 from clinicclip.data.releases import labelled, tables
 from clinicclip.data.releases.labelled import Labelled
 from clinicclip.data.schema import Drop, Study
@@ -32,7 +33,8 @@ PUBLISHED = {"images": 160_868, "patients": 67_625}
 
 FILES = ("*/*.png", "*.png")
 TABLES = ("PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", "PADCHEST_chest_x_ray_images_labels_160K.csv")
-COLUMNS = ("ImageID", "StudyID", "PatientID", "Projection", "MethodLabel", "Labels", "PatientSex_DICOM")
+FACTS = ("PatientSex_DICOM", "PatientBirth", "StudyDate_DICOM")
+COLUMNS = ("ImageID", "StudyID", "PatientID", "Projection", "MethodLabel", "Labels", *FACTS)
 GOLD_SOURCE = "padchest_physicians"
 METHODS = {"Physician": "", "RNN_model": "labels_not_by_physician"}
 # {projection: why it is not used}
@@ -103,11 +105,18 @@ def _labelled(source: Path, split: str) -> dict[str, Labelled]:
             split=labelled.split_of(patient, split, NAME),
             gold={} if unused else _gold(names),
             view=view.partition("_")[0],
-            sex=row["PatientSex_DICOM"] if row["PatientSex_DICOM"] in ("F", "M", "O") else "",
+            sex=row["PatientSex_DICOM"],
+            age_band=_age_band(row["PatientBirth"], row["StudyDate_DICOM"]),
             unused=unused,
         )
         labelled.add(found, image_id, said, path, NAME)
     return found
+
+
+def _age_band(birth: str, date: str) -> str:
+    """From the year of birth and the date of the study, 20140915; '' where one of them is not known."""
+    birth, year = birth.removesuffix(".0"), date[:4]
+    return age_band(f"{int(year) - int(birth)}Y") if birth.isdecimal() and year.isdecimal() else ""
 
 
 def _names(written: str, where: str) -> frozenset[str]:

@@ -6,7 +6,7 @@ import json
 import math
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def numbers(row: Mapping[str, str], columns: Sequence[str], where: str) -> list[
     return found
 
 
-def _checked(lines: Iterator[str] | Sequence[str] | Any) -> Iterator[str]:
+def _checked(lines: Iterable[str]) -> Iterator[str]:
     """The lines of a text. Raises csv.Error for a zero character: blocks of them are left by a broken download."""
     for line in lines:
         if "\0" in line:
