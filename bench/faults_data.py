@@ -33,9 +33,7 @@ def parser() -> cli.Parser:
     flags = cli.Parser(program="faults_data", description=__doc__ or "", example="python bench/faults_data.py --quick")
     flags.add_argument("--quick", action="store_true", help=f"{QUICK} faults, drawn by the seed")
     flags.add_argument("--seed", type=functools.partial(cli.count), default=0, help="of the places and of --quick")
-    flags.add_argument(
-        "--only", type=cli.one_of(releases.READERS), default="", metavar="READER", help="faults of one reader"
-    )
+    flags.add_argument("--only", type=cli.one_of(releases.READERS), metavar="READER", help="faults of one reader")
     flags.add_argument("--show", action="store_true", help="what is told of each fault, too")
     return flags
 
@@ -48,7 +46,7 @@ def main(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         clean, planted = {}, []
         for name, fake in cases.FAKES.items():
-            if args.only not in ("", name):
+            if args.only not in (None, name):
                 continue
             root = fake.make(Path(folder) / name / "in")
             clean[name] = faults.account(name, fake, root, Path(folder) / name / "out")

@@ -1,8 +1,6 @@
 """Faults planted in fakes of every release, and whether `prepare` tells them: by name in its account, or in a line."""
 
 import contextlib
-import csv
-import gzip
 import io
 import json
 import random
@@ -15,12 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from planting import NOBODY, Plant, cells, put, raw, tail, write
 
 from clinicclip import cli, prepare
 from clinicclip.data.manifest import DROPPED, read_manifest
-
-NOBODY = "nobody"  # the id of no image, study or patient
-Plant = Callable[[Path, random.Random], Sequence[str]]  # damages the fake; returns words one of which must be told
 
 
 class Sheet(NamedTuple):
@@ -127,57 +123,6 @@ def account(reader: str, fake: Fake, root: Path, output: Path) -> Account:
     return Account(code, "", drops, read_manifest(output)["image_flags"])
 
 
-def cells(root: Path, sheet: str) -> list[list[str]]:
-    """The header and the rows of a table."""
-    path = root / sheet
-    text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text()
-    return list(csv.reader(io.StringIO(text)))
-
-
-def write(root: Path, sheet: str, content: list[list[str]] | bytes) -> None:
-    """Puts a table back."""
-    if not isinstance(content, bytes):
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(content)
-        content = text.getvalue().encode()
-    path = root / sheet
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
-
-
-def raw(root: Path, sheet: str) -> bytes:
-    """A table's text."""
-    content = (root / sheet).read_bytes()
-    return gzip.decompress(content) if sheet.endswith(".gz") else content
-
-
-def put(
-    sheet: str,
-    value: str,
-    column: str,
-    *,
-    where: Callable[[dict[str, str]], bool] = bool,
-    name: str = "",
-    told: str = "",
-) -> Plant:
-    """Writes ``value`` into a column of a row ``where`` this holds; told is the file, column ``name`` or ``told``."""
-
-    def plant(root: Path, chance: random.Random) -> Sequence[str]:
-        header, *rows = cells(root, sheet)
-        header = [word.strip() for word in header]
-        row = chance.choice([row for row in rows if where(dict(zip(header, row, strict=True)))])
-        named = [_tail(row[header.index(name)])] if name else []
-        row[header.index(column)] = value
-        write(root, sheet, [header, *rows])
-        return (Path(sheet).name.removesuffix(".gz"), *named, *[told] * bool(told))
-
-    return plant
-
-
-def _tail(name: str) -> str:
-    """An id without the folder that a release writes in front, and without the ending of a file."""
-    return name.strip().removeprefix("CheXpert-v1.0-small/").removesuffix(".png")
-
-
 def _of_table(sheet: Sheet) -> Iterator[tuple[str, Plant]]:
     """The kinds of faults of any table."""
     name = Path(sheet.path).name.removesuffix(".gz")
@@ -238,12 +183,12 @@ def _twice(table: list[list[str]], at: int) -> str:
 def _lost(table: list[list[str]], row: int, at: int) -> str:
     told = table[row][at]
     table[:] = [table[0], *(other for other in table[1:] if other[at] != told)]
-    return _tail(told)
+    return tail(told)
 
 
 def _renamed(table: list[list[str]], row: int, at: int, name: str) -> str:
     told, table[row][at] = table[row][at], name
-    return _tail(told)
+    return tail(told)
 
 
 def _removed(path: str, name: str) -> Plant:
