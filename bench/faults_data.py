@@ -41,7 +41,7 @@ def parser() -> cli.Parser:
 def main(args: argparse.Namespace) -> int:
     """Plants, judges and counts; exits 1 when a fault is not told."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
-    faults, cases = importlib.import_module("faults"), importlib.import_module("fault_cases")
+    judging, cases = importlib.import_module("judging"), importlib.import_module("fault_cases")
     counts: Counter[tuple[str, str]] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         clean, planted = {}, []
@@ -49,13 +49,13 @@ def main(args: argparse.Namespace) -> int:
             if args.only not in (None, name):
                 continue
             root = fake.make(Path(folder) / name / "in")
-            clean[name] = faults.account(name, fake, root, Path(folder) / name / "out")
-            planted += faults.grid(name, fake, cases.used_images(name, fake, root))
+            clean[name] = judging.account(name, fake, root, Path(folder) / name / "out")
+            planted += judging.grid(name, fake, cases.used_images(name, fake, root))
         if args.quick:
             planted = random.Random(args.seed).sample(planted, min(QUICK, len(planted)))
         for fault in tqdm(planted, unit=" faults", disable=None):
             place = Path(folder) / "planted"
-            told = faults.judge(fault, cases.FAKES[fault.reader], place, args.seed, clean[fault.reader])
+            told = judging.judge(fault, cases.FAKES[fault.reader], place, args.seed, clean[fault.reader])
             counts[fault.reader, told.how] += 1
             if args.show or not told.handled:
                 print(f"{fault.reader}: {fault.kind}: {told.how}: {' '.join(told.words.split())}")

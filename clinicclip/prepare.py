@@ -206,7 +206,9 @@ def account(manifest: Mapping[str, Any]) -> str:
         lines[-1] += f": {counts[USED]:,} used"
         lines += [f"    {n:>8,} {_words(reason)}" for reason, n in counts.items() if reason != USED]
     if "labels" in manifest:
-        lines.append("  rows of labels (a study that lacks one has its labels read off its report):")
+        lines.append(
+            "  rows of labels that are there twice, belong to nothing, or are not there (the report is read then):"
+        )
         lines += [f"    {n:>8,} {reason}" for reason, n in manifest["labels"].items()]
     if manifest["image_flags"]:
         lines.append("  images used as they are, but look at them (image_flags):")

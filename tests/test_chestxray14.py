@@ -82,7 +82,11 @@ def test_what_is_missing_is_named_in_the_account(root: Path, tmp_path: Path) -> 
             ("column Finding Labels",),
         ),
         ("Data_Entry_2017_v2020.csv", lambda text: text.replace("Hernia", "Herniation"), ("Herniation", "00000005")),
-        ("Data_Entry_2017_v2020.csv", lambda text: text + text.splitlines()[1], ("00000001_000.png", "twice")),
+        (
+            "Data_Entry_2017_v2020.csv",
+            lambda text: text + text.splitlines()[1].replace("Effusion", "Mass"),
+            ("00000001_000.png", "two rows"),
+        ),
         ("train_val_list.txt", None, ("no train_val_list.txt",)),
         ("test_list.txt", lambda text: text + fakes.NIH_ROWS[0][0], ("00000001_000.png", "in both")),
         ("test_list.txt", lambda text: text + fakes.NIH_ROWS[1][0], ("in both",)),

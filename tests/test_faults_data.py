@@ -6,9 +6,9 @@ from pathlib import Path
 
 import benches
 import fault_cases
-import faults
+import judging
 import pytest
-from faults import Account, Fault
+from judging import Account, Fault
 
 from clinicclip import cli, prepare
 from clinicclip.data.releases import READERS
@@ -24,12 +24,12 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Account]:
 
 def _whole(name: str, folder: Path) -> Account:
     fake = fault_cases.FAKES[name]
-    return faults.account(name, fake, fake.make(folder / "in"), folder / "out")
+    return judging.account(name, fake, fake.make(folder / "in"), folder / "out")
 
 
 def _sample(name: str, root: Path) -> list[Fault]:
     fake = fault_cases.FAKES[name]
-    planted = list(faults.grid(name, fake, fault_cases.used_images(name, fake, fake.make(root))))
+    planted = list(judging.grid(name, fake, fault_cases.used_images(name, fake, fake.make(root))))
     return random.Random(SEED).sample(planted, EACH)
 
 
@@ -44,7 +44,7 @@ def test_planted_faults_are_named_in_the_account_or_stop_with_a_clear_line(
 ) -> None:
     fake = fault_cases.FAKES[name]
     for fault in _sample(name, tmp_path / "fake"):
-        told = faults.judge(fault, fake, tmp_path / "planted", SEED, clean[name])
+        told = judging.judge(fault, fake, tmp_path / "planted", SEED, clean[name])
         assert told.handled, f"{fault.kind}: {told.how}: {told.words}"
 
 
@@ -85,4 +85,4 @@ def test_the_judge_tells_what_is_silent_unnamed_or_a_traceback(clean: dict[str, 
         "stopped": lambda root, chance: [(root / "pairs.jsonl").unlink()] and ["pairs.jsonl"],
     }.items():
         fault = Fault("folder", how, plant)
-        assert faults.judge(fault, fake, tmp_path / "planted", 0, clean["folder"]).how == how
+        assert judging.judge(fault, fake, tmp_path / "planted", 0, clean["folder"]).how == how

@@ -154,6 +154,18 @@ def test_padchest_labels_are_present_and_the_rest_is_absent(
     assert gold == dict.fromkeys(known, ABSENT) | dict(said) | {"normal": normal}
 
 
+def test_a_row_that_is_there_twice_is_told_and_used_once(tmp_path: Path) -> None:
+    root = fakes.padchest(tmp_path)
+    path = root / padchest.TABLES[0]
+    path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
+    items = list(padchest.read(root))
+    first = fakes.padchest_image(0)
+    assert Drop("label", first, "row_repeated") in items
+    assert [item.image_id for item in items if isinstance(item, Study)].count(first) == 1
+    manifest = builder.write("padchest", tmp_path / "out", source=root, shorter_side=16, dry_run=True)
+    assert manifest["labels"] == {"row_repeated": 1} and manifest["images"]["used"] == 7
+
+
 def test_padchest_beside_unchanged_what_is_not_named_is_unknown(chests: Path) -> None:
     gold = read(padchest, chests)[0][fakes.padchest_image(4)].gold
     assert gold == {"cardiomegaly": PRESENT, "normal": 0}

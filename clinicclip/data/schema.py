@@ -166,7 +166,7 @@ class Sketch(NamedTuple):
 class Drop(NamedTuple):
     """Something of a release that is not used, with the reason it is counted under."""
 
-    kind: str  # "report", "image", or "label": a row of labels that belongs to nothing, or a study that lacks one
+    kind: str  # "report", "image", or "label": a row that belongs to nothing, is there twice, or is not there
     id: str
     reason: str
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import faults_labelled
 import faults_paired
-from faults import Fake
+from judging import Fake
 
 from clinicclip.data import schema
 from clinicclip.data.releases import READERS

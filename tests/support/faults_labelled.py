@@ -8,7 +8,7 @@ from typing import Any
 
 import fakes_labelled
 import mimic
-from faults import Fake, Sheet
+from judging import Fake, Sheet
 from planting import Plant, content, gone, put, text
 
 # RSNA
@@ -73,6 +73,7 @@ VINDR: Mapping[str, Plant] = {
     "normal and a finding": put(
         _VINDR_LABELS, "1", "No finding", where=lambda row: row["No finding"] == "0", name="image_id"
     ),
+    "rows that differ": text(_VINDR_LABELS, lambda old: old + old.splitlines()[1][:-1] + "1\n"),
     "column renamed": text(_VINDR_LABELS, lambda old: old.replace("Edema", "Oedema", 1)),
     "box outside": put(_VINDR_BOXES, "2000", "x_max", where=_drawn),
     "box far outside": text(
@@ -113,6 +114,7 @@ PADCHEST: Mapping[str, Plant] = {
             "study blank": ("StudyID", ""),
         }.items()
     },
+    "rows that differ": text(_PADCHEST, lambda old: old + old.splitlines()[1].replace("['normal']", "['mass']") + "\n"),
     "study of two patients": put(
         _PADCHEST, "S0101", "StudyID", where=lambda row: row["PatientID"] in ("105", "107", "102"), told="S0101"
     ),

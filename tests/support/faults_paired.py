@@ -9,7 +9,7 @@ from typing import Any
 
 import fakes
 import mimic
-from faults import Fake, Sheet
+from judging import Fake, Sheet
 from planting import Plant, cells, content, gone, put, text, write
 
 # The plain folder
@@ -202,6 +202,7 @@ NIH: Mapping[str, Plant] = {
     "list with zeros": content("test_list.txt", lambda old: old + bytes(9)),
     "image in no list": text("test_list.txt", lambda old: old.replace(fakes.NIH_TESTED[0], ""), fakes.NIH_TESTED[0]),
     "image in both lists": text("test_list.txt", lambda old: old + fakes.NIH_ROWS[0][0], fakes.NIH_ROWS[0][0]),
+    "rows that differ": text(_ENTRY, lambda old: old + old.splitlines()[1].replace("Effusion", "Mass") + "\n"),
     "label unknown": put(_ENTRY, "Tumour", "Finding Labels", name="Image Index"),
     "label blank": put(_ENTRY, "", "Finding Labels", name="Image Index"),
     "normal and a finding": put(_ENTRY, "No Finding|Mass", "Finding Labels", name="Image Index"),

@@ -56,7 +56,7 @@ def read(source: Path) -> Iterator[Study | Drop]:
     """Every image of the table; of the patients for training, a tenth by hash is for validation.
 
     A label that is not named counts as absent. Raises UserError when a file or column is missing, a label or split is
-    unknown, or an image occurs twice.
+    unknown, or two rows of an image differ.
     """
     yield from labelled.read(_labelled(source), labelled.files(source, FILES, NAME, suffix=True), GOLD_SOURCE)
 

@@ -4,7 +4,7 @@ A reader turns its tables into {image id: Labelled} and lists its files; every i
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from clinicclip.data import schema
@@ -32,6 +32,7 @@ class Labelled:
     sex: str = ""
     age_band: str = ""
     unused: str = ""
+    repeated: bool = False  # another row says the same
 
 
 def count(found: Mapping[str, Labelled], paths: Mapping[str, Path]) -> dict[str, int]:
@@ -40,9 +41,11 @@ def count(found: Mapping[str, Labelled], paths: Mapping[str, Path]) -> dict[str,
 
 
 def read(found: Mapping[str, Labelled], paths: Mapping[str, Path], gold_source: str) -> Iterator[Study | Drop]:
-    """A Study of every image that has labels and a file, by its id; a Drop of every other one."""
+    """A Study of every image that has labels and a file, by its id; a Drop of every other one, and of repeated rows."""
     for image_id in sorted(found.keys() | paths.keys()):
         said = found.get(image_id)
+        if said is not None and said.repeated:
+            yield Drop("label", image_id, "row_repeated")
         reason = "labels_missing" if said is None else _unused(said, image_id in paths)
         if said is None or reason:
             yield Drop("image", image_id, reason)
@@ -123,9 +126,10 @@ def known(images: Iterable[str], found: Mapping[str, object], table: Path, relea
 
 
 def add(found: dict[str, Labelled], image_id: str, said: Labelled, table: Path, release: str) -> None:
-    """Notes what a row says. Raises UserError when the row names no image, or one that was named before."""
+    """Notes what a row says. Raises UserError when it names no image, or says otherwise than a row before it."""
     if not image_id:
         raise UserError(f"{release}: {table.name}: a row names no image; repair it or fetch the file again")
-    if image_id in found:
-        raise UserError(f"{release}: {table.name} names image {image_id} twice; remove one of the rows")
-    found[image_id] = said
+    before = found.get(image_id)
+    if before is not None and replace(before, repeated=False) != said:
+        raise UserError(f"{release}: {table.name} has two rows of image {image_id} that differ; remove one")
+    found[image_id] = said if before is None else replace(said, repeated=True)

@@ -81,7 +81,7 @@ def read(source: Path, *, split: str = labelled.TEST) -> Iterator[Study | Drop]:
 
     A sign of a finding leaves it uncertain; beside "unchanged" what is not named is unknown. ``split`` says where they
     go: ``test`` all, or by ``hash`` of the patient to train, validation and test. Raises UserError when the table or a
-    column is missing, a value is unknown, or an image occurs twice.
+    column is missing, a value is unknown, or two rows of an image differ.
     """
     yield from labelled.read(_labelled(source, split), labelled.files(source, FILES, NAME, suffix=True), GOLD_SOURCE)
 

@@ -54,8 +54,8 @@ def count(source: Path) -> dict[str, int]:
 def read(source: Path) -> Iterator[Study | Drop]:
     """Every test image with its 28 labels as gold, and the boxes of findings the vocabulary holds.
 
-    Raises UserError when a table or column is missing, a value is none, an image occurs twice, or an image is said to
-    be normal and to show a finding.
+    Raises UserError when a table or column is missing, a value is none, two rows of an image differ, or an image is
+    said to be normal and to show a finding.
     """
     yield from labelled.read(_labelled(source), labelled.files(source, FILES, NAME), GOLD_SOURCE)
 
