@@ -8,8 +8,8 @@ import mimic
 import pytest
 
 from clinicclip import cli, prepare
-from clinicclip.data import builder, schema
-from clinicclip.data.releases import cxr_align, ms_cxr
+from clinicclip.data import builder, patients, schema
+from clinicclip.data.releases import cxr_align, mimic_cxr, ms_cxr
 from clinicclip.data.schema import Drop, Study
 
 
@@ -69,6 +69,15 @@ def test_an_item_keeps_the_altered_reports_of_the_release(items: Path, tmp_path:
         assert record["negated_by"] == "cxr_align" and (record["patient"], record["view"]) == (shot.patient, shot.view)
     turned_on = [schema.FINDINGS[found[mimic.SHOTS[number].image]["altered"]] for number in fakes.CXR_ALIGN]
     assert turned_on == ["cardiomegaly", "pleural_effusion", "edema", "atelectasis"]
+
+
+def test_patients_are_those_of_mimic_to_whoever_compares_them(phrases: Path) -> None:
+    found = studies(ms_cxr.read(phrases, images=str(phrases / "mimic")))
+    evaluated = [{"patient": study.patient} for study in found]
+    trained = [{"patient": item.patient} for item in mimic_cxr.read(phrases / "mimic") if isinstance(item, Study)]
+    for release in ("ms_cxr", "cxr_align"):
+        assert set(patients.of(release, evaluated)) <= set(patients.of("mimic_cxr", trained))
+    assert not set(patients.of("folder", evaluated)) & set(patients.of("mimic_cxr", trained))
 
 
 @pytest.mark.parametrize("name", ["ms_cxr", "cxr_align"])
