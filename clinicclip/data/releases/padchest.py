@@ -6,7 +6,7 @@ quarters of them) are not taken for truth, and the reports, being Spanish, not f
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def count(source: Path, *, split: str = labelled.TEST) -> dict[str, int]:
 
 
 def read(source: Path, *, split: str = labelled.TEST) -> Iterator[Study | Drop]:
-    """Every frontal image with labels by a physician: what they name is present, and the rest is absent.
+    """Every frontal image with labels by a physician: what they name, and its parents, is present, the rest absent.
 
     A sign of a finding leaves it uncertain; beside "unchanged" what is not named is unknown. ``split`` says where they
     go: ``test`` all, or by ``hash`` of the patient to train, validation and test. Raises UserError when the table or a
@@ -132,6 +132,12 @@ def _names(written: str, where: str) -> frozenset[str]:
     return frozenset(names)
 
 
+def _implied(findings: Iterable[str]) -> list[str]:
+    """The findings with their parents, in the order of the vocabulary."""
+    found = {name for finding in findings for name in (finding, *schema.PARENTS.get(finding, ()))}
+    return sorted(found, key=schema.INDEX.__getitem__)
+
+
 def _silent(names: frozenset[str]) -> str:
     """Why the labels say nothing, if they do not."""
     if names.intersection(EXCLUDED):
@@ -146,8 +152,8 @@ def _gold(names: frozenset[str]) -> dict[str, int]:
     )
     hidden = not names.isdisjoint(HIDES_THE_REST)
     gold = {} if hidden else {finding: schema.ABSENT for finding in NAMED.values() if finding != "no_finding"}
-    gold |= {SIGNS[name]: schema.UNCERTAIN for name in names if name in SIGNS}
-    gold |= dict.fromkeys(sorted(present), schema.PRESENT)
+    gold |= dict.fromkeys(_implied(SIGNS[name] for name in names if name in SIGNS), schema.UNCERTAIN)
+    gold |= dict.fromkeys(_implied(present), schema.PRESENT)
     if abnormal or not hidden:
         gold["normal"] = int(not abnormal)
     return gold
