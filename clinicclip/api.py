@@ -65,6 +65,7 @@ class ClinicCLIP:
         self.trained_on = np.empty(0, np.uint64) if trained_on is None else trained_on
         self._model = clip.ClinicCLIP(spec)
         self._image_fn = jax.jit(self._images)
+        self._patch_fn = jax.jit(self._patches)
         self._text_fn = jax.jit(self._texts)
 
     @property
@@ -77,6 +78,12 @@ class ClinicCLIP:
         if images.shape[1:] != (self.image_size, self.image_size):
             raise UserError(f"images are {images.shape[1:]}, this model takes {self.image_size} x {self.image_size}")
         return self._in_batches(len(images), IMAGE_BATCH, lambda rows: self._image_fn(self.params, images[rows]))
+
+    def embed_patches(self, images: UInt8[np.ndarray, "n s s"]) -> Float[np.ndarray, "n h w d"]:
+        """Unit embeddings of the patches of each image, row by row (`ClinicCLIP.embed_patches`); images as above."""
+        shape = (self.spec.image.side(len(self.spec.image.depths) - 1),) * 2
+        flat = self._in_batches(len(images), IMAGE_BATCH, lambda rows: self._patch_fn(self.params, images[rows]))
+        return flat.reshape(len(images), *shape, self.spec.dim)
 
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """Unit embeddings of texts; those longer than ``text_length`` tokens are cut."""
@@ -164,6 +171,9 @@ class ClinicCLIP:
 
     def _images(self, params: Any, images: jax.Array) -> Any:
         return self._model.apply({"params": params}, clip.normalize_images(images), method="embed_image")
+
+    def _patches(self, params: Any, images: jax.Array) -> Any:
+        return self._model.apply({"params": params}, clip.normalize_images(images), method="embed_patches")
 
     def _texts(self, params: Any, *packed: jax.Array) -> Any:
         return self._model.apply({"params": params}, *map(jnp.asarray, packed), method="embed_text")

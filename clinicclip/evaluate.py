@@ -1,13 +1,14 @@
-"""A checkpoint or export -> zero-shot, retrieval and negation metrics with intervals, as a report."""
+"""A checkpoint or export -> zero-shot, retrieval, negation, probe and grounding metrics with intervals, as a report."""
 
 import argparse
 import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clinicclip import api, cli
 from clinicclip.errors import UsageError, UserError
-from clinicclip.evals import report, sets, suites
-from clinicclip.evals.base import EmbedFns
+from clinicclip.evals import prompts, report, sets, suites
+from clinicclip.evals.base import EmbedFns, EvalSet
 
 EXAMPLE = "python -m clinicclip.evaluate --checkpoint=runs/dt_c --data=openi:data/openi --output=report"
 
@@ -18,8 +19,16 @@ def parser() -> cli.Parser:
     flags.add_argument("--checkpoint", required=True, help="WORKDIR, WORKDIR@STEP or an exported folder")
     flags.add_argument("--data", required=True, help="NAME:DIR[,NAME:DIR] of prepared folders; NAME heads the metrics")
     flags.add_argument("--output", required=True, type=Path, help="folder of the report")
-    flags.add_argument("--suite", default=",".join(suites.SUITES), help=f"default: {','.join(suites.SUITES)}")
+    usual = f"among {', '.join(suites.SUITES)}; default: all but {', '.join(suites.LEARNING)}"
+    flags.add_argument("--suite", default=",".join(suites.USUAL), help=usual)
     flags.add_argument("--split", default="", help="default: what the run held out, else the folder's test split")
+    flags.add_argument("--train_split", default="", help="what probes learn from; default: the run's or folder's")
+    flags.add_argument(
+        "--validation_split", default="", help="what thresholds are chosen on; default: the run's or folder's"
+    )
+    flags.add_argument(
+        "--prompts", default="reports", help=f"prompt set: {', '.join(prompts.NAMES)}, or a JSON file of their form"
+    )
     flags.add_argument(
         "--allow_overlap", action="store_true", help="score patients the model was trained on all the same"
     )
@@ -36,20 +45,57 @@ def main(args: argparse.Namespace) -> int:
     """Embed each set once, run the suites, write the report, print its summary."""
     chosen, findings = _names(args.suite), _names(args.findings)
     suites.check_names(chosen, findings)
-    places = _places(args.data)
+    places, wording = _places(args.data), prompts.PromptSet.load(args.prompts)
     model = api.load(args.checkpoint)
-    opened = []
+    opened, beside = [], {}
     for name, folder in places.items():
         split = args.split or sets.held_out_split(folder, model.config)
         _refuse_overlap(name, split, sets.overlap(folder, split, model.config, model.trained_on), args.allow_overlap)
         opened.append(sets.open_set(name, folder, split, image_size=model.image_size, limit=args.limit))
         print(f"{name}: {len(opened[-1])} studies of split {split}", flush=True)
-    embed = EmbedFns(model.embed_images, model.embed_texts)
-    evaluation = suites.run_suites(embed, opened, chosen, findings=findings, draws=args.draws, seed=args.seed)
+        if opened[-1].unread:
+            print(f"{name}: left out, as their images cannot be read: {', '.join(opened[-1].unread)}", flush=True)
+        beside[name] = _beside(args, folder, opened[-1], model.config, chosen)
+    embed = EmbedFns(model.embed_images, model.embed_texts, model.embed_patches)
+    evaluation = suites.run_suites(
+        embed,
+        opened,
+        chosen,
+        findings=findings,
+        draws=args.draws,
+        seed=args.seed,
+        beside=beside,
+        wording=wording,
+    )
     report.write(evaluation, args.output, provenance=model.describe())
     print("\n".join(report.summary_lines(evaluation)))
     print(f"\nreport: {args.output / 'report.md'}")
     return 0
+
+
+def _beside(
+    args: argparse.Namespace, folder: Path, measured: EvalSet, config: Mapping, chosen: Sequence[str]
+) -> suites.Beside:
+    """The splits that the chosen suites learn from and choose by. Raises UserError when they share patients."""
+    name, size = measured.name, measured.images.shape[1]
+    users = {"train": suites.LEARNING, "validation": suites.CHOOSING}
+    found: dict[str, EvalSet | None] = {}
+    for role, using in users.items():
+        asked = getattr(args, f"{role}_split")
+        split = asked or sets.other_split(folder, role, measured.split, config)
+        found[role] = None
+        if not split or not set(using) & set(chosen):
+            continue
+        other = sets.open_set(name, folder, split, image_size=size, limit=args.limit)
+        shared = len(set(other.patients) & set(measured.patients))
+        if shared:
+            raise UserError(
+                f"{name}: {shared} patients are both in split {measured.split} and in {split}; choose another "
+                f"--{role}_split"
+            )
+        print(f"{name}: {len(other)} studies of split {split} for {role}", flush=True)
+        found[role] = other
+    return suites.Beside(**found)
 
 
 def _refuse_overlap(name: str, split: str, overlap: str, allowed: bool) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float32
 
+from clinicclip.evals import prompts
 from clinicclip.evals.base import Embedded, EmbedFns, EvalSet
 
 # Rows embedded a second time, alone, to see that an embedding function keeps its rows in order.
@@ -45,6 +46,8 @@ def checked(embed: Callable, items: Sequence[str] | np.ndarray, kind: str) -> Fl
     return vectors
 
 
-def embed_set(embed: EmbedFns, evalset: EvalSet, texts: TextBank) -> Embedded:
+def embed_set(
+    embed: EmbedFns, evalset: EvalSet, texts: TextBank, wording: prompts.PromptSet = prompts.REPORTS
+) -> Embedded:
     """Embed a set's images once; the texts follow on demand."""
-    return Embedded(evalset.ids, checked(embed.images, evalset.images, "images"), texts)
+    return Embedded(evalset.ids, checked(embed.images, evalset.images, "images"), texts, wording, embed.patches)
