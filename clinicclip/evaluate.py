@@ -4,10 +4,9 @@ import argparse
 import functools
 from pathlib import Path
 
-from clinicclip import api, cli
+from clinicclip import api, cli, scoring
 from clinicclip.errors import UsageError, UserError
 from clinicclip.evals import report, sets, suites
-from clinicclip.evals.base import EmbedFns
 
 EXAMPLE = "python -m clinicclip.evaluate --checkpoint=runs/dt_c --data=openi:data/openi --output=report"
 
@@ -28,6 +27,9 @@ def parser() -> cli.Parser:
     flags.add_argument(
         "--draws", type=functools.partial(cli.count, least=1), default=1000, help="bootstrap draws by patient"
     )
+    flags.add_argument(
+        "--cache", type=Path, help="folder of embeddings, found again by whatever reads the same (OUTPUT/embeddings)"
+    )
     flags.add_argument("--seed", type=cli.count, default=0, help="of bootstrap, altered texts and control images")
     return flags
 
@@ -38,17 +40,26 @@ def main(args: argparse.Namespace) -> int:
     suites.check_names(chosen, findings)
     places = _places(args.data)
     model = api.load(args.checkpoint)
+    splits = {name: args.split or sets.held_out_split(folder, model.config) for name, folder in places.items()}
+    for name, split in splits.items():
+        told = sets.overlap(places[name], split, model.config, model.trained_on)
+        _refuse_overlap(name, split, told, args.allow_overlap)
+    setting = scoring.Setting(
+        checkpoint=scoring.absolute(args.checkpoint),
+        data={name: scoring.Place(str(places[name].resolve()), split, args.limit) for name, split in splits.items()},
+        suites=chosen,
+        findings=findings,
+        draws=args.draws,
+        seed=args.seed,
+    )
     opened = []
-    for name, folder in places.items():
-        split = args.split or sets.held_out_split(folder, model.config)
-        _refuse_overlap(name, split, sets.overlap(folder, split, model.config, model.trained_on), args.allow_overlap)
-        opened.append(sets.open_set(name, folder, split, image_size=model.image_size, limit=args.limit))
-        print(f"{name}: {len(opened[-1])} studies of split {split}", flush=True)
-    embed = EmbedFns(model.embed_images, model.embed_texts)
-    evaluation = suites.run_suites(embed, opened, chosen, findings=findings, draws=args.draws, seed=args.seed)
-    report.write(evaluation, args.output, provenance=model.describe())
+    for evalset in scoring.open_sets(setting, model.image_size):
+        print(f"{evalset.name}: {len(evalset)} studies of split {evalset.split}", flush=True)
+        opened.append(evalset)
+    evaluation = scoring.score(setting, model, opened, args.cache or args.output / "embeddings")
+    scoring.publish(evaluation, args.output, setting, model.describe())
     print("\n".join(report.summary_lines(evaluation)))
-    print(f"\nreport: {args.output / 'report.md'}")
+    print(f"\nreport: {args.output / 'report.html'}")
     return 0
 
 

@@ -1,23 +1,25 @@
 """The suites by name, and the one function that runs them: embed each set once, score on the host."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from clinicclip.data import schema
 from clinicclip.data.generators import templates
 from clinicclip.errors import UsageError, nearest
-from clinicclip.evals import prompts
+from clinicclip.evals import exhibits, prompts
 from clinicclip.evals.base import (
     Curve,
+    Embedded,
     EmbedFns,
     EvalSet,
     Evaluation,
     Evaluator,
-    Gallery,
+    Exhibit,
+    Heat,
     Result,
     SetFacts,
 )
 from clinicclip.evals.cxr_align import CxrAlign
-from clinicclip.evals.embedding import TextBank, embed_set
+from clinicclip.evals.embedding import Store, TextBank, embed_set
 from clinicclip.evals.pair_strict import PairStrict
 from clinicclip.evals.retrieval import Retrieval
 from clinicclip.evals.stats import PatientBootstrap
@@ -50,8 +52,11 @@ def run_suites(
     findings: Sequence[str] = (),
     draws: int = 1000,
     seed: int = 0,
+    store: Store | None = None,
 ) -> Evaluation:
     """Run the named suites on every set; `findings` are those of the zero-shot macro (empty: all evaluable).
+
+    Where a `store` is given, what it holds of this model is not embedded again, and what is embedded goes there.
 
     Raises: UsageError for an unknown suite or finding; ValueError when embeddings do not fit the sets.
     """
@@ -68,19 +73,34 @@ def run_suites(
         },
         sets=tuple(_facts(evalset) for evalset in sets),
     )
-    texts = TextBank(embed.texts)
+    texts = TextBank(embed.texts, store)
     homes: dict[type, list] = {
         Result: evaluation.results,
         Curve: evaluation.curves,
-        Gallery: evaluation.galleries,
+        Heat: evaluation.heats,
+        Exhibit: evaluation.exhibits,
     }
     for evalset in sets:
-        embedded = embed_set(embed, evalset, texts)
+        embedded = embed_set(embed, evalset, texts, store)
         bootstrap = PatientBootstrap(evalset.patients, draws=draws, seed=seed)
         for suite in suites:
             for found in SUITES[suite](findings, seed).run(evalset, embedded, bootstrap):
                 homes[type(found)].append(found)
+        for shown in _shown(evalset, embedded, suites, evaluation.curves, seed) if draws else ():
+            homes[type(shown)].append(shown)
+    texts.save()
     return evaluation
+
+
+def _shown(
+    evalset: EvalSet, embedded: Embedded, suites: Sequence[str], curves: Sequence[Curve], seed: int
+) -> Iterator[Heat | Exhibit]:
+    """What a report shows beside the suites' own: of evaluations with intervals, the others being on the way."""
+    if "zero_shot" in suites:
+        yield from exhibits.similarity(evalset, embedded)
+        yield from exhibits.worst_mistakes(evalset, curves)
+    if "cxr_align" in suites:
+        yield from exhibits.align_examples(evalset, embedded, seed)
 
 
 def _facts(evalset: EvalSet) -> SetFacts:
@@ -95,4 +115,7 @@ def _facts(evalset: EvalSet) -> SetFacts:
         evalset.title,
         f"squash to {evalset.images.shape[1]} px, bicubic with antialias",
         evalset.digest(),
+        evalset.pixel_digest(),
+        evalset.ids,
+        evalset.patients,
     )

@@ -28,14 +28,27 @@ RETRIEVAL = (
 
 
 class Numbers:
-    """The results of one set by metric name, printed the same way everywhere."""
+    """The results of one set by metric name, printed the same way everywhere.
+
+    It keeps in mind what was asked for, so that a number no table knows is still told (`rest`).
+    """
 
     def __init__(self, evaluation: Evaluation, facts: SetFacts) -> None:
         self.set = facts.name
         self._by_name = {result.metric: result for result in evaluation.results if result.data == facts.name}
+        self._asked: set[str] = set()
 
     def get(self, metric: str) -> Result | None:
+        self._asked.add(metric)
         return self._by_name.get(metric)
+
+    def rest(self) -> dict[str, list[str]]:
+        """The metrics that nobody has asked for, by suite."""
+        suites: dict[str, list[str]] = {}
+        for metric in self._by_name:
+            if metric not in self._asked:
+                suites.setdefault(metric.partition("/")[0], []).append(metric)
+        return suites
 
     def cell(self, metric: str) -> str:
         """``0.812 [0.780, 0.841]``, the reason a number does not exist, or nothing."""
@@ -64,6 +77,19 @@ def zero_shot_table(numbers: Numbers, measures: Sequence[str] = ("auroc", "auprc
             share = "" if result.positives is None else f"{result.positives} of {result.n}"
             table.append([display_name(row), share, *map(numbers.cell, names)])
     return table
+
+
+def auroc_rows(numbers: Numbers) -> list[tuple[str, dict[str, Result]]]:
+    """Every row that has an AUROC, with it under each rule: what is drawn of the table."""
+    found = []
+    for row in ROWS:
+        by_rule = {rule: numbers.get(f"zero_shot/{numbers.set}/auroc/{rule}/{row}") for rule in ("pair", "positive")}
+        drawn = {
+            rule: result for rule, result in by_rule.items() if result is not None and result.value == result.value
+        }
+        if drawn:
+            found.append((display_name(row), drawn))
+    return found
 
 
 def align_table(numbers: Numbers) -> Table:
@@ -127,3 +153,21 @@ def summary_table(numbers: Numbers) -> Table:
         if numbers.get(metric) is not None:
             table.append([title, numbers.cell(metric), numbers.count(metric), level])
     return table
+
+
+def plain_table(numbers: Numbers, metrics: Sequence[str]) -> Table:
+    """A row a metric, for suites that have no table of their own; remarks only where there are any."""
+    table = [["number", "value [95 % interval]", "n", "positives", "remark"]]
+    for metric in metrics:
+        result = numbers.get(metric)
+        if result is not None:
+            name = "/".join(part for part in metric.split("/")[1:] if part != numbers.set)
+            positives = "" if result.positives is None else str(result.positives)
+            note = "" if math.isnan(result.value) else result.note
+            table.append([display_name(name), numbers.cell(metric), str(result.n), positives, note])
+    return _without_empty_columns(table)
+
+
+def _without_empty_columns(table: Table) -> Table:
+    kept = [column for column in range(len(table[0])) if any(row[column] for row in table[1:])]
+    return [[row[column] for column in kept] for row in table]

@@ -57,7 +57,7 @@ class ZeroShot:
         positive = vectors @ sides.positive
         for rule, scores in zip(RULES, (positive - vectors @ sides.negative, positive), strict=True):
             ranking = Ranking(present, scores)
-            yield Curve(evalset.name, label, rule, present, scores)
+            yield Curve(evalset.name, label, rule, rows, present, scores)
             for measure in MEASURES:
                 draws = bootstrap.draws(getattr(ranking, measure), rows)
                 parts[measure, rule, finding] = draws
