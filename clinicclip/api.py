@@ -100,6 +100,12 @@ class ClinicCLIP:
         vars(other).pop("_placed", None)
         return other
 
+    def with_tokenizer(self, tokenizer: Tokenizer, text_length: int) -> "ClinicCLIP":
+        """The same model reading texts by another tokenizer, of as many pieces and no longer texts than it knows."""
+        other = copy.copy(self)
+        other.tokenizer, other.text_length = tokenizer, text_length
+        return other
+
     def describe(self) -> dict[str, str]:
         """Where the model came from, the hash of its parameters, and the code's version."""
         digest = hashlib.sha256()

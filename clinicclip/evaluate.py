@@ -1,22 +1,27 @@
-"""A checkpoint or export -> zero-shot, retrieval and negation metrics with intervals, as a report."""
+"""A checkpoint or export -> zero-shot, retrieval and negation metrics with intervals, as a report; or two compared."""
 
 import argparse
 import functools
+from dataclasses import asdict
 from pathlib import Path
 
-from clinicclip import api, cli, scoring
+from clinicclip import api, cli, explain, files, scoring, tabular
 from clinicclip.errors import UsageError, UserError
-from clinicclip.evals import report, sets, suites
+from clinicclip.evals import comparing, report, sets, stored, suites
 
-EXAMPLE = "python -m clinicclip.evaluate --checkpoint=runs/dt_c --data=openi:data/openi --output=report"
+EXAMPLE = """python -m clinicclip.evaluate --checkpoint=runs/dt_c --data=openi:data/openi --output=report
+  python -m clinicclip.evaluate --compare=runs/dt/report,runs/dt_c/report --output=comparison
+  python -m clinicclip.evaluate --explain=report,theirs --output=explanation"""
 
 
 def parser() -> cli.Parser:
     """The program's flags."""
     flags = cli.Parser(program="evaluate", description=__doc__, example=EXAMPLE)
-    flags.add_argument("--checkpoint", required=True, help="WORKDIR, WORKDIR@STEP or an exported folder")
-    flags.add_argument("--data", required=True, help="NAME:DIR[,NAME:DIR] of prepared folders; NAME heads the metrics")
+    flags.add_argument("--checkpoint", help="WORKDIR, WORKDIR@STEP or an exported folder")
+    flags.add_argument("--data", help="NAME:DIR[,NAME:DIR] of prepared folders; NAME heads the metrics")
     flags.add_argument("--output", required=True, type=Path, help="folder of the report")
+    flags.add_argument("--compare", metavar="A,B", help="two result folders: how far B is from A, and tests, instead")
+    flags.add_argument("--explain", metavar="A,B", help="two result folders: what makes B differ from A, instead")
     flags.add_argument("--suite", default=",".join(suites.SUITES), help=f"default: {','.join(suites.SUITES)}")
     flags.add_argument("--split", default="", help="default: what the run held out, else the folder's test split")
     flags.add_argument(
@@ -35,6 +40,20 @@ def parser() -> cli.Parser:
 
 
 def main(args: argparse.Namespace) -> int:
+    """Evaluates a checkpoint, or holds two evaluations side by side."""
+    if args.compare and args.explain:
+        raise UsageError("--compare and --explain are two questions: ask one at a time")
+    if args.compare:
+        return compare(*_pair("--compare", args.compare), args.output)
+    if args.explain:
+        return explain.explain(*_pair("--explain", args.explain), args.output)
+    for flag in ("checkpoint", "data"):
+        if not getattr(args, flag):
+            raise UsageError(f"--{flag} is missing (see python -m clinicclip.evaluate --help)")
+    return evaluate(args)
+
+
+def evaluate(args: argparse.Namespace) -> int:
     """Embed each set once, run the suites, write the report, print its summary."""
     chosen, findings = _names(args.suite), _names(args.findings)
     suites.check_names(chosen, findings)
@@ -61,6 +80,27 @@ def main(args: argparse.Namespace) -> int:
     print("\n".join(report.summary_lines(evaluation)))
     print(f"\nreport: {args.output / 'report.html'}")
     return 0
+
+
+def compare(first: Path, second: Path, output: Path) -> int:
+    """Writes every difference as compare.csv, those a reader looks at first as compare.md, and prints these."""
+    sides = stored.read(first), stored.read(second)
+    every, looked_at = comparing.compare(*sides), comparing.compare(*sides, headline=True)
+    if not every:
+        raise UserError(f"{first} and {second} share no number of one data set: evaluate both on the same --data names")
+    heading, table = comparing.heading(*sides), comparing.table(looked_at)
+    files.make_folder(output)
+    files.write_whole(output / "compare.csv", tabular.comma_separated([asdict(one) for one in every]))
+    files.write_whole(output / "compare.md", "\n\n".join(heading) + "\n\n" + "\n".join(tabular.markdown(table)))
+    print("\n".join([*heading, "", *tabular.aligned(table), "", f"all {len(every)} numbers: {output / 'compare.csv'}"]))
+    return 0
+
+
+def _pair(flag: str, text: str) -> tuple[Path, Path]:
+    names = _names(text)
+    if len(names) != 2:
+        raise UsageError(f"{flag}={text}: expected two result folders, A,B")
+    return Path(names[0]), Path(names[1])
 
 
 def _refuse_overlap(name: str, split: str, overlap: str, allowed: bool) -> None:

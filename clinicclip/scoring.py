@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from clinicclip import api, files
 from clinicclip.errors import UserError
@@ -44,12 +45,14 @@ class Setting:
     def load(cls, folder: Path) -> "Setting":
         """Reads it back. Raises UserError when the folder has none."""
         try:
-            stored = json.loads((folder / SETTING).read_text())
+            told = json.loads((folder / SETTING).read_text())
         except FileNotFoundError:
             raise UserError(f"{folder} has no {SETTING}: give a folder that clinicclip.evaluate wrote") from None
-        places = {name: Place(**place) for name, place in stored.pop("data").items()}
-        named = {key: tuple(stored.pop(key)) for key in ("suites", "findings")}
-        return cls(data=places, **named, **stored)
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in told.items()
+        }
+        fields["data"] = {name: Place(**place) for name, place in told["data"].items()}
+        return cls(**fields)
 
 
 def absolute(checkpoint: str) -> str:

@@ -1,11 +1,9 @@
 """Writes an evaluation: results.json, results.csv, draws and scores, report.md, report.html; and a terminal summary."""
 
-import csv
 import dataclasses
-import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from clinicclip import files, tabular
@@ -29,7 +27,7 @@ def write(evaluation: Evaluation, output_dir: Path | str, *, provenance: Mapping
     folder.mkdir(parents=True, exist_ok=True)
     rows = records(evaluation, provenance)
     files.write_whole(folder / "results.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
-    files.write_whole(folder / "results.csv", _csv(rows))
+    files.write_whole(folder / "results.csv", tabular.comma_separated(rows))
     stored.write(evaluation, folder)
     files.write_whole(folder / "report.md", markdown(evaluation, provenance))
     files.write_whole(folder / "report.html", page.html(evaluation, provenance))
@@ -54,14 +52,6 @@ def records(evaluation: Evaluation, provenance: Mapping[str, str]) -> list[dict[
 
 def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _csv(rows: Sequence[Mapping[str, object]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["metric"])
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def summary_lines(evaluation: Evaluation) -> list[str]:

@@ -13,9 +13,9 @@ from clinicclip.evals.tables import (
     align_finding_table,
     align_table,
     pair_strict_table,
-    plain_table,
     retrieval_table,
     summary_table,
+    tables_of,
     zero_shot_table,
 )
 from clinicclip.tabular import Table
@@ -56,8 +56,9 @@ def sections(evaluation: Evaluation, facts: SetFacts) -> list[Section]:
         Section("Retrieval", _retrieval_note(numbers), retrieval_table(numbers)),
     ]
     others = [
-        Section(f"{suite.replace('_', ' ').capitalize()}: further numbers", "", plain_table(numbers, metrics))
+        Section(suite.replace("_", " ").capitalize(), "", table)
         for suite, metrics in numbers.rest().items()
+        for table in tables_of(numbers, metrics)
     ]
     return [section for section in known + others if len(section.table) > 1]
 

@@ -86,6 +86,16 @@ def read(folder: Path) -> Stored:
     return Stored(folder, records, draws, _scores(tensors, json.loads(metadata.get(SETS, "{}"))))
 
 
+def joined(first: Stored, second: Stored) -> Stored:
+    """Two result folders of one model as one. Raises UserError when both tell of one set."""
+    both = {data for data, _ in first.records} & {data for data, _ in second.records}
+    if both:
+        raise UserError(f"{first.folder} and {second.folder} both hold results on {', '.join(sorted(both))}")
+    return Stored(
+        first.folder, first.records | second.records, first.draws | second.draws, first.scores | second.scores
+    )
+
+
 def _scores(
     tensors: Mapping[str, Float[np.ndarray, "n"]], known: Mapping[str, Mapping[str, list]]
 ) -> dict[tuple[str, str, str], Scored]:

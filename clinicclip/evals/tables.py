@@ -1,7 +1,7 @@
 """The tables of a report: rows of printed cells, the same for the terminal and for Markdown."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from clinicclip.data.schema import FINDINGS, display_name
 from clinicclip.evals.base import Evaluation, Result, SetFacts
@@ -132,27 +132,56 @@ def retrieval_table(numbers: Numbers) -> Table:
     return table
 
 
+def headlines(data: str) -> dict[str, tuple[str, str]]:
+    """The numbers a reader looks at first: metric -> title, and the level an image-blind model reaches."""
+    return {
+        f"zero_shot/{data}/auroc/pair/macro": ("zero-shot AUROC, macro, pair rule", "0.5"),
+        f"zero_shot/{data}/auroc/positive/macro": ("zero-shot AUROC, macro, positive rule", "0.5"),
+        f"zero_shot/{data}/auroc/pair/normal": ("zero-shot AUROC, normal, pair rule", "0.5"),
+        "cxr_align/task_a": ("CXR-Align Task A", "its wrong-image rate"),
+        "cxr_align/task_a/wrong_image": ("CXR-Align Task A, wrong images", ""),
+        "cxr_align/task_a/image_driven": ("CXR-Align Task A, image-driven", "0"),
+        "cxr_align/task_b": ("CXR-Align Task B", "its wrong-image rate"),
+        "cxr_align/task_b/wrong_image": ("CXR-Align Task B, wrong images", ""),
+        "cxr_align/task_b/image_driven": ("CXR-Align Task B, image-driven", "0"),
+        "pair_strict/macro": ("pair_strict, macro", "0 (a coin: 0.25)"),
+        "retrieval/i2t/recall@10": ("image to text recall@10", ""),
+        "retrieval/t2i/recall@10": ("text to image recall@10", ""),
+    }
+
+
 def summary_table(numbers: Numbers) -> Table:
     """The headline numbers with the level an image-blind model would reach."""
-    headlines = (
-        (f"zero_shot/{numbers.set}/auroc/pair/macro", "zero-shot AUROC, macro, pair rule", "0.5"),
-        (f"zero_shot/{numbers.set}/auroc/positive/macro", "zero-shot AUROC, macro, positive rule", "0.5"),
-        (f"zero_shot/{numbers.set}/auroc/pair/normal", "zero-shot AUROC, normal, pair rule", "0.5"),
-        ("cxr_align/task_a", "CXR-Align Task A", "its wrong-image rate"),
-        ("cxr_align/task_a/wrong_image", "CXR-Align Task A, wrong images", ""),
-        ("cxr_align/task_a/image_driven", "CXR-Align Task A, image-driven", "0"),
-        ("cxr_align/task_b", "CXR-Align Task B", "its wrong-image rate"),
-        ("cxr_align/task_b/wrong_image", "CXR-Align Task B, wrong images", ""),
-        ("cxr_align/task_b/image_driven", "CXR-Align Task B, image-driven", "0"),
-        ("pair_strict/macro", "pair_strict, macro", "0 (a coin: 0.25)"),
-        ("retrieval/i2t/recall@10", "image to text recall@10", ""),
-        ("retrieval/t2i/recall@10", "text to image recall@10", ""),
-    )
     table = [["number", "value [95 % interval]", "n", "image-blind level"]]
-    for metric, title, level in headlines:
+    for metric, (title, level) in headlines(numbers.set).items():
         if numbers.get(metric) is not None:
             table.append([title, numbers.cell(metric), numbers.count(metric), level])
     return table
+
+
+def tables_of(numbers: Numbers, metrics: Sequence[str]) -> Iterator[Table]:
+    """The tables of a suite that has none of its own: a row a finding where its metrics name one, else a row a metric.
+
+    Columns are what else the names say; those about subgroups (``sex=F``) have a table for each kind of group.
+    """
+    columns: dict[str, dict[str, dict[str, str]]] = {}  # kind of group -> column -> finding -> metric
+    plain = []
+    for metric in metrics:
+        _, *parts = (part for part in metric.split("/") if part != numbers.set)
+        row = next((part for part in parts if part in ROWS), "")
+        if row:
+            column = " ".join(part for part in parts if part != row)
+            columns.setdefault(column.partition("=")[0], {}).setdefault(column, {})[row] = metric
+        else:
+            plain.append(metric)
+    for found in columns.values():
+        table = [["finding", *found]]
+        for row in ROWS:
+            cells = [numbers.cell(by_row[row]) if row in by_row else "" for by_row in found.values()]
+            table += [[display_name(row), *cells]] if any(cells) else []
+        yield table
+    if plain:
+        yield plain_table(numbers, plain)
 
 
 def plain_table(numbers: Numbers, metrics: Sequence[str]) -> Table:
