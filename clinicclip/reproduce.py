@@ -43,9 +43,7 @@ def parser() -> cli.Parser:
     flags.add_argument("--variants", default=",".join(VARIANTS), help=f"default: {','.join(VARIANTS)}")
     flags.add_argument("--seeds", default="0", help="whole numbers, each a run of every variant; default: 0")
     flags.add_argument("--steps", type=cli.count, default=0, help="training steps of each run; 0 = the configuration's")
-    flags.add_argument(
-        "--config_arg", default="", help="further config arguments, such as size=micro,text=minilm,fold=0"
-    )
+    flags.add_argument("--config_arg", default="", help="further config arguments, such as size=micro,fold=0")
     flags.add_argument("--evaluate", default="", metavar="NAME:DIR,...", help="further sets to score every run on")
     return flags
 
@@ -197,7 +195,7 @@ def _places(folder: Path) -> dict[str, scoring.Place]:
 
 def _published(jobs: Sequence[Job]) -> dict[summary.Key, dict[str, float]]:
     """Published levels of the sets that were scored whole."""
-    found = {}
+    found: dict[summary.Key, dict[str, float]] = {}
     for name, place in _places(jobs[0].folder).items():
         release = builder.read_manifest(place.folder)["name"]
         levels = {} if place.limit else references.of(release, place.split, name)

@@ -38,6 +38,7 @@ CONTROLLED = {
     for task, title in (("task_a", "Task A"), ("task_b", "Task B"))
     for kind, word in (("", "own image"), ("/wrong_image", "wrong images"), ("/image_driven", "image-driven"))
 }
+TABLES = {"Zero-shot, pairs and retrieval": SEEN, "CXR-Align with image-blind control": CONTROLLED}
 
 
 @dataclass(frozen=True)
@@ -159,10 +160,8 @@ def _seed_note(variants: Sequence[Variant]) -> str:
 
 
 def _values(variants: Sequence[Variant], shown: Mapping[Key, str]) -> Table:
-    table = [["variant", *shown.values()]]
-    for variant in variants:
-        table.append([f"`{variant.name}`", *(_value(variant, key) for key in shown)])
-    return table
+    rows = [[f"`{variant.name}`", *(_value(variant, key) for key in shown)] for variant in variants]
+    return [["variant", *shown.values()], *rows]
 
 
 def _value(variant: Variant, key: Key) -> str:
