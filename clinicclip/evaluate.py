@@ -5,7 +5,7 @@ import functools
 from dataclasses import asdict
 from pathlib import Path
 
-from clinicclip import api, cli, explain, files, scoring, tabular
+from clinicclip import api, cli, explain, files, host, scoring, tabular
 from clinicclip.errors import UsageError, UserError
 from clinicclip.evals import comparing, report, sets, stored, suites
 
@@ -55,6 +55,7 @@ def main(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> int:
     """Embed each set once, run the suites, write the report, print its summary."""
+    host.keep_compiled()
     chosen, findings = _names(args.suite), _names(args.findings)
     suites.check_names(chosen, findings)
     places = _places(args.data)
