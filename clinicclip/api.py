@@ -65,6 +65,7 @@ class ClinicCLIP:
         self.trained_on = np.empty(0, np.uint64) if trained_on is None else trained_on
         self._model = clip.ClinicCLIP(spec)
         self._image_fn = jax.jit(self._images)
+        self._patch_fn = jax.jit(self._patches)
         self._text_fn = jax.jit(self._texts)
 
     @property
@@ -74,11 +75,19 @@ class ClinicCLIP:
 
     def embed_images(self, images: UInt8[np.ndarray, "n s s"]) -> Float[np.ndarray, "n d"]:
         """Unit embeddings of grey images already resized to ``image_size`` (see ``data.images.resize``)."""
+        return self._over_images(self._image_fn, images)
+
+    def embed_patches(self, images: UInt8[np.ndarray, "n s s"]) -> Float[np.ndarray, "n h w d"]:
+        """Unit embeddings of the patches of each image, row by row (`ClinicCLIP.embed_patches`); images as above."""
+        shape = (self.spec.image.side(len(self.spec.image.depths) - 1),) * 2
+        return self._over_images(self._patch_fn, images).reshape(len(images), *shape, self.spec.dim)
+
+    def _over_images(self, run: Callable, images: UInt8[np.ndarray, "n s s"]) -> Float[np.ndarray, "n ..."]:
         if images.shape[1:] != (self.image_size, self.image_size):
             raise UserError(f"images are {images.shape[1:]}, this model takes {self.image_size} x {self.image_size}")
 
         def embed(rows: np.ndarray) -> jax.Array:
-            return self._image_fn(self._placed, sharding.place({"image": images[rows]}, self._mesh)["image"])
+            return run(self._placed, sharding.place({"image": images[rows]}, self._mesh)["image"])
 
         return self._in_batches(len(images), embed)
 
@@ -177,7 +186,7 @@ class ClinicCLIP:
         """The parameters on every device of the mesh."""
         return sharding.replicate(dict(self.params), self._mesh)
 
-    def _in_batches(self, count: int, embed: Callable[[np.ndarray], jax.Array]) -> Float[np.ndarray, "n d"]:
+    def _in_batches(self, count: int, embed: Callable[[np.ndarray], jax.Array]) -> Float[np.ndarray, "n ..."]:
         """Runs ``embed`` on batches of one size, the last filled up by repeating its last row; those rows are dropped.
 
         A device's part is the power of two that holds its share of all rows, at most ``BATCH``.
@@ -192,6 +201,9 @@ class ClinicCLIP:
 
     def _images(self, params: Any, images: jax.Array) -> Any:
         return self._model.apply({"params": params}, clip.normalize_images(images), method="embed_image")
+
+    def _patches(self, params: Any, images: jax.Array) -> Any:
+        return self._model.apply({"params": params}, clip.normalize_images(images), method="embed_patches")
 
     def _texts(self, params: Any, *packed: jax.Array) -> Any:
         return self._model.apply({"params": params}, *packed, self._mesh.size, method="embed_text")

@@ -1,13 +1,17 @@
-"""A checkpoint or export -> zero-shot, retrieval and negation metrics with intervals, as a report; or two compared."""
+"""A checkpoint or export -> zero-shot, retrieval, negation, probe and grounding metrics with intervals, as a report.
+
+Or two of its results: how far they are apart, and why.
+"""
 
 import argparse
 import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from clinicclip import api, cli, explain, files, host, scoring, tabular
 from clinicclip.errors import UsageError, UserError
-from clinicclip.evals import comparing, report, sets, stored, suites
+from clinicclip.evals import comparing, prompts, report, sets, stored, suites
 
 EXAMPLE = """python -m clinicclip.evaluate --checkpoint=runs/dt_c --data=openi:data/openi --output=report
   python -m clinicclip.evaluate --compare=runs/dt/report,runs/dt_c/report --output=comparison
@@ -22,8 +26,16 @@ def parser() -> cli.Parser:
     flags.add_argument("--output", required=True, type=Path, help="folder of the report")
     flags.add_argument("--compare", metavar="A,B", help="two result folders: how far B is from A, and tests, instead")
     flags.add_argument("--explain", metavar="A,B", help="two result folders: what makes B differ from A, instead")
-    flags.add_argument("--suite", default=",".join(suites.SUITES), help=f"default: {','.join(suites.SUITES)}")
+    usual = f"among {', '.join(suites.SUITES)}; default: all but {', '.join(suites.LEARNING)}"
+    flags.add_argument("--suite", default=",".join(suites.USUAL), help=usual)
     flags.add_argument("--split", default="", help="default: what the run held out, else the folder's test split")
+    flags.add_argument("--train_split", default="", help="what probes learn from; default: the run's or folder's")
+    flags.add_argument(
+        "--validation_split", default="", help="what thresholds are chosen on; default: the run's or folder's"
+    )
+    flags.add_argument(
+        "--prompts", default="reports", help=f"prompt set: {', '.join(prompts.NAMES)}, or a JSON file of their form"
+    )
     flags.add_argument(
         "--allow_overlap", action="store_true", help="score patients the model was trained on all the same"
     )
@@ -59,23 +71,21 @@ def evaluate(args: argparse.Namespace) -> int:
     chosen, findings = _names(args.suite), _names(args.findings)
     suites.check_names(chosen, findings)
     places = _places(args.data)
+    prompts.PromptSet.load(args.prompts)
     model = api.load(args.checkpoint)
-    splits = {name: args.split or sets.held_out_split(folder, model.config) for name, folder in places.items()}
-    for name, split in splits.items():
-        told = sets.overlap(places[name], split, model.config, model.trained_on)
-        _refuse_overlap(name, split, told, args.allow_overlap)
     setting = scoring.Setting(
         checkpoint=scoring.absolute(args.checkpoint),
-        data={name: scoring.Place(str(places[name].resolve()), split, args.limit) for name, split in splits.items()},
+        data={name: _place(args, name, folder, model, chosen) for name, folder in places.items()},
         suites=chosen,
         findings=findings,
+        prompts=args.prompts if args.prompts in prompts.NAMES else str(Path(args.prompts).resolve()),
         draws=args.draws,
         seed=args.seed,
     )
     opened = []
-    for evalset in scoring.open_sets(setting, model.image_size):
-        print(f"{evalset.name}: {len(evalset)} studies of split {evalset.split}", flush=True)
-        opened.append(evalset)
+    for found in scoring.open_sets(setting, model.image_size):
+        print("\n".join(_told(found)), flush=True)
+        opened.append(found)
     evaluation = scoring.score(setting, model, opened, args.cache or args.output / "embeddings")
     scoring.publish(evaluation, args.output, setting, model.describe())
     print("\n".join(report.summary_lines(evaluation)))
@@ -102,6 +112,31 @@ def _pair(flag: str, text: str) -> tuple[Path, Path]:
     if len(names) != 2:
         raise UsageError(f"{flag}={text}: expected two result folders, A,B")
     return Path(names[0]), Path(names[1])
+
+
+def _place(
+    args: argparse.Namespace, name: str, folder: Path, model: api.ClinicCLIP, chosen: Sequence[str]
+) -> scoring.Place:
+    """Which splits of a folder are scored, learnt from and chosen by. Raises UserError for what was trained on."""
+    split = args.split or sets.held_out_split(folder, model.config)
+    _refuse_overlap(name, split, sets.overlap(folder, split, model.config, model.trained_on), args.allow_overlap)
+    users = {"train": suites.LEARNING, "validation": suites.CHOOSING}
+    others = {
+        role: getattr(args, f"{role}_split") or sets.other_split(folder, role, split, model.config)
+        for role, using in users.items()
+        if set(using) & set(chosen)
+    }
+    return scoring.Place(str(folder.resolve()), split, args.limit, **others)
+
+
+def _told(found: scoring.Opened) -> Iterator[str]:
+    measured = found.measured
+    yield f"{measured.name}: {len(measured)} studies of split {measured.split}"
+    if measured.unread:
+        yield f"{measured.name}: left out, as their images cannot be read: {', '.join(measured.unread)}"
+    for role, other in found.beside._asdict().items():
+        if other:
+            yield f"{measured.name}: {len(other)} studies of split {other.split} for {role}"
 
 
 def _refuse_overlap(name: str, split: str, overlap: str, allowed: bool) -> None:

@@ -175,6 +175,10 @@ def _with_drawn(state: State, goal: Setting) -> State:
     return dataclasses.replace(state, setting=setting)
 
 
+def _with_prompts(state: State, goal: Setting) -> State:
+    return dataclasses.replace(state, setting=dataclasses.replace(state.setting, prompts=goal.prompts))
+
+
 def _with_tokenizer(state: State, goal: Setting) -> State:
     return dataclasses.replace(state, tokenizer=goal.checkpoint)
 
@@ -187,6 +191,7 @@ EXCHANGES: Mapping[str, Callable[[State, Setting], State]] = {
     "data": _with_data,
     "split": _with_split,
     "seed and findings": _with_drawn,
+    "prompts": _with_prompts,
     "tokenizer": _with_tokenizer,
     "checkpoint": _with_checkpoint,
 }

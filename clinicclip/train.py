@@ -27,7 +27,7 @@ from clinicclip import api, assemble, cli, devices, host, scoring
 from clinicclip import config as config_files
 from clinicclip.data import pipeline
 from clinicclip.errors import UserError, nearest
-from clinicclip.evals import report, sets
+from clinicclip.evals import prompts, report, sets
 from clinicclip.evals.base import EmbedFns, EvalSet, Evaluation
 from clinicclip.evals.suites import run_suites
 from clinicclip.exporting.dialects import dialects
@@ -319,6 +319,7 @@ def publish(run: Run, model: api.ClinicCLIP, evaluation: Evaluation) -> None:
         data={data.name: scoring.Place(str(Path(data.dir).resolve()), data.test, evals.limit)},
         suites=tuple(evals.suites),
         findings=tuple(evals.findings),
+        prompts=prompts.REPORTS.name,
         draws=evals.draws,
         seed=evals.seed,
     )

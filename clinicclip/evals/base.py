@@ -14,16 +14,20 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from clinicclip.data import schema
+from clinicclip.data.images import ImageFault
 from clinicclip.errors import UserError
-from clinicclip.evals import stats
-from clinicclip.evals.truth import NORMAL, read_row
+from clinicclip.evals import benchmarks, prompts, stats
+from clinicclip.evals.truth import GROUPS, NORMAL, Released, read_row
+
+PatchFn = Callable[[UInt8[np.ndarray, "n s s"]], Float32[np.ndarray, "n h w d"]]
 
 
 class EmbedFns(NamedTuple):
-    """A model as evaluations know it: both functions return L2-normalised rows in the order given."""
+    """A model as evaluations know it: all functions return L2-normalised rows in the order given."""
 
     images: Callable[[UInt8[np.ndarray, "n s s"]], Float32[np.ndarray, "n d"]]
     texts: Callable[[Sequence[str]], Float32[np.ndarray, "n d"]]
+    patches: PatchFn | None = None  # of a grid over each image, row by row
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class EvalSet:
     phantom: bool  # synthetic data: numbers prove code, not clinical quality
     source: str  # where `truth` comes from
     title: str  # of the data, with version and level where there are any
+    release: str  # whose data it is, a name of `benchmarks`
     ids: tuple[str, ...]
     patients: tuple[str, ...]
     reports: tuple[str, ...]
@@ -44,6 +49,11 @@ class EvalSet:
     truth: Float32[np.ndarray, "n f"]
     mentioned: Float32[np.ndarray, "n f"]  # read off the report's sentences
     normal: Float32[np.ndarray, "n"]
+    groups: Mapping[str, tuple[str, ...]]  # truth.GROUPS: what is said of each study, "" = unknown
+    boxes: tuple[tuple[schema.Box, ...], ...]  # in pixels of the original images
+    shapes: Int[np.ndarray, "n 2"]  # height and width of the original images
+    released: tuple[Released | None, ...]  # altered reports that the release brings itself
+    unread: tuple[str, ...]  # ids of studies whose image cannot be read; they are no part of anything above
 
     @classmethod
     def from_records(
@@ -55,14 +65,25 @@ class EvalSet:
         open: bool,
         phantom: bool = False,
         title: str = "",
+        release: str = "",
     ) -> "EvalSet":
         """Decode and resize the images of stored records and gather their truth by finding.
 
-        A set without any gold label falls back to what the report text says, and `source` says so.
+        A set without any gold label falls back to what the report text says, and `source` says so. A study whose
+        image cannot be read is named in `unread` and is in no array. What a blank of the release means is
+        `benchmarks`' to say.
 
-        Raises: UserError for an empty set or a repeated image id.
+        Raises: UserError for a set without a readable image or a repeated image id.
         """
-        rows = [read_row(record, image_size) for record in records]
+        absent = benchmarks.of(release).absent
+        rows, unread = [], []
+        for record in records:
+            try:
+                rows.append(read_row(record, image_size, absent))
+            except ImageFault:
+                unread.append(str(record["image_id"]))
+        if not rows and unread:
+            raise UserError(f"{name}: none of the {len(unread)} images of split {split!r} can be read; prepare again")
         if not rows:
             raise UserError(f"{name}: split {split!r} holds no study; choose a split that does (see manifest.json)")
         ids = tuple(row.id for row in rows)
@@ -83,6 +104,7 @@ class EvalSet:
             phantom=phantom,
             source=(" + ".join(sources) or "gold labels") if coded else "report text (no gold labels)",
             title=title,
+            release=release,
             ids=ids,
             patients=tuple(row.patient for row in rows),
             reports=tuple(" ".join(sentence.text for sentence in row.sentences) for row in rows),
@@ -91,6 +113,11 @@ class EvalSet:
             truth=gold if coded else mentioned,
             mentioned=mentioned,
             normal=normal,
+            groups={group: tuple(row.groups[place] for row in rows) for place, group in enumerate(GROUPS)},
+            boxes=tuple(row.boxes for row in rows),
+            shapes=np.array([row.shape for row in rows]),
+            released=tuple(row.released for row in rows),
+            unread=tuple(unread),
         )
 
     def __len__(self) -> int:
@@ -138,6 +165,12 @@ class Embedded:
     ids: tuple[str, ...]
     vectors: Float32[np.ndarray, "n d"]
     texts: Callable[[Sequence[str]], Float32[np.ndarray, "m d"]]
+    wording: prompts.PromptSet = prompts.REPORTS
+    patches: PatchFn | None = None
+
+    def sides(self, finding: str) -> prompts.PromptVectors:
+        """The vectors of what affirms and what denies a finding."""
+        return prompts.embed(finding, self.texts, self.wording)
 
     def images(self, evalset: EvalSet) -> Float32[np.ndarray, "n d"]:
         """The vectors in the set's order, joined by id.
@@ -147,6 +180,13 @@ class Embedded:
         if self.ids != evalset.ids:
             raise ValueError(f"{evalset.name}: embedded ids do not match the set's; scores would be misaligned")
         return self.vectors
+
+
+class Seen(NamedTuple):
+    """Another split of a set's release, embedded: what a suite learns from, or chooses by, before it measures."""
+
+    evalset: EvalSet
+    embedded: Embedded
 
 
 @dataclass(frozen=True)
@@ -162,8 +202,10 @@ class Result:
     n: int
     patients: int
     positives: int | None = None
+    prevalence: float | None = None  # positives over n
     redrawn: int = 0
     truth: str = ""
+    group: str = ""  # of a row about some of the studies: which, such as sex=F
     generator: str = ""
     note: str = ""
     draws: Float[np.ndarray, "draws"] | None = field(default=None, repr=False, compare=False)  # its bootstrap
@@ -176,11 +218,14 @@ class Result:
         draws: stats.Draws,
         bootstrap: stats.PatientBootstrap,
         rows: Int[np.ndarray, "r"],
-        **facts: int | str | None,
+        **facts: int | float | str | None,
     ) -> "Result":
         """A record from a bootstrapped statistic over the given rows of the set."""
         low, high = draws.interval()
         patients = bootstrap.patients(rows)
+        positives = facts.get("positives")
+        if isinstance(positives, int) and len(rows):
+            facts["prevalence"] = positives / len(rows)
         return cls(
             metric,
             evalset.name,

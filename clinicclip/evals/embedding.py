@@ -10,6 +10,7 @@ from jaxtyping import Float32, UInt64
 
 from clinicclip import files
 from clinicclip.errors import UserError
+from clinicclip.evals import prompts
 from clinicclip.evals.base import Embedded, EmbedFns, EvalSet
 
 # Rows embedded a second time, alone, to see that an embedding function keeps its rows in order.
@@ -103,7 +104,13 @@ def checked(embed: Callable, items: Sequence[str] | np.ndarray, kind: str) -> Fl
     return vectors
 
 
-def embed_set(embed: EmbedFns, evalset: EvalSet, texts: TextBank, store: Store | None = None) -> Embedded:
+def embed_set(
+    embed: EmbedFns,
+    evalset: EvalSet,
+    texts: TextBank,
+    wording: prompts.PromptSet = prompts.REPORTS,
+    store: Store | None = None,
+) -> Embedded:
     """Embed a set's images once, those that the store lacks; the texts follow on demand."""
     keys = [_key(image.tobytes()) for image in evalset.images]
     rows = store.load(evalset.name) if store else {}
@@ -113,4 +120,4 @@ def embed_set(embed: EmbedFns, evalset: EvalSet, texts: TextBank, store: Store |
         rows.update(zip([keys[row] for row in lacking], vectors, strict=True))
         if store:
             store.save(evalset.name, rows)
-    return Embedded(evalset.ids, np.stack([rows[key] for key in keys]), texts)
+    return Embedded(evalset.ids, np.stack([rows[key] for key in keys]), texts, wording, embed.patches)

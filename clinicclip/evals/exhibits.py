@@ -29,8 +29,7 @@ def similarity(evalset: EvalSet, embedded: Embedded) -> Iterator[Heat]:
     vectors = embedded.images(evalset)
     columns = []
     for name in groups:
-        sides = prompts.embed(name, embedded.texts)
-        scores = vectors @ sides.positive - vectors @ sides.negative
+        scores = prompts.scores(vectors, embedded.sides(name)).pair
         deviation = scores.std()
         columns.append((scores - scores.mean()) / (deviation if deviation > 0 else 1))
     standard = np.stack(columns, axis=1)

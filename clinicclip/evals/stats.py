@@ -35,6 +35,9 @@ class Draws(NamedTuple):
         return float(low), float(high)
 
 
+NOTHING = Draws(float("nan"), np.full(1, np.nan), 0)  # of a statistic that does not exist
+
+
 def macro(parts: Sequence[Draws]) -> Draws:
     """The unweighted mean of several statistics, redraw by redraw."""
     values = np.mean([part.values for part in parts], axis=0)

@@ -1,11 +1,13 @@
 """The suites by name, and the one function that runs them: embed each set once, score on the host."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
 from clinicclip.data import schema
 from clinicclip.data.generators import templates
 from clinicclip.errors import UsageError, nearest
-from clinicclip.evals import exhibits, prompts
+from clinicclip.evals import benchmarks, exhibits, prompts
 from clinicclip.evals.base import (
     Curve,
     Embedded,
@@ -16,23 +18,56 @@ from clinicclip.evals.base import (
     Exhibit,
     Heat,
     Result,
+    Seen,
     SetFacts,
 )
 from clinicclip.evals.cxr_align import CxrAlign
 from clinicclip.evals.embedding import Store, TextBank, embed_set
+from clinicclip.evals.five_way import FiveWay
+from clinicclip.evals.grounding import Grounding
+from clinicclip.evals.normality import Normality
+from clinicclip.evals.operating import Operating
 from clinicclip.evals.pair_strict import PairStrict
+from clinicclip.evals.probe import Probe
 from clinicclip.evals.retrieval import Retrieval
 from clinicclip.evals.stats import PatientBootstrap
+from clinicclip.evals.subgroups import Subgroups
 from clinicclip.evals.zero_shot import ZeroShot
 
-# name -> factory(findings of the macro mean, seed)
-SUITES: Mapping[str, Callable[[Sequence[str], int], Evaluator]] = {
-    "zero_shot": lambda findings, seed: ZeroShot(findings=tuple(findings)),
-    "cxr_align": lambda findings, seed: CxrAlign(seed=seed),
-    "pair_strict": lambda findings, seed: PairStrict(seed=seed),
-    "retrieval": lambda findings, seed: Retrieval(seed=seed),
+
+class Setting(NamedTuple):
+    """What suites are made from, besides the set that they measure."""
+
+    findings: Sequence[str] = ()  # of macro means; () = as the literature has them for the release, or all
+    seed: int = 0
+    train: Seen | None = None
+    validation: Seen | None = None
+
+
+class Beside(NamedTuple):
+    """Other splits of a set's release, of other patients."""
+
+    train: EvalSet | None = None
+    validation: EvalSet | None = None
+
+
+SUITES: Mapping[str, Callable[[Setting], Evaluator]] = {
+    "zero_shot": lambda setting: ZeroShot(findings=tuple(setting.findings)),
+    "cxr_align": lambda setting: CxrAlign(seed=setting.seed),
+    "pair_strict": lambda setting: PairStrict(seed=setting.seed),
+    "retrieval": lambda setting: Retrieval(seed=setting.seed),
+    "five_way": lambda setting: FiveWay(),
+    "normality": lambda setting: Normality(),
+    "subgroups": lambda setting: Subgroups(findings=tuple(setting.findings)),
+    "operating": lambda setting: Operating(setting.validation),
+    "grounding": lambda setting: Grounding(setting.validation),
+    "probe": lambda setting: Probe(setting.train, setting.validation),
 }
-OF_IMAGES = ("zero_shot", "pair_strict")  # suites that need no report
+OF_REPORTS = ("cxr_align", "retrieval")  # suites that need reports
+LEARNING = ("probe",)  # suites that need a training split
+CHOOSING = ("operating", "grounding", "probe")  # suites that use a validation split
+USUAL = tuple(name for name in SUITES if name not in LEARNING)  # all that do not embed a training split
+OF_IMAGES = tuple(name for name in USUAL if name not in OF_REPORTS)
 
 
 def check_names(suites: Sequence[str], findings: Sequence[str] = ()) -> None:
@@ -47,14 +82,19 @@ def check_names(suites: Sequence[str], findings: Sequence[str] = ()) -> None:
 def run_suites(
     embed: EmbedFns,
     sets: Sequence[EvalSet],
-    suites: Sequence[str] = tuple(SUITES),
+    suites: Sequence[str] = USUAL,
     *,
     findings: Sequence[str] = (),
     draws: int = 1000,
     seed: int = 0,
     store: Store | None = None,
+    beside: Mapping[str, Beside] = MappingProxyType({}),
+    wording: prompts.PromptSet = prompts.REPORTS,
 ) -> Evaluation:
-    """Run the named suites on every set; `findings` are those of the zero-shot macro (empty: all evaluable).
+    """Run the named suites on every set; `findings` are those of macro means (empty: see `Setting`).
+
+    `beside` holds, by the set's name, the splits to learn from and to choose by; without them suites that need one
+    say so in their rows.
 
     Where a `store` is given, what it holds of this model is not embedded again, and what is embedded goes there.
 
@@ -62,12 +102,12 @@ def run_suites(
     """
     check_names(suites, findings)
     for evalset in sets:
-        if not any(evalset.reports) and not set(suites) <= set(OF_IMAGES):
+        if not any(evalset.reports) and set(suites) & set(OF_REPORTS):
             raise UsageError(f"{evalset.name} has no reports: choose --suite={','.join(OF_IMAGES)} for it")
     evaluation = Evaluation(
         facts={
-            "prompts": f"version {prompts.VERSION}, {prompts.digest()}",
-            "prompt_overlap": prompts.overlap(templates.TRAIN.patterns),
+            "prompts": wording.describe(),
+            "prompt_overlap": wording.overlap(templates.TRAIN.patterns),
             "bootstrap_draws": str(draws),
             "seed": str(seed),
         },
@@ -81,10 +121,14 @@ def run_suites(
         Exhibit: evaluation.exhibits,
     }
     for evalset in sets:
-        embedded = embed_set(embed, evalset, texts, store)
+        embedded = embed_set(embed, evalset, texts, wording, store)
+        near = beside.get(evalset.name, Beside())
+        _require_apart(evalset, near)
+        seen = [Seen(other, embed_set(embed, other, texts, wording, store)) if other else None for other in near]
+        setting = Setting(findings, seed, *seen)
         bootstrap = PatientBootstrap(evalset.patients, draws=draws, seed=seed)
         for suite in suites:
-            for found in SUITES[suite](findings, seed).run(evalset, embedded, bootstrap):
+            for found in SUITES[suite](setting).run(evalset, embedded, bootstrap):
                 homes[type(found)].append(found)
         for shown in _shown(evalset, embedded, suites, evaluation.curves, seed) if draws else ():
             homes[type(shown)].append(shown)
@@ -103,6 +147,14 @@ def _shown(
         yield from exhibits.align_examples(evalset, embedded, seed)
 
 
+def _require_apart(evalset: EvalSet, others: Beside) -> None:
+    """Raises ValueError when a patient is both learnt from or chosen by and measured."""
+    for role, other in others._asdict().items():
+        shared = set(evalset.patients) & set(other.patients if other else ())
+        if shared:
+            raise ValueError(f"{evalset.name}: {len(shared)} patients are in split {evalset.split} and in its {role}")
+
+
 def _facts(evalset: EvalSet) -> SetFacts:
     return SetFacts(
         evalset.name,
@@ -111,7 +163,7 @@ def _facts(evalset: EvalSet) -> SetFacts:
         len(set(evalset.patients)),
         evalset.open,
         evalset.phantom,
-        evalset.source,
+        f"{evalset.source}; {benchmarks.of(evalset.release).blank}",
         evalset.title,
         f"squash to {evalset.images.shape[1]} px, bicubic with antialias",
         evalset.digest(),

@@ -37,6 +37,18 @@ def record(number: int, present: Sequence[str], *, gold: bool = True) -> schema.
         "gold_names": [*WORDS, "normal"] if gold else [],
         "gold_values": np.array([*(int(f in present) for f in WORDS), int(not present)] if gold else [], np.int8),
         "gold_source": "planted" if gold else "",
+        "sex": "FM"[number // 2 % 2],
+        "age_band": "",
+        "view": "PA",
+        "height": SIDE,
+        "width": SIDE,
+        "box_names": [],
+        "boxes": np.zeros((0, 4), np.float32),
+        "findings": " ".join(sentences),
+        "negated": "",
+        "omitted": "",
+        "altered": -1,
+        "negated_by": "",
     }
 
 
