@@ -17,6 +17,7 @@ from clinicclip.data import schema
 from clinicclip.data.images import ImageFault
 from clinicclip.errors import UserError
 from clinicclip.evals import benchmarks, prompts, stats
+from clinicclip.evals.calibration import Reliability
 from clinicclip.evals.truth import GROUPS, NORMAL, Released, read_row
 
 PatchFn = Callable[[UInt8[np.ndarray, "n s s"]], Float32[np.ndarray, "n h w d"]]
@@ -254,6 +255,15 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """How often a finding is there among images of like probability: the material of a reliability plot."""
+
+    data: str
+    finding: str
+    bins: Reliability
+
+
+@dataclass(frozen=True)
 class Heat:
     """A matrix to be drawn in colours around zero, with the name of every row and column."""
 
@@ -314,6 +324,7 @@ class Evaluation:
 
     results: list[Result] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
+    calibrated: list[Calibrated] = field(default_factory=list)
     heats: list[Heat] = field(default_factory=list)
     exhibits: list[Exhibit] = field(default_factory=list)
     facts: Mapping[str, str] = field(default_factory=dict)  # prompts, draws, seed
@@ -343,4 +354,4 @@ class Evaluator(Protocol):
 
     def run(
         self, evalset: EvalSet, embedded: Embedded, bootstrap: stats.PatientBootstrap
-    ) -> Iterator[Result | Curve | Heat | Exhibit]: ...
+    ) -> Iterator[Result | Curve | Calibrated | Heat | Exhibit]: ...

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from clinicclip.data.schema import display_name
-from clinicclip.evals.base import Curve, Heat, Result
+from clinicclip.evals.base import Calibrated, Curve, Heat, Result
 from clinicclip.evals.stats import few_outcomes
 
 RULE_TITLES = {"pair": "pair rule", "positive": "positive prompts alone"}
@@ -105,6 +105,29 @@ def _precision_recall(axes: Axes, curve: Curve) -> tuple[np.ndarray, np.ndarray]
     precision, recall, _ = precision_recall_curve(curve.truth, curve.scores)
     axes.set(xlabel="recall (sensitivity)", ylabel="precision (positive predictive value)")
     return recall, precision
+
+
+def reliability(drawn: Sequence[Calibrated]) -> str:
+    """A panel a finding: share of positives against probability, the size of a point telling how many images."""
+    across = min(5, len(drawn))
+    down = -(-len(drawn) // across)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(2.1 * across, 2.15 * down + 0.3), layout="constrained")
+        panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
+        for axes, found in zip(panels, drawn, strict=False):
+            count, confidence, frequency = found.bins
+            axes.axline((0, 0), slope=1, color="0.6", linewidth=1, linestyle=":")
+            sizes = 6 + 90 * count / count.sum()
+            axes.plot(confidence, frequency, color="#1f4e79", linewidth=0.9, alpha=0.6)
+            axes.scatter(confidence, frequency, sizes, color="#1f4e79", clip_on=False)
+            axes.set_title(display_name(found.finding), fontsize=8.5, loc="left")
+            axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+            axes.grid(color="0.93")
+        for axes in panels[len(drawn) :]:
+            axes.set_axis_off()
+        figure.supxlabel("mean probability of a bin", fontsize=9)
+        figure.supylabel("share of positives", fontsize=9)
+    return svg(figure)
 
 
 def heat(drawn: Heat) -> str:

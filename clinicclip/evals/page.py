@@ -11,6 +11,7 @@ from clinicclip.data import images
 from clinicclip.evals import figures
 from clinicclip.evals.base import Case, Evaluation, Exhibit, Passage, Picture, SetFacts, Verdict
 from clinicclip.evals.sections import (
+    CALIBRATION,
     PHANTOM,
     RESEARCH,
     ZERO_SHOT,
@@ -21,16 +22,17 @@ from clinicclip.evals.sections import (
     sets_table,
     title,
 )
-from clinicclip.evals.tables import Numbers, auroc_rows
+from clinicclip.evals.tables import FEW_MARK, Numbers, auroc_rows
 from clinicclip.tabular import Table
 
 STYLE = Path(__file__).with_suffix(".css")
 MARKS = {Verdict.RIGHT: "\N{CHECK MARK}", Verdict.NEAR: "\N{ALMOST EQUAL TO}", Verdict.WRONG: "\N{BALLOT X}"}
-NUMBER = re.compile(r"(-?[\d.]+) \[(-?[\d.]+), (-?[\d.]+)\]")
+NUMBER = re.compile(r"(-?[\d.]+) \[(-?[\d.]+), (-?[\d.]+)\](.*)")
 READING = (
     ("AUROC", "the chance that an image with the finding is scored above one without it; 0.5 is a guess, 1 is perfect"),
     ("AUPRC", "precision averaged over recall; a guess reaches the share of positives"),
     ("[low, high]", "95 % interval from redrawing patients; of one run of training, not of several"),
+    (FEW_MARK, "fewer than five images of one outcome: the interval is too narrow"),
     ("wrong images", "the same question about images of other patients; what remains is a habit of the text alone"),
     ("image-driven", "rate on the own image minus rate on wrong images: what the model saw"),
 )
@@ -57,7 +59,7 @@ def html(evaluation: Evaluation, provenance: Mapping[str, str]) -> str:
 
 
 def _set(evaluation: Evaluation, facts: SetFacts, number: int) -> str:
-    drawn = {ZERO_SHOT: _curves(evaluation, facts)}
+    drawn = {ZERO_SHOT: _curves(evaluation, facts), CALIBRATION: _reliability(evaluation, facts)}
     parts = [_section(section, drawn.get(section.title, ())) for section in sections(evaluation, facts)]
     parts += [
         _block(found.title, found.note, _figure(figures.heat(found)))
@@ -76,6 +78,11 @@ def _curves(evaluation: Evaluation, facts: SetFacts) -> list[str]:
     return ([figures.intervals(rows)] if rows else []) + ([figures.curves(drawn)] if drawn else [])
 
 
+def _reliability(evaluation: Evaluation, facts: SetFacts) -> list[str]:
+    drawn = [found for found in evaluation.calibrated if found.data == facts.name]
+    return [figures.reliability(drawn)] if drawn else []
+
+
 def _section(section: Section, drawn: Sequence[str]) -> str:
     return _block(section.title, section.note, _table(section.table) + "".join(map(_figure, drawn)))
 
@@ -89,7 +96,9 @@ def _figure(drawn: str) -> str:
 
 
 def _paragraph(text: str) -> str:
-    return f"<p>{escape(text)}</p>" if text else ""
+    """A text in which names between backticks are set as such."""
+    words = re.sub("`(.+?)`", r"<code>\1</code>", escape(text))
+    return f"<p>{words}</p>" if text else ""
 
 
 def _links(places: Iterable[tuple[str, str]]) -> str:
@@ -111,8 +120,8 @@ def _table(table: Table, kind: str = "") -> str:
 def _cell(text: str) -> str:
     found = NUMBER.fullmatch(text)
     if found:
-        value, low, high = found.groups()
-        return f'<td class="number"><b>{value}</b> <span>[{low}, {high}]</span></td>'
+        value, low, high, mark = found.groups()
+        return f'<td class="number"><b>{value}</b> <span>[{low}, {high}]{escape(mark)}</span></td>'
     kind = ' class="number"' if re.fullmatch(r"-?[\d.]+", text) else ""
     return f"<td{kind}>{escape(text)}</td>"
 

@@ -6,6 +6,7 @@ A suite whose numbers no section here knows gets a section of its own, in which 
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from clinicclip.data.schema import display_name
 from clinicclip.evals.base import Evaluation, SetFacts
 from clinicclip.evals.matching import CONTROL_IMAGES
 from clinicclip.evals.tables import (
@@ -26,7 +27,21 @@ PAIR_STRICT_NOTE = (
     "Two matched images, one with and one without the finding; right only if the affirming prompt wins on "
     "the first and the denying prompt on the second. Image-blind: 0; a coin: 0.25."
 )
-SUMMARY, ZERO_SHOT = "Summary", "Zero-shot by finding"
+SUMMARY, ZERO_SHOT, CALIBRATION = "Summary", "Zero-shot by finding", "Calibration"
+# Of suites without a table of their own, what a reader must know.
+NOTES = {
+    "subgroups": "Zero-shot AUROC, pair rule, within a part of the studies. A finding that is called by what comes "
+    "with it falls towards 0.5 within the groups. Macros of groups run over other findings and are not compared.",
+    "calibration": "Scores become probabilities by a temperature and an offset fitted on the validation split, never "
+    "on these studies. ECE: mean distance between probability and share of positives; Brier: mean squared error.",
+    "operating": "Decisions at the threshold with the greatest sensitivity + specificity on the validation split, "
+    "never on these studies. PPV and NPV hold for the prevalence of this set.",
+    "grounding": "How well the similarity of image patches to the affirming prompts points at the finding, against "
+    "the boxes drawn by people, in the geometry of the original image.",
+    "five_way": "Images that show exactly one of five findings: is it the one with the highest score? A guess: 0.2.",
+    "normality": "Normal against abnormal, by the prompts of the normal class and by no finding standing out.",
+    "probe": "Linear classifiers on frozen image embeddings, learnt from parts of the training split.",
+}
 
 
 class Section(NamedTuple):
@@ -56,9 +71,9 @@ def sections(evaluation: Evaluation, facts: SetFacts) -> list[Section]:
         Section("Retrieval", _retrieval_note(numbers), retrieval_table(numbers)),
     ]
     others = [
-        Section(suite.replace("_", " ").capitalize(), "", table)
+        Section(_suite_title(suite, group), NOTES.get(suite, ""), table)
         for suite, metrics in numbers.rest().items()
-        for table in tables_of(numbers, metrics)
+        for group, table in tables_of(numbers, metrics)
     ]
     return [section for section in known + others if len(section.table) > 1]
 
@@ -82,6 +97,11 @@ def hidden(evaluation: Evaluation) -> str:
     """Which sets' images and texts are not shown, in a sentence, or ""."""
     names = [facts.name for facts in evaluation.sets if not facts.open]
     return f"No images or texts of {', '.join(names)}: this data may not be shown." if names else ""
+
+
+def _suite_title(suite: str, group: str) -> str:
+    title = suite.replace("_", " ").capitalize()
+    return f"{title} by {display_name(group)}" if group else title
 
 
 def _zero_shot_note(numbers: Numbers, facts: SetFacts) -> str:

@@ -9,6 +9,7 @@ from clinicclip.data.generators import templates
 from clinicclip.errors import UsageError, nearest
 from clinicclip.evals import benchmarks, exhibits, prompts
 from clinicclip.evals.base import (
+    Calibrated,
     Curve,
     Embedded,
     EmbedFns,
@@ -117,6 +118,7 @@ def run_suites(
     homes: dict[type, list] = {
         Result: evaluation.results,
         Curve: evaluation.curves,
+        Calibrated: evaluation.calibrated,
         Heat: evaluation.heats,
         Exhibit: evaluation.exhibits,
     }

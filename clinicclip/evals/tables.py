@@ -1,12 +1,14 @@
 """The tables of a report: rows of printed cells, the same for the terminal and for Markdown."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from clinicclip.data.schema import FINDINGS, display_name
 from clinicclip.evals.base import Evaluation, Result, SetFacts
+from clinicclip.evals.zero_shot import FEW_NOTE
 from clinicclip.tabular import Table
 
+FEW_MARK = "\N{DAGGER}"
 ROWS = (*FINDINGS, "normal", "macro")
 TASKS = {
     "task_a": "Task A: report above denied",
@@ -51,7 +53,7 @@ class Numbers:
         return suites
 
     def cell(self, metric: str) -> str:
-        """``0.812 [0.780, 0.841]``, the reason a number does not exist, or nothing."""
+        """``0.812 [0.780, 0.841]``, marked where an outcome is rare, the reason a number does not exist, or nothing."""
         result = self.get(metric)
         if result is None:
             return ""
@@ -59,7 +61,8 @@ class Numbers:
             return result.note
         digits = 1 if metric.endswith("median_rank") else 3
         low, high = (f"{x:.{digits}f}" for x in (result.ci_low, result.ci_high))
-        return f"{result.value:.{digits}f} [{low}, {high}]"
+        mark = f" {FEW_MARK}" if result.note == FEW_NOTE else ""
+        return f"{result.value:.{digits}f} [{low}, {high}]{mark}"
 
     def count(self, metric: str) -> str:
         result = self.get(metric)
@@ -159,29 +162,35 @@ def summary_table(numbers: Numbers) -> Table:
     return table
 
 
-def tables_of(numbers: Numbers, metrics: Sequence[str]) -> Iterator[Table]:
-    """The tables of a suite that has none of its own: a row a finding where its metrics name one, else a row a metric.
+def tables_of(numbers: Numbers, metrics: Sequence[str]) -> Iterator[tuple[str, Table]]:
+    """(kind of subgroup or "", table) of a suite that has no table of its own.
 
-    Columns are what else the names say; those about subgroups (``sex=F``) have a table for each kind of group.
+    A row a finding and a column for whatever else the metrics' names say, a table for each kind of subgroup
+    (``sex=F``); metrics that name no finding are a row each.
     """
     columns: dict[str, dict[str, dict[str, str]]] = {}  # kind of group -> column -> finding -> metric
     plain = []
     for metric in metrics:
         _, *parts = (part for part in metric.split("/") if part != numbers.set)
         row = next((part for part in parts if part in ROWS), "")
-        if row:
-            column = " ".join(part for part in parts if part != row)
-            columns.setdefault(column.partition("=")[0], {}).setdefault(column, {})[row] = metric
-        else:
+        if not row:
             plain.append(metric)
-    for found in columns.values():
-        table = [["finding", *found]]
-        for row in ROWS:
-            cells = [numbers.cell(by_row[row]) if row in by_row else "" for by_row in found.values()]
-            table += [[display_name(row), *cells]] if any(cells) else []
-        yield table
+            continue
+        group = next((part.partition("=")[0] for part in parts if "=" in part), "")
+        column = " ".join(part for part in parts if part != row)
+        columns.setdefault(group, {}).setdefault(column, {})[row] = metric
     if plain:
-        yield plain_table(numbers, plain)
+        yield "", plain_table(numbers, plain)
+    for group, found in columns.items():
+        yield group, _finding_table(numbers, found)
+
+
+def _finding_table(numbers: Numbers, columns: Mapping[str, Mapping[str, str]]) -> Table:
+    table = [["finding", *map(display_name, columns)]]
+    for row in ROWS:
+        cells = [numbers.cell(by_row[row]) if row in by_row else "" for by_row in columns.values()]
+        table += [[display_name(row), *cells]] if any(cells) else []
+    return table
 
 
 def plain_table(numbers: Numbers, metrics: Sequence[str]) -> Table:
