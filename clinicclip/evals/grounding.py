@@ -7,11 +7,11 @@ are compared there, in original pixels.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
-from scipy import ndimage
 
 from clinicclip.data.schema import Box
 from clinicclip.evals.base import Embedded, EvalSet, Result, Seen
@@ -62,8 +62,15 @@ def inside(boxes: tuple[Box, ...], height: int, width: int, grid: int = GRID) ->
 
 def surface(patches: Float[np.ndarray, "h w"], grid: int = GRID) -> Float[np.ndarray, "g g"]:
     """The map between the centres of its patches, bilinear; beyond the outermost centres it goes on level."""
-    at = [(np.arange(grid) + 0.5) * side / grid - 0.5 for side in patches.shape]
-    return ndimage.map_coordinates(patches, np.meshgrid(*at, indexing="ij"), order=1, mode="nearest")
+    height, width = patches.shape
+    return _between(height, grid) @ patches @ _between(width, grid).T
+
+
+@cache
+def _between(side: int, grid: int) -> Float[np.ndarray, "g s"]:
+    """Weights of the patches of one side at each point of the grid."""
+    at = np.clip((np.arange(grid) + 0.5) * side / grid - 0.5, 0, side - 1)
+    return np.maximum(0.0, 1 - np.abs(at[:, None] - np.arange(side)))
 
 
 def pointing(heat: Float[np.ndarray, "g g"], mask: Bool[np.ndarray, "g g"]) -> float:

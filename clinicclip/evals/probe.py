@@ -49,8 +49,10 @@ class Probe:
         findings = [f for f in range(len(schema.FINDINGS)) if f != NORMAL and _both(evalset.truth[:, f])]
         for share in self.shares:
             by_finding: dict[int, list[Draws]] = {finding: [] for finding in findings}
+            fitted: dict[int, Float[np.ndarray, "n"]] = {}
             for seed in self.seeds:
-                fitted = self._fit(evalset, embedded, findings, share, seed)
+                if share < 1 or not fitted:  # all patients are the same ones whatever the seed
+                    fitted = self._fit(evalset, embedded, findings, share, seed)
                 for finding, scores in fitted.items():
                     rows = np.flatnonzero(np.isfinite(evalset.truth[:, finding]))
                     ranking = Ranking(evalset.truth[rows, finding] == 1, scores[rows])

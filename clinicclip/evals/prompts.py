@@ -163,5 +163,6 @@ def scores(vectors: Float[np.ndarray, "n d"], sides: PromptVectors) -> Scores:
 
 
 def _mean_direction(vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "d"]:
-    mean = vectors.mean(axis=0)
-    return mean / max(float(np.linalg.norm(mean)), 1e-12)
+    """In float64, so that sides of equal vectors are equal however many they are."""
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    return (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
