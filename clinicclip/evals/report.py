@@ -17,6 +17,7 @@ from clinicclip.evals.tables import (
     retrieval_table,
     zero_shot_table,
 )
+from clinicclip.tabular import Table
 
 COLUMNS = [field.name for field in dataclasses.fields(Result) if field.name != "draws"]
 
@@ -63,12 +64,17 @@ def summary_lines(evaluation: Evaluation) -> list[str]:
         for table in (
             zero_shot_table(numbers, ("auroc",)),
             align_table(numbers),
-            pair_strict_table(numbers)[:1] + pair_strict_table(numbers)[-1:],
+            _first_and_last(pair_strict_table(numbers)),
             retrieval_table(numbers),
         ):
             if len(table) > 1:
                 lines += ["", *tabular.aligned(table)]
     return lines[1:]
+
+
+def _first_and_last(table: Table) -> Table:
+    """The headings and the row that sums up, where there is one."""
+    return table if len(table) < 2 else [table[0], table[-1]]
 
 
 def markdown(evaluation: Evaluation, provenance: Mapping[str, str]) -> str:
