@@ -74,6 +74,15 @@ def test_a_blank_is_absent_where_the_release_says_so_and_unknown_elsewhere() -> 
     assert np.isnan(_set([row], "folder").truth[0, fracture])
 
 
+def test_images_without_gold_and_reports_are_measured_by_the_labels_that_training_reads() -> None:
+    columns = ("sentences", "sentence_finding", "sentence_polarity", "sentence_laterality", "gold_names", "gold_values")
+    made = [row | {column: row[column][:0] for column in columns} for row in planted.records(8)]
+    evalset = _set(made, "chexpert")
+    assert evalset.source.startswith("training labels")
+    np.testing.assert_array_equal(evalset.truth[:, EDEMA], [row["labels"][EDEMA] for row in made])
+    assert np.isnan(evalset.truth[:, schema.INDEX["fracture"]]).all()
+
+
 def test_the_macro_of_a_release_is_that_of_the_literature_unless_others_are_asked_for() -> None:
     evalset = _set(planted.records(60), "chexpert")
     names = [r.note for r in suites.run_suites(planted.chance(evalset), [evalset], ["zero_shot"], draws=2).results]

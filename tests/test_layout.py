@@ -10,6 +10,7 @@ PROGRAMS = {
     "train",
     "evaluate",
     "export",
+    "finetune",
     "prepare",
     "doctor",
     "annotate",

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from clinicclip.data import schema
-from clinicclip.evals import embedding, probe
+from clinicclip.evals import embedding, probe, shares
 from clinicclip.evals.base import Embedded, EvalSet, Result, Seen
 from clinicclip.evals.probe import Probe
 from clinicclip.evals.stats import PatientBootstrap
@@ -61,10 +61,10 @@ def test_the_probe_of_all_patients_equals_scikit_learn(splits) -> None:
 
 def test_shares_are_of_patients_and_smaller_ones_lie_within_larger_ones() -> None:
     patients = [f"p{i // 3}" for i in range(90)]
-    few, many = (set(probe.drawn(patients, share, 0).tolist()) for share in (0.1, 0.5))
+    few, many = (set(shares.drawn(patients, share, 0).tolist()) for share in (0.1, 0.5))
     assert len(few) == 9 and len(many) == 45 and few < many
     assert {row // 3 * 3 for row in few} <= few  # whole patients
-    assert few != set(probe.drawn(patients, 0.1, 1).tolist()) and len(probe.drawn(patients, 1e-6, 0)) == 3
+    assert few != set(shares.drawn(patients, 0.1, 1).tolist()) and len(shares.drawn(patients, 1e-6, 0)) == 3
 
 
 def test_unknown_labels_teach_nothing(splits) -> None:

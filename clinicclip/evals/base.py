@@ -70,7 +70,8 @@ class EvalSet:
     ) -> "EvalSet":
         """Decode and resize the images of stored records and gather their truth by finding.
 
-        A set without any gold label falls back to what the report text says, and `source` says so. A study whose
+        A set without any gold label falls back to what the report text says, and one without reports to the labels
+        that training reads; `source` says so. A study whose
         image cannot be read is named in `unread` and is in no array. What a blank of the release means is
         `benchmarks`' to say.
 
@@ -93,8 +94,11 @@ class EvalSet:
             raise UserError(f"{name}: image id {repeated} occurs twice in split {split!r}; prepare the data again")
         mentioned = np.stack([row.mentioned for row in rows])
         gold = np.stack([row.gold for row in rows])
-        coded = bool(np.isfinite(gold).any())
-        sources = sorted({row.source for row in rows if row.source})
+        truth, source = mentioned, "report text (no gold labels)"
+        if np.isfinite(gold).any():
+            truth, source = gold, " + ".join(sorted({row.source for row in rows if row.source})) or "gold labels"
+        elif not any(row.sentences for row in rows):
+            truth, source = np.stack([row.labels for row in rows]), "training labels (neither gold labels nor reports)"
         normal = gold[:, NORMAL]
         if np.isnan(normal).all():
             normal = np.array([row.normal for row in rows], np.float32)
@@ -103,7 +107,7 @@ class EvalSet:
             split=split,
             open=open,
             phantom=phantom,
-            source=(" + ".join(sources) or "gold labels") if coded else "report text (no gold labels)",
+            source=source,
             title=title,
             release=release,
             ids=ids,
@@ -111,7 +115,7 @@ class EvalSet:
             reports=tuple(" ".join(sentence.text for sentence in row.sentences) for row in rows),
             sentences=tuple(row.sentences for row in rows),
             images=np.stack([row.image for row in rows]),
-            truth=gold if coded else mentioned,
+            truth=truth,
             mentioned=mentioned,
             normal=normal,
             groups={group: tuple(row.groups[place] for row in rows) for place, group in enumerate(GROUPS)},

@@ -64,6 +64,7 @@ SUITES: Mapping[str, Callable[[Setting], Evaluator]] = {
     "grounding": lambda setting: Grounding(setting.validation),
     "probe": lambda setting: Probe(setting.train, setting.validation),
 }
+CORE = ("zero_shot", "cxr_align", "pair_strict", "retrieval")  # what a run is watched by
 OF_REPORTS = ("cxr_align", "retrieval")  # suites that need reports
 LEARNING = ("probe",)  # suites that need a training split
 CHOOSING = ("operating", "grounding", "probe")  # suites that use a validation split
@@ -83,7 +84,7 @@ def check_names(suites: Sequence[str], findings: Sequence[str] = ()) -> None:
 def run_suites(
     embed: EmbedFns,
     sets: Sequence[EvalSet],
-    suites: Sequence[str] = USUAL,
+    suites: Sequence[str] = CORE,
     *,
     findings: Sequence[str] = (),
     draws: int = 1000,
@@ -112,7 +113,7 @@ def run_suites(
             "bootstrap_draws": str(draws),
             "seed": str(seed),
         },
-        sets=tuple(_facts(evalset) for evalset in sets),
+        sets=tuple(facts_of(evalset) for evalset in sets),
     )
     texts = TextBank(embed.texts, store)
     homes: dict[type, list] = {
@@ -157,7 +158,8 @@ def _require_apart(evalset: EvalSet, others: Beside) -> None:
             raise ValueError(f"{evalset.name}: {len(shared)} patients are in split {evalset.split} and in its {role}")
 
 
-def _facts(evalset: EvalSet) -> SetFacts:
+def facts_of(evalset: EvalSet) -> SetFacts:
+    """What a report says about a set."""
     return SetFacts(
         evalset.name,
         evalset.split,

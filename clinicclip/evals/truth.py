@@ -37,6 +37,7 @@ class Row(NamedTuple):
     sentences: tuple[schema.Sentence, ...]
     mentioned: Float32[np.ndarray, "f"]
     gold: Float32[np.ndarray, "f"]
+    labels: Float32[np.ndarray, "f"]  # of the release or its labeller, that training reads
     source: str
     normal: float
     groups: tuple[str, ...]  # values of GROUPS
@@ -69,6 +70,7 @@ def read_row(record: schema.Record, image_size: int, absent: Sequence[str] = ())
         sentences=sentences,
         mentioned=mentioned_findings(sentences),
         gold=_gold(record, absent),
+        labels=_labels(record),
         source=str(record["gold_source"]),
         normal=_known(int(record["normal"])),
         groups=tuple(str(record[group]) for group in GROUPS),
@@ -92,6 +94,12 @@ def _gold(record: schema.Record, absent: Sequence[str]) -> Float32[np.ndarray, "
     if np.isnan(gold[NORMAL]) and (gold[_ABNORMAL] == 1).any():
         gold[NORMAL] = 0
     return gold
+
+
+def _labels(record: schema.Record) -> Float32[np.ndarray, "f"]:
+    labels = np.full(N_FINDINGS, np.nan, np.float32)
+    labels[: len(schema.CHEXPERT)] = [_known(int(code)) for code in record["labels"]]
+    return labels
 
 
 def _released(record: schema.Record) -> Released | None:
