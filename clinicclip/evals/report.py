@@ -25,13 +25,18 @@ COLUMNS = [field.name for field in dataclasses.fields(Result) if field.name != "
 def write(evaluation: Evaluation, output_dir: Path | str, *, provenance: Mapping[str, str]) -> None:
     """Write the files of a report; `provenance` (checkpoint, tokenizer and code hashes) goes into every record."""
     folder = Path(output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = records(evaluation, provenance)
-    files.write_whole(folder / "results.json", json.dumps(rows, indent=1, allow_nan=False) + "\n")
-    files.write_whole(folder / "results.csv", tabular.comma_separated(rows))
-    stored.write(evaluation, folder)
+    write_numbers(evaluation, folder, provenance=provenance)
     files.write_whole(folder / "report.md", markdown(evaluation, provenance))
     files.write_whole(folder / "report.html", page.html(evaluation, provenance))
+
+
+def write_numbers(evaluation: Evaluation, folder: Path, *, provenance: Mapping[str, str]) -> None:
+    """Write the files that programs read: the records, and what results are compared by."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = records(evaluation, provenance)
+    files.write_whole(folder / stored.RESULTS, json.dumps(rows, indent=1, allow_nan=False) + "\n")
+    files.write_whole(folder / "results.csv", tabular.comma_separated(rows))
+    stored.write(evaluation, folder)
 
 
 def records(evaluation: Evaluation, provenance: Mapping[str, str]) -> list[dict[str, object]]:
