@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 import clinicclip
-from clinicclip import api, assemble, cli, host
+from clinicclip import api, assemble, cli, host, preflight
 from clinicclip import config as config_files
 from clinicclip.data import pipeline
 from clinicclip.errors import UserError
@@ -62,7 +62,11 @@ def main(args: argparse.Namespace) -> int:
     if args.data_dir:
         config.data.dir = args.data_dir
     workdir = Path(args.workdir) if args.workdir else config_files.default_workdir(args.config)
-    processes.join()
+    try:
+        with host.StopRequest():
+            preflight.start(config, workdir)
+    except host.Stopped:
+        return cli.PREEMPTED
     return train(config, workdir)
 
 

@@ -17,6 +17,7 @@ PROGRAMS = {
     "reading",
     "labeller",
     "plan",
+    "preflight",
     "devices",
     "api",
     "assemble",
