@@ -204,7 +204,7 @@ def test_a_fault_of_process_0_ends_all_with_its_line(place: Path) -> None:
 
 
 def test_processes_tell_each_other_what_they_found_and_what_failed(tmp_path: Path) -> None:
-    ended = processes.start(["-c", NOTES, tmp_path], tmp_path, processes=2, devices=2, launch=processes.by_slurm)
+    ended = processes.start(["-c", NOTES, tmp_path], tmp_path, processes=2, devices=2, placed=processes.by_slurm)
     assert [process.code for process in ended] == [0, 0], [process.err for process in ended]
     found = [json.loads((tmp_path / f"{index}.json").read_text()) for index in range(2)]
     assert [one.pop("on_first") for one in found] == ["made", None]

@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import processes
+import local
 import pytest
 
 from clinicclip.errors import UserError
@@ -19,7 +19,7 @@ Heard = list[dict[str, Any]] | str
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch) -> str:
     """Where process 0 is to be found: at the loopback address only."""
-    found = f"127.0.0.1:{processes.free_port()}"
+    found = f"127.0.0.1:{local.free_port()}"
     monkeypatch.setenv(roll_call.BIND, found)
     return found
 
