@@ -8,12 +8,13 @@ Each process gets the environment of this one, with JAX_COORDINATOR_ADDRESS (a f
 JAX_NUM_PROCESSES and JAX_PROCESS_ID. On CPUs, XLA_FLAGS=--xla_force_host_platform_device_count=K gives each K devices;
 a single process sees all GPUs of a machine already.
 
-Exit code 75 means "stopped as asked and saved, start me again", and that is done at once, unless the launcher itself was
-asked to stop: SIGTERM, SIGHUP and Ctrl-C reach all as SIGTERM (a second one kills), and it ends with 75 as they do. Where
-one process ends, the others have --grace seconds to end too, then they are killed. Any code but 0 and 75 is a failure: the
-launcher names who ended how and exits with the first such code, 128 + N for signal N. The same command goes on from there.
+Exit code 75 means "stopped as asked and saved, start me again", and that is done at once, unless the launcher itself
+was asked to stop: SIGTERM, SIGHUP and Ctrl-C reach all as SIGTERM (a second one kills), and it ends with 75 as they do.
+Where one process ends, the others have --grace seconds to end too, then they are killed. Any code but 0 and 75 is a
+failure: the launcher names who ended how and exits with the first such code, 128 + N for signal N. The same command
+goes on from what was saved.
 
-Data and run folder: tested on a local file system only. Secrets: put them into the environment, never into the command.
+Data and run folder: tested on a local file system only. Secrets go into the environment, never into the command.
 """
 
 import argparse
