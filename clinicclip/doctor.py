@@ -1,4 +1,4 @@
-"""Prepared data -> what would spoil an evaluation, what to look at, and what to know, before anything is trained."""
+"""Prepared data, or this machine -> what would spoil an evaluation or a run, and what to know, before one starts."""
 
 import argparse
 import functools

@@ -5,7 +5,7 @@
         --claim=work -- python -m clinicclip.train --config=configs/n_g_dtcg.py --data_dir=/work/mimic --workdir=/work/1
     python launch/jobset.py --image=REGISTRY/clinicclip:1 --target=tpu --hosts=4 --resource=google.com/tpu=4 \\
         --selector=cloud.google.com/gke-tpu-accelerator=tpu-v5-lite-podslice \\
-        --selector=cloud.google.com/gke-tpu-topology=4x4 --claim=work --dry_run -- python -m clinicclip.doctor host /work
+        --selector=cloud.google.com/gke-tpu-topology=4x4 --claim=work -- python -m clinicclip.doctor host /work
 
 --dry_run prints the commands, and what kubectl is given to apply. What becomes of which exit code is written in
 jobset.yaml, how an image is made in Dockerfile. `kubectl delete jobset NAME` stops a run, which saves within 300 s.
@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Reads the command line and runs, or with --dry_run prints, every step; returns the first exit code that is not 0."""
+    """Reads the command line and runs or prints every step; returns the first exit code that is not 0."""
     args = parser().parse_args(words)
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:

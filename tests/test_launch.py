@@ -61,7 +61,7 @@ def test_75_without_end_is_given_up_with_75(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("dies", "code"), [("sys.exit(3)", 3), ("os.kill(os.getpid(), 9)", 128 + 9)])
 def test_one_that_dies_ends_the_others_and_is_not_started_again(tmp_path: Path, dies: str, code: int) -> None:
     began = time.monotonic()
-    assert launch(tmp_path, f"{dies} if index else time.sleep(600)", "--grace=1").wait(60) == code
+    assert launch(tmp_path, f"{dies} if index else time.sleep(600)", "--grace=0.3").wait(60) == code
     assert time.monotonic() - began < 30
     assert len(seen(tmp_path, 0)) == 1
 
@@ -85,7 +85,7 @@ def test_a_second_signal_ends_those_that_do_not_listen(tmp_path: Path) -> None:
         time.sleep(0.05)
     for _ in range(2):
         launched.terminate()
-        time.sleep(0.5)
+        time.sleep(0.2)
     assert launched.wait(30) == 128 + 9
 
 
