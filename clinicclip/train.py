@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 import clinicclip
-from clinicclip import api, assemble, cli, devices, host, scoring
+from clinicclip import api, assemble, cli, devices, host, preflight, scoring
 from clinicclip import config as config_files
 from clinicclip.data import pipeline
 from clinicclip.errors import UserError, nearest
@@ -76,7 +76,11 @@ def main(args: argparse.Namespace) -> int:
     if args.data_dir:
         config.data.dir = args.data_dir
     workdir = Path(args.workdir) if args.workdir else config_files.default_workdir(args.config)
-    processes.join()
+    try:
+        with host.StopRequest():
+            preflight.start(config, workdir)
+    except host.Stopped:
+        return cli.PREEMPTED
     return train(config, workdir, args.profile_steps)
 
 

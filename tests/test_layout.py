@@ -21,6 +21,7 @@ PROGRAMS = {
     "reproduce",
     "scoring",
     "explain",
+    "preflight",
     "devices",
     "api",
     "assemble",
