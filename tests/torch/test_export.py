@@ -16,6 +16,7 @@ import torch
 import transformers
 from PIL import Image
 
+from clinicclip import importing
 from clinicclip.data import images, packing
 from clinicclip.data.tokenizer import Tokenizer, clean, train_wordpiece
 from clinicclip.errors import UserError
@@ -180,10 +181,10 @@ def test_towers_saved_by_transformers_are_read(kind, tmp_path):
         config = transformers.BertConfig(
             vocab_size=40, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48
         )
-        theirs, load = transformers.BertModel(config), convert.load_text_tower
+        theirs, load = transformers.BertModel(config), importing.load_text_tower
     else:
         config = transformers.SwinConfig(image_size=32, embed_dim=8, depths=[1, 1], num_heads=[2, 4], window_size=4)
-        theirs, load = transformers.SwinModel(config), convert.load_image_tower
+        theirs, load = transformers.SwinModel(config), importing.load_image_tower
     theirs.save_pretrained(tmp_path)
     _, tower = load(tmp_path)
     assert sum(leaf.size for leaf in jax.tree.leaves(tower)) == sum(p.numel() for p in theirs.parameters())
@@ -192,7 +193,7 @@ def test_towers_saved_by_transformers_are_read(kind, tmp_path):
 def test_minilm_hidden_states_equal_torch(tmp_path):
     """A real BERT with real weights, 384 wide, uncased."""
     source = Path(MINILM.submodule_search_locations[0]) / "model"
-    spec, tower = convert.load_text_tower(source)
+    spec, tower = importing.load_text_tower(source)
     tokenizer = Tokenizer.load(source)
     ids, cut = tokenizer.encode(["No focal consolidation.", "Small right pleural effusion is unchanged."], 32)
     assert (spec.width, spec.depth, spec.vocab_size, cut) == (384, 6, tokenizer.vocab_size, 0)
