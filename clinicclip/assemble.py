@@ -147,6 +147,11 @@ def resolve(config: ConfigDict, *, studies: int, tokenizer: Tokenizer) -> None:
         UserError: the training split is smaller than a batch, or a key has an impossible value.
     """
     resolve_widths(config, tokenizer.vocab_size)
+    if tokenizer.vocab_size != config.model.text.vocab_size:
+        raise UserError(
+            f"{starting.text_place(config)}: its vocabulary has {tokenizer.vocab_size} pieces, its text tower "
+            f"{config.model.text.vocab_size} rows; give the tokenizer the weights were trained with"
+        )
     if config.batch_size > studies:
         raise UserError(f"batch_size={config.batch_size}: the training split holds only {studies} studies")
     if not config.total_steps:

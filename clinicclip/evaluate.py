@@ -15,7 +15,9 @@ EXAMPLE = "python -m clinicclip.evaluate --checkpoint=runs/dt_c --data=openi:dat
 def parser() -> cli.Parser:
     """The program's flags."""
     flags = cli.Parser(program="evaluate", description=__doc__, example=EXAMPLE)
-    flags.add_argument("--checkpoint", required=True, help="WORKDIR, WORKDIR@STEP or an exported folder")
+    flags.add_argument(
+        "--checkpoint", required=True, help="WORKDIR, WORKDIR@STEP, an exported folder, or weights of others"
+    )
     flags.add_argument("--data", required=True, help="NAME:DIR[,NAME:DIR] of prepared folders; NAME heads the metrics")
     flags.add_argument("--output", required=True, type=Path, help="folder of the report")
     flags.add_argument("--suite", default=",".join(suites.SUITES), help=f"default: {','.join(suites.SUITES)}")
@@ -38,6 +40,8 @@ def main(args: argparse.Namespace) -> int:
     suites.check_names(chosen, findings)
     places = _places(args.data)
     model = api.load(args.checkpoint)
+    for line in model.config.get(api.IMPORTED, ()):
+        print(line, flush=True)
     opened = []
     for name, folder in places.items():
         split = args.split or sets.held_out_split(folder, model.config)

@@ -14,7 +14,9 @@ EXAMPLE = "python -m clinicclip.export --checkpoint=runs/n_g_dtcg-demo --output=
 def parser() -> cli.Parser:
     """The program's flags."""
     flags = cli.Parser(program="export", description=__doc__, example=EXAMPLE)
-    flags.add_argument("--checkpoint", required=True, help="WORKDIR, WORKDIR@STEP or an exported folder")
+    flags.add_argument(
+        "--checkpoint", required=True, help="WORKDIR, WORKDIR@STEP, an exported folder, or weights of others"
+    )
     flags.add_argument("--output", required=True, type=Path, help="folder to write; an earlier export is replaced")
     return flags
 
