@@ -108,8 +108,12 @@ class ClinicCLIP:
             "clinicclip": clinicclip.__version__,
         }
 
-    def export(self, folder: Path, results: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any] | None:
-        """Writes the folder that PyTorch users load; ``results`` go into its card. Raises UserError.
+    def export(
+        self, folder: Path, results: Sequence[Mapping[str, Any]] = (), *, dtype: str = "float32"
+    ) -> dict[str, Any] | None:
+        """Writes the folder that PyTorch users load; ``results`` go into its card, weights are stored in ``dtype``.
+
+        Raises UserError.
 
         Returns the measured differences to PyTorch, None where it is not installed.
         """
@@ -122,6 +126,7 @@ class ClinicCLIP:
             config=self.config,
             origin=self.origin,
             results=results,
+            dtype=dtype,
         )
 
     @classmethod

@@ -3,19 +3,18 @@
 Nothing but arrays is ever read: PyTorch's files are pickles, and are opened with ``weights_only=True`` alone.
 """
 
-import json
 import pickle
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from clinicclip.errors import UserError
 from clinicclip.importing.spelling import canonical
-from clinicclip.models import tensor_file
+from clinicclip.models import shards, tensor_file
 
-SAFE, PICKLED, INDEX = (".safetensors",), (".bin", ".pt", ".pth"), ".index.json"
+SAFE, PICKLED = (".safetensors",), (".bin", ".pt", ".pth")
 # In this order: what transformers and timm write, then open_clip; safetensors before pickles.
 NAMES = (
     "model.safetensors",
@@ -27,7 +26,6 @@ NAMES = (
 )
 # Where a training script has put the state of the model among other things.
 STATES = ("model_state_dict", "state_dict", "model")
-INDEX_BYTES = 2**26
 
 
 def weight_file(place: Path) -> Path:
@@ -55,39 +53,12 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
     Raises UserError when it is absent, damaged, holds more than arrays, or needs PyTorch and there is none.
     """
-    tensors = _read_shards(path) if path.name.endswith(INDEX) else _read_file(path)
+    tensors = shards.read_index(path, _read_file) if path.name.endswith(shards.INDEX) else _read_file(path)
     return canonical(tensors, str(path))
 
 
 def _read_file(path: Path) -> dict[str, np.ndarray]:
     return _read_pickled(path) if path.suffix in PICKLED else tensor_file.read(path)
-
-
-def _read_shards(index: Path) -> dict[str, np.ndarray]:
-    """The arrays of all shards, each of which must hold exactly what the index says of it."""
-    where = _weight_map(index)
-    tensors: dict[str, np.ndarray] = {}
-    for name in sorted(set(where.values())):
-        found = _read_file(index.parent / name)
-        listed = {key for key, file in where.items() if file == name}
-        if wrong := sorted(listed ^ set(found)):
-            raise UserError(f"{index}: does not say what {name} holds: {', '.join(wrong)}; fetch both again")
-        tensors |= found
-    return tensors
-
-
-def _weight_map(index: Path) -> dict[str, str]:
-    try:
-        if index.stat().st_size > INDEX_BYTES:
-            raise UserError(f"{index}: is no index of shards, it has {index.stat().st_size:,} bytes")
-        where = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        pairs = {str(key): str(name) for key, name in where.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise UserError(f"{index}: is no index of shards with a weight_map; fetch it again") from None
-    for name in set(pairs.values()):
-        if PurePosixPath(name).name != name or "\\" in name or not name.endswith((*SAFE, *PICKLED)):
-            raise UserError(f"{index}: names the shard {name!r}; a shard is a weight file beside its index")
-    return pairs
 
 
 def _read_pickled(path: Path) -> dict[str, np.ndarray]:

@@ -43,6 +43,24 @@ def extras(params: Mapping[str, Any], spec: ClipSpec) -> Tensors:
     return {path: flat[path].astype(np.float32) for path in extra_shapes(spec)}
 
 
+def rounded(params: Mapping[str, Any], dtype: str) -> Params:
+    """The parameters as an export in `dtype` will hold them, in float32: every array rounded, single numbers kept.
+
+    Raises UserError naming every array that has numbers too large for the type.
+    """
+    flat = {path: np.asarray(leaf) for path, leaf in flatten_dict(dict(params), sep="/").items()}
+    with np.errstate(over="ignore"):
+        narrow = {path: in_dtype(leaf, dtype).astype(np.float32) for path, leaf in flat.items()}
+    if large := [path for path, leaf in narrow.items() if not np.isfinite(leaf).all()]:
+        raise UserError(f"export: {dtype} cannot hold the numbers of {', '.join(large)}; choose --dtype=bfloat16")
+    return unflatten_dict(narrow, sep="/")
+
+
+def in_dtype(array: np.ndarray, dtype: str) -> np.ndarray:
+    """A floating-point array in another type; a single number and any other array as it is."""
+    return array.astype(dtype) if array.ndim and _is_float(array) else array
+
+
 def from_torch(
     tensors: Mapping[str, np.ndarray],
     extra: Mapping[str, np.ndarray],

@@ -50,7 +50,7 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
-def export(output, params=PARAMS):
+def export(output, params=PARAMS, **options):
     origin = Origin(
         name="small",
         data="phantom",
@@ -61,9 +61,8 @@ def export(output, params=PARAMS):
         phantom=True,
         steps=0,
     )
-    return write_export(
-        output, spec=SPEC, params=params, tokenizer=TOKENIZER, text_length=LENGTH, config={}, origin=origin
-    )
+    usual = {"tokenizer": TOKENIZER, "text_length": LENGTH, "config": {}, "origin": origin}
+    return write_export(output, spec=SPEC, params=params, **usual, **options)
 
 
 @pytest.fixture(scope="module")
@@ -215,3 +214,12 @@ def test_index_buffers_equal_those_of_torch(folder):
     assert len(ours) == len(theirs) == sum(SPEC.image.depths)
     for mine, other in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(mine.reshape(-1), other.reshape(-1))
+
+
+@pytest.mark.parametrize("options", [{"dtype": "bfloat16"}, {"dtype": "float16"}, {"shard_bytes": 50_000}])
+def test_narrow_and_split_exports_are_read_by_transformers_as_they_are_by_us(options, tmp_path):
+    measured = export(tmp_path / "out", **options)
+    found = measured["max_abs_difference"]["transformers"]
+    assert max(found["image"], found["text"]) < 1e-5
+    model = transformers.VisionTextDualEncoderModel.from_pretrained(tmp_path / "out")
+    assert str(model.dtype) == f"torch.{options.get('dtype', 'float32')}"
