@@ -4,6 +4,7 @@ Evaluations never see a model. They get functions that map images and texts to v
 image id, and yield `Result` records plus the raw material of the report's pictures.
 """
 
+import enum
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from clinicclip.data import schema
 from clinicclip.data.images import ImageFault
 from clinicclip.errors import UserError
 from clinicclip.evals import benchmarks, prompts, stats
+from clinicclip.evals.calibration import Reliability
 from clinicclip.evals.truth import GROUPS, NORMAL, Released, read_row
 
 PatchFn = Callable[[UInt8[np.ndarray, "n s s"]], Float32[np.ndarray, "n h w d"]]
@@ -127,13 +129,16 @@ class EvalSet:
         return len(self.ids)
 
     def digest(self) -> str:
-        """Twelve hex digits over ids, pixels, reports and truth: equal for equal inputs of an evaluation."""
-        content = hashlib.sha256()
-        for text in (*self.ids, *self.patients, *self.reports):
-            content.update(text.encode() + b"\0")
-        for array in (self.images, self.truth, self.mentioned, self.normal):
-            content.update(np.ascontiguousarray(array).data)
-        return content.hexdigest()[:12]
+        """Twelve hex digits over ids, patients, reports and truth, not over pixels: what is asked of a model.
+
+        Results of an equal digest, number of draws and seed are paired, draw by draw, whatever the models read.
+        """
+        texts = "\0".join((*self.ids, *self.patients, *self.reports)).encode()
+        return _digest(texts, self.truth, self.mentioned, self.normal)
+
+    def pixel_digest(self) -> str:
+        """Twelve hex digits over the images as a model gets them."""
+        return _digest(self.images)
 
     def absent(self, finding: int) -> Bool[np.ndarray, "n"]:
         """Studies of which the labels say that the finding is absent; uncoded studies never count.
@@ -149,6 +154,13 @@ class EvalSet:
         denied = self.mentioned[:, finding] == 0
         silent = np.isnan(self.mentioned[:, finding])
         return denied | (silent & (self.normal == 1))
+
+
+def _digest(*parts: bytes | np.ndarray) -> str:
+    content = hashlib.sha256()
+    for part in parts:
+        content.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).data)
+    return content.hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -201,6 +213,7 @@ class Result:
     group: str = ""  # of a row about some of the studies: which, such as sex=F
     generator: str = ""
     note: str = ""
+    draws: Float[np.ndarray, "draws"] | None = field(default=None, repr=False, compare=False)  # its bootstrap
 
     @classmethod
     def of(
@@ -228,37 +241,85 @@ class Result:
             len(rows),
             patients,
             redrawn=draws.redrawn,
+            draws=draws.values,
             **facts,  # type: ignore[arg-type]
         )
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Truth and scores of one finding under one rule: the material of a ROC plot."""
+    """Truth and scores of one finding under one rule: the material of ROC and PR plots, and of later comparisons."""
 
     data: str
     finding: str
     rule: str
+    rows: Int[np.ndarray, "r"]  # of the set
     truth: Bool[np.ndarray, "r"]
     scores: Float[np.ndarray, "r"]
 
 
 @dataclass(frozen=True)
-class Query:
-    """One line of the retrieval gallery: a report and its five nearest images, with how each one fits."""
+class Calibrated:
+    """How often a finding is there among images of like probability: the material of a reliability plot."""
 
-    text: str
-    images: UInt8[np.ndarray, "k s s"]
-    verdicts: tuple[str, ...]  # "own report", "same labels" or "other labels"
-    rank: float  # of the best image that owns this text
+    data: str
+    finding: str
+    bins: Reliability
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """Retrieval examples of one set, drawn at random by seed (never chosen for their looks)."""
+class Heat:
+    """A matrix to be drawn in colours around zero, with the name of every row and column."""
 
     data: str
-    queries: tuple[Query, ...]
+    title: str
+    note: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: Float[np.ndarray, "r c"]
+
+
+class Verdict(enum.Enum):
+    """How a shown image or text fits: the report marks it by colour and sign."""
+
+    RIGHT = "right"
+    NEAR = "near"
+    WRONG = "wrong"
+    PLAIN = ""
+
+
+class Picture(NamedTuple):
+    """A grey image of an exhibit, with what is to be said about it."""
+
+    image: UInt8[np.ndarray, "s s"]
+    caption: str
+    verdict: Verdict = Verdict.PLAIN
+
+
+class Passage(NamedTuple):
+    """A text of an exhibit, with what is to be said about it."""
+
+    text: str
+    caption: str = ""
+    verdict: Verdict = Verdict.PLAIN
+
+
+class Case(NamedTuple):
+    """One study, or one query, of an exhibit."""
+
+    heading: str
+    texts: tuple[Passage, ...]
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """Cases of one set that may be shown. Suites make none of a set that is not open."""
+
+    data: str
+    title: str
+    note: str
+    cases: tuple[Case, ...]
 
 
 @dataclass(frozen=True)
@@ -267,24 +328,29 @@ class Evaluation:
 
     results: list[Result] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
-    galleries: list[Gallery] = field(default_factory=list)
+    calibrated: list[Calibrated] = field(default_factory=list)
+    heats: list[Heat] = field(default_factory=list)
+    exhibits: list[Exhibit] = field(default_factory=list)
     facts: Mapping[str, str] = field(default_factory=dict)  # prompts, draws, seed
     sets: tuple["SetFacts", ...] = ()
 
 
 class SetFacts(NamedTuple):
-    """What the report says about a set it was measured on."""
+    """What a report says about a set it was measured on, and whose rows its scores are; `people` are patients."""
 
     name: str
     split: str
     studies: int
-    patients: int
+    people: int
     open: bool
     phantom: bool
     truth: str
     title: str
     preprocessing: str
     digest: str
+    pixels: str  # digest of the images as the model gets them
+    ids: tuple[str, ...]
+    patients: tuple[str, ...]
 
 
 class Evaluator(Protocol):
@@ -292,4 +358,4 @@ class Evaluator(Protocol):
 
     def run(
         self, evalset: EvalSet, embedded: Embedded, bootstrap: stats.PatientBootstrap
-    ) -> Iterator[Result | Curve | Gallery]: ...
+    ) -> Iterator[Result | Curve | Calibrated | Heat | Exhibit]: ...

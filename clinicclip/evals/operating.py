@@ -8,7 +8,7 @@ from jaxtyping import Float, Float32
 
 from clinicclip.data import schema
 from clinicclip.evals import calibration, prompts
-from clinicclip.evals.base import Embedded, EvalSet, Result, Seen
+from clinicclip.evals.base import Calibrated, Embedded, EvalSet, Result, Seen
 from clinicclip.evals.stats import NOTHING, Draws, PatientBootstrap, Statistic, macro
 from clinicclip.evals.truth import NORMAL
 
@@ -22,7 +22,7 @@ class Operating:
 
     validation: Seen | None
 
-    def run(self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap) -> Iterator[Result]:
+    def run(self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap) -> Iterator[Result | Calibrated]:
         """Yield `calibration/{ece,brier}/FINDING` and `operating/{sensitivity,...,f1}/FINDING`, each with a macro."""
         if self.validation is None:
             everyone = np.arange(len(evalset))
@@ -41,6 +41,8 @@ class Operating:
             threshold = calibration.youden(chosen[known] == 1, before)
             scores = _scores(Seen(evalset, embedded), name)[rows]
             p = scaling.probabilities(scores)
+            label = "normal" if finding == NORMAL else name
+            yield Calibrated(evalset.name, label, calibration.reliability(present, p))
             measured: dict[str, Statistic] = {
                 "calibration/ece": calibration.ece(present, p),
                 "calibration/brier": calibration.brier(present, p),
@@ -52,7 +54,7 @@ class Operating:
                 draws = bootstrap.draws(statistic, rows)
                 parts.setdefault(metric, []).extend([draws] if finding != NORMAL and np.isfinite(draws.value) else [])
                 yield Result.of(
-                    f"{metric}/{'normal' if finding == NORMAL else name}",
+                    f"{metric}/{label}",
                     evalset,
                     draws,
                     bootstrap,

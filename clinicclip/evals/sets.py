@@ -65,6 +65,11 @@ def held_out_split(data_dir: Path | str, config: Mapping) -> str:
     raise UserError(f"{data_dir} has no split {TEST!r}; choose with --split among {', '.join(manifest['splits'])}")
 
 
+def has_split(data_dir: Path | str, split: str) -> bool:
+    """Whether a prepared folder has every part of a split such as ``fold0+fold1[:50]``."""
+    return _parts(split) <= set(builder.read_manifest(data_dir)["splits"])
+
+
 def overlap(data_dir: Path | str, split: str, config: Mapping, trained_on: UInt64[np.ndarray, " n"]) -> str:
     """Who of the split was trained on, in words, or "".
 

@@ -1,26 +1,29 @@
 """The suites by name, and the one function that runs them: embed each set once, score on the host."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
 from clinicclip.data import schema
 from clinicclip.data.generators import templates
 from clinicclip.errors import UsageError, nearest
-from clinicclip.evals import benchmarks, prompts
+from clinicclip.evals import benchmarks, exhibits, prompts
 from clinicclip.evals.base import (
+    Calibrated,
     Curve,
+    Embedded,
     EmbedFns,
     EvalSet,
     Evaluation,
     Evaluator,
-    Gallery,
+    Exhibit,
+    Heat,
     Result,
     Seen,
     SetFacts,
 )
 from clinicclip.evals.cxr_align import CxrAlign
-from clinicclip.evals.embedding import TextBank, embed_set
+from clinicclip.evals.embedding import Store, TextBank, embed_set
 from clinicclip.evals.five_way import FiveWay
 from clinicclip.evals.grounding import Grounding
 from clinicclip.evals.normality import Normality
@@ -86,6 +89,7 @@ def run_suites(
     findings: Sequence[str] = (),
     draws: int = 1000,
     seed: int = 0,
+    store: Store | None = None,
     beside: Mapping[str, Beside] = MappingProxyType({}),
     wording: prompts.PromptSet = prompts.REPORTS,
 ) -> Evaluation:
@@ -93,6 +97,8 @@ def run_suites(
 
     `beside` holds, by the set's name, the splits to learn from and to choose by; without them suites that need one
     say so in their rows.
+
+    Where a `store` is given, what it holds of this model is not embedded again, and what is embedded goes there.
 
     Raises: UsageError for an unknown suite or finding; ValueError when embeddings do not fit the sets.
     """
@@ -109,23 +115,39 @@ def run_suites(
         },
         sets=tuple(facts_of(evalset) for evalset in sets),
     )
-    texts = TextBank(embed.texts)
+    texts = TextBank(embed.texts, store)
     homes: dict[type, list] = {
         Result: evaluation.results,
         Curve: evaluation.curves,
-        Gallery: evaluation.galleries,
+        Calibrated: evaluation.calibrated,
+        Heat: evaluation.heats,
+        Exhibit: evaluation.exhibits,
     }
     for evalset in sets:
-        embedded = embed_set(embed, evalset, texts, wording)
+        embedded = embed_set(embed, evalset, texts, wording, store)
         near = beside.get(evalset.name, Beside())
         _require_apart(evalset, near)
-        seen = [Seen(other, embed_set(embed, other, texts, wording)) if other else None for other in near]
+        seen = [Seen(other, embed_set(embed, other, texts, wording, store)) if other else None for other in near]
         setting = Setting(findings, seed, *seen)
         bootstrap = PatientBootstrap(evalset.patients, draws=draws, seed=seed)
         for suite in suites:
             for found in SUITES[suite](setting).run(evalset, embedded, bootstrap):
                 homes[type(found)].append(found)
+        for shown in _shown(evalset, embedded, suites, evaluation.curves, seed) if draws else ():
+            homes[type(shown)].append(shown)
+    texts.save()
     return evaluation
+
+
+def _shown(
+    evalset: EvalSet, embedded: Embedded, suites: Sequence[str], curves: Sequence[Curve], seed: int
+) -> Iterator[Heat | Exhibit]:
+    """What a report shows beside the suites' own: of evaluations with intervals, the others being on the way."""
+    if "zero_shot" in suites:
+        yield from exhibits.similarity(evalset, embedded)
+        yield from exhibits.worst_mistakes(evalset, curves)
+    if "cxr_align" in suites:
+        yield from exhibits.align_examples(evalset, embedded, seed)
 
 
 def _require_apart(evalset: EvalSet, others: Beside) -> None:
@@ -149,4 +171,7 @@ def facts_of(evalset: EvalSet) -> SetFacts:
         evalset.title,
         f"squash to {evalset.images.shape[1]} px, bicubic with antialias",
         evalset.digest(),
+        evalset.pixel_digest(),
+        evalset.ids,
+        evalset.patients,
     )

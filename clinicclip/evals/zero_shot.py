@@ -62,7 +62,7 @@ class ZeroShot:
         sides = embedded.sides(schema.FINDINGS[finding])
         for rule, scores in prompts.scores(vectors, sides)._asdict().items():
             ranking = Ranking(present, scores)
-            yield Curve(evalset.name, label, rule, present, scores)
+            yield Curve(evalset.name, label, rule, rows, present, scores)
             for measure in MEASURES:
                 draws = bootstrap.draws(getattr(ranking, measure), rows)
                 parts[measure, rule, finding] = draws
