@@ -83,8 +83,8 @@ def open_source(data_dir: str | Path, split: str) -> Source:
         if name not in known:
             raise UserError(f"{data_dir} has no split {name!r}, only {', '.join(known)}{nearest(name, known)}")
     stored = tfds.builder_from_directory(Path(data_dir) / manifest["folder"])
-    encoded = {"image": tfds.decode.SkipDecoding()}
-    return Source([stored.as_data_source(split=part, decoders=encoded) for part in parts])
+    as_stored = tfds.decode.DeserializeMethod.RAW_BYTES
+    return Source([stored.as_data_source(split=part, deserialize_method=as_stored) for part in parts])
 
 
 def write(
