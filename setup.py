@@ -49,6 +49,7 @@ setup(
     ],
     extras_require={
         "dicom": DICOM,
+        "beam": ["apache-beam>=2.66"],
         "test": TEST,
         "torch": TORCH,
         "tpu": ["jax[tpu]>=0.10.2"],

@@ -8,7 +8,7 @@ from clinicclip.data.images.faults import SUFFIXES, ImageFault
 from clinicclip.data.images.levels import to_gray
 from clinicclip.data.images.reading import Facts, Picture, read
 from clinicclip.data.images.sanity import FLAGS, flags
-from clinicclip.data.images.stored import JPEG_QUALITY, SHORTER_SIDE, decode, encode, resize, shrink
+from clinicclip.data.images.stored import JPEG_QUALITY, SHORTER_SIDE, decode, encode, load, resize, shrink
 
 __all__ = [
     "FLAGS",
@@ -22,6 +22,7 @@ __all__ = [
     "decode",
     "encode",
     "flags",
+    "load",
     "read",
     "resize",
     "shrink",
