@@ -24,7 +24,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["clinicclip", "clinicclip.*"]),
-    package_data={"clinicclip": ["py.typed", "**/*.json"]},
+    package_data={"clinicclip": ["py.typed", "**/*.json", "**/*.css"]},
     install_requires=[
         "jax>=0.10.2",
         "flax>=0.12.8,<0.13",

@@ -13,6 +13,8 @@ PROGRAMS = {
     "plan": "a config and a number of devices -> memory, traffic, time floor and price, before there are any",
     "train": "a config -> a trained, evaluated, exported model; the same command resumes",
     "evaluate": "a checkpoint or export -> zero-shot, retrieval and negation metrics with intervals",
+    "reproduce": "a data set -> all variants trained alike and side by side in one table; resumes",
+    "finetune": "a checkpoint and labels -> an image classifier learnt from 1, 10 and 100 % of them, scored",
     "export": "a checkpoint -> a folder that transformers and open_clip load without this package",
 }
 

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +11,11 @@ from typing import Any
 
 import flax.traverse_util
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8, UInt64
 
 import clinicclip
-from clinicclip import assemble
+from clinicclip import assemble, files, importing
 from clinicclip import config as config_files
 from clinicclip.data import packing, patients
 from clinicclip.data.tokenizer import Tokenizer
@@ -23,11 +23,12 @@ from clinicclip.errors import UserError
 from clinicclip.exporting import Origin, is_export, load_export, write_export
 from clinicclip.models import clip
 from clinicclip.training import checkpoint as checkpoints
+from clinicclip.training import sharding
 
-IMAGE_BATCH = 64
-TEXT_BATCH = 64
+BATCH = 64  # images or texts that a device embeds at once, at most
 ROW_STEP = 8
 ORIGIN = "origin.json"  # in a run's folder
+IMPORTED = "imported"  # in the configuration of a model that others wrote: how its arrays were read
 
 
 class ClinicCLIP:
@@ -65,6 +66,7 @@ class ClinicCLIP:
         self.trained_on = np.empty(0, np.uint64) if trained_on is None else trained_on
         self._model = clip.ClinicCLIP(spec)
         self._image_fn = jax.jit(self._images)
+        self._patch_fn = jax.jit(self._patches)
         self._text_fn = jax.jit(self._texts)
 
     @property
@@ -74,24 +76,44 @@ class ClinicCLIP:
 
     def embed_images(self, images: UInt8[np.ndarray, "n s s"]) -> Float[np.ndarray, "n d"]:
         """Unit embeddings of grey images already resized to ``image_size`` (see ``data.images.resize``)."""
+        return self._over_images(self._image_fn, images)
+
+    def embed_patches(self, images: UInt8[np.ndarray, "n s s"]) -> Float[np.ndarray, "n h w d"]:
+        """Unit embeddings of the patches of each image, row by row (`ClinicCLIP.embed_patches`); images as above."""
+        shape = (self.spec.image.side(len(self.spec.image.depths) - 1),) * 2
+        return self._over_images(self._patch_fn, images).reshape(len(images), *shape, self.spec.dim)
+
+    def _over_images(self, run: Callable, images: UInt8[np.ndarray, "n s s"]) -> Float[np.ndarray, "n ..."]:
         if images.shape[1:] != (self.image_size, self.image_size):
             raise UserError(f"images are {images.shape[1:]}, this model takes {self.image_size} x {self.image_size}")
-        return self._in_batches(len(images), IMAGE_BATCH, lambda rows: self._image_fn(self.params, images[rows]))
+
+        def embed(rows: np.ndarray) -> jax.Array:
+            return run(self._placed, sharding.place({"image": images[rows]}, self._mesh)["image"])
+
+        return self._in_batches(len(images), embed)
 
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """Unit embeddings of texts; those longer than ``text_length`` tokens are cut."""
         ids, _ = self.tokenizer.encode(list(texts), self.text_length)
 
         def embed(rows: np.ndarray) -> jax.Array:
-            packed = packing.pack([ids[i] for i in rows], length=self.text_length, groups=1, row_step=ROW_STEP)
-            return self._text_fn(self.params, packed.ids, packed.owner, packed.position, packed.start)
+            groups, step = self._mesh.size, min(ROW_STEP, len(rows) // self._mesh.size)
+            packed = packing.pack([ids[i] for i in rows], length=self.text_length, groups=groups, row_step=step)
+            return self._text_fn(self._placed, *sharding.place(packed._asdict(), self._mesh).values())
 
-        return self._in_batches(len(ids), TEXT_BATCH, embed)
+        return self._in_batches(len(ids), embed)
 
     def with_params(self, params: Mapping[str, Any], source: str) -> "ClinicCLIP":
         """The same model with other parameters of the same shapes; what is compiled is shared."""
         other = copy.copy(self)
         other.params, other.source = params, source
+        vars(other).pop("_placed", None)
+        return other
+
+    def with_tokenizer(self, tokenizer: Tokenizer, text_length: int) -> "ClinicCLIP":
+        """The same model reading texts by another tokenizer, of as many pieces and no longer texts than it knows."""
+        other = copy.copy(self)
+        other.tokenizer, other.text_length = tokenizer, text_length
         return other
 
     def describe(self) -> dict[str, str]:
@@ -104,11 +126,16 @@ class ClinicCLIP:
         return {
             "checkpoint": self.source,
             "parameters_sha256": digest.hexdigest(),
-            "clinicclip": clinicclip.__version__,
+            "tokenizer": f"{self.tokenizer.digest()}, at most {self.text_length} tokens",
+            "clinicclip": f"{clinicclip.__version__}, {files.digest(Path(clinicclip.__file__).parent, '*.py')}",
         }
 
-    def export(self, folder: Path, results: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any] | None:
-        """Writes the folder that PyTorch users load; ``results`` go into its card. Raises UserError.
+    def export(
+        self, folder: Path, results: Sequence[Mapping[str, Any]] = (), *, dtype: str = "float32"
+    ) -> dict[str, Any] | None:
+        """Writes the folder that PyTorch users load; ``results`` go into its card, weights are stored in ``dtype``.
+
+        Raises UserError.
 
         Returns the measured differences to PyTorch, None where it is not installed.
         """
@@ -121,6 +148,7 @@ class ClinicCLIP:
             config=self.config,
             origin=self.origin,
             results=results,
+            dtype=dtype,
         )
 
     @classmethod
@@ -135,6 +163,34 @@ class ClinicCLIP:
             config=export.meta["config"],
             origin=Origin(**export.meta["origin"]),
             source=Path(folder).resolve().name,
+        )
+
+    @classmethod
+    def from_weights(cls, place: str | Path) -> "ClinicCLIP":
+        """Loads a model that others wrote: open_clip's or transformers' folder, a weight file, or a hub id.
+
+        Raises UserError when it is not read whole, or its images were prepared otherwise than here.
+        """
+        found = importing.load_model(place)
+        if found.unlike:
+            raise UserError(
+                f"{place}: trained on images prepared otherwise ({'; '.join(found.unlike)}): its numbers here would "
+                "not be its own; train on from it (--config.model.init), or mend what its files say if they are wrong"
+            )
+        tokenizer = Tokenizer.load(found.tokenizer)
+        if tokenizer.vocab_size != found.spec.text.vocab_size:
+            raise UserError(
+                f"{found.tokenizer}: a vocabulary of {tokenizer.vocab_size} pieces, the text tower has "
+                f"{found.spec.text.vocab_size} rows; put the tokenizer it was trained with beside the weights"
+            )
+        return cls(
+            spec=found.spec,
+            params=found.params,
+            tokenizer=tokenizer,
+            text_length=found.text_length,
+            config={IMPORTED: importing.table(found.rows)},
+            origin=imported_origin(place),
+            source=Path(place).resolve().name,
         )
 
     @classmethod
@@ -154,8 +210,23 @@ class ClinicCLIP:
             trained_on=patients.load(workdir),
         )
 
-    def _in_batches(self, count: int, size: int, embed: Callable[[np.ndarray], jax.Array]) -> Float[np.ndarray, "n d"]:
-        """Runs ``embed`` on rows of one fixed size, the last batch filled up by repeating its last row."""
+    @functools.cached_property
+    def _mesh(self) -> jax.sharding.Mesh:
+        """All devices of this process: each embeds an equal part of a batch."""
+        return sharding.make_mesh(jax.local_devices())
+
+    @functools.cached_property
+    def _placed(self) -> Any:
+        """The parameters on every device of the mesh."""
+        return sharding.replicate(dict(self.params), self._mesh)
+
+    def _in_batches(self, count: int, embed: Callable[[np.ndarray], jax.Array]) -> Float[np.ndarray, "n ..."]:
+        """Runs ``embed`` on batches of one size, the last filled up by repeating its last row; those rows are dropped.
+
+        A device's part is the power of two that holds its share of all rows, at most ``BATCH``.
+        """
+        share = -(-count // self._mesh.size)
+        size = self._mesh.size * min(BATCH, 1 << (share - 1).bit_length()) if count else 1
         parts = []
         for first in range(0, count, size):
             rows = np.minimum(np.arange(first, first + size), count - 1)
@@ -165,8 +236,11 @@ class ClinicCLIP:
     def _images(self, params: Any, images: jax.Array) -> Any:
         return self._model.apply({"params": params}, clip.normalize_images(images), method="embed_image")
 
+    def _patches(self, params: Any, images: jax.Array) -> Any:
+        return self._model.apply({"params": params}, clip.normalize_images(images), method="embed_patches")
+
     def _texts(self, params: Any, *packed: jax.Array) -> Any:
-        return self._model.apply({"params": params}, *map(jnp.asarray, packed), method="embed_text")
+        return self._model.apply({"params": params}, *packed, self._mesh.size, method="embed_text")
 
 
 def read_origin(workdir: Path) -> Origin:
@@ -177,14 +251,28 @@ def read_origin(workdir: Path) -> Origin:
         raise UserError(f"{workdir / ORIGIN}: not found; every run writes it at its start, restore it") from None
 
 
+def imported_origin(place: str | Path) -> Origin:
+    """What can be said of weights that others trained: where they are from, and that their terms are not ours."""
+    return Origin(
+        name=Path(place).name,
+        data="unknown",
+        data_title="not known here: the weights were trained elsewhere",
+        data_licence=f"those of the weights, {Path(place).name}",
+        data_citation="",
+        data_open=False,
+        phantom=False,
+        steps=0,
+    )
+
+
 def load(checkpoint: str) -> ClinicCLIP:
-    """A model from ``WORKDIR``, ``WORKDIR@STEP`` or an exported folder. Raises UserError when it is neither."""
+    """A model from ``WORKDIR``, ``WORKDIR@STEP``, an exported folder, or weights of others. Raises UserError."""
     path, _, step = checkpoint.partition("@")
     folder = Path(path)
-    if step and not step.isdecimal():
-        raise UserError(f"{checkpoint}: the part after @ is a step number")
     if (folder / "checkpoints").is_dir():
+        if step and not step.isdecimal():
+            raise UserError(f"{checkpoint}: the part after @ is a step number")
         return ClinicCLIP.from_run(folder, int(step) if step else None)
     if is_export(folder):
         return ClinicCLIP.from_pretrained(folder)
-    raise UserError(f"{checkpoint}: neither a run's folder (with checkpoints/) nor an export (with clinicclip.json)")
+    return ClinicCLIP.from_weights(checkpoint)

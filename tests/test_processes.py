@@ -185,7 +185,7 @@ def test_two_processes_are_fed_what_one_is_in_equal_shapes(
 def test_two_processes_make_the_run_of_one(alone: Path, together: tuple[Path, list[processes.Ended]]) -> None:
     workdir, (first, second) = together
     assert_same_results(workdir, alone)
-    assert f"step {STEPS}" in first.out and "report.md" in first.out
+    assert f"step {STEPS}" in first.out and "report.html" in first.out
     assert "step" not in second.out and "report" not in second.out
 
 
