@@ -46,7 +46,7 @@ def main(args: argparse.Namespace) -> int:
     if args.what == HOST:
         return examine_host(Path(args.place or RUNS))
     if not args.place:
-        raise UsageError(f"doctor {args.what}: name the folder to examine")
+        raise UsageError(f"name the place to examine: doctor {args.what} DIR")
     jax.config.update("jax_platforms", "cpu")  # a look at data takes no accelerator from anybody
     examined = EXAMINERS[args.what](args)
     files.make_folder(args.output)
