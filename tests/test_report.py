@@ -23,7 +23,7 @@ PROVENANCE = {"checkpoint": "run@7", "parameters_sha256": "abc"}
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
     evalset = planted.evalset(60)
-    return suites.run_suites(planted.chance(evalset), [evalset], draws=20)
+    return suites.run_suites(planted.chance(evalset), [evalset], suites.USUAL, draws=20)
 
 
 @pytest.fixture(scope="module")

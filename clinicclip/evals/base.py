@@ -71,9 +71,8 @@ class EvalSet:
         """Decode and resize the images of stored records and gather their truth by finding.
 
         A set without any gold label falls back to what the report text says, and one without reports to the labels
-        that training reads; `source` says so. A study whose
-        image cannot be read is named in `unread` and is in no array. What a blank of the release means is
-        `benchmarks`' to say.
+        that training reads; `source` says so. A study whose image cannot be read is named in `unread` and is in no
+        array. What a blank of the release means is `benchmarks`' to say.
 
         Raises: UserError for a set without a readable image or a repeated image id.
         """
@@ -129,11 +128,12 @@ class EvalSet:
         return len(self.ids)
 
     def digest(self) -> str:
-        """Twelve hex digits over ids, patients, reports and truth, not over pixels: what is asked of a model.
+        """Twelve hex digits over ids, patients, reports, truth, groups and boxes, not over pixels: what is asked.
 
         Results of an equal digest, number of draws and seed are paired, draw by draw, whatever the models read.
         """
-        texts = "\0".join((*self.ids, *self.patients, *self.reports)).encode()
+        said = (*self.ids, *self.patients, *self.reports, *(v for values in self.groups.values() for v in values))
+        texts = "\0".join((*said, repr(self.boxes), repr(self.released))).encode()
         return _digest(texts, self.truth, self.mentioned, self.normal)
 
     def pixel_digest(self) -> str:
