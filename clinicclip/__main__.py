@@ -9,7 +9,7 @@ from clinicclip.errors import nearest
 
 PROGRAMS = {
     "prepare": "a public release (or the synthetic phantom) -> checked, split, ready-to-train records",
-    "doctor": "prepared data -> overlaps, duplicates, truncation, odd images: what to mend before training",
+    "doctor": "prepared data, or this machine -> overlaps, duplicates, odd images: what to mend before training",
     "plan": "a config and a number of devices -> memory, traffic, time floor and price, before there are any",
     "train": "a config -> a trained, evaluated, exported model; the same command resumes",
     "evaluate": "a checkpoint or export -> zero-shot, retrieval and negation metrics with intervals",

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, UInt8, UInt64
 
 import clinicclip
-from clinicclip import assemble, files
+from clinicclip import assemble, files, importing
 from clinicclip import config as config_files
 from clinicclip.data import packing, patients
 from clinicclip.data.tokenizer import Tokenizer
@@ -28,6 +28,7 @@ from clinicclip.training import sharding
 BATCH = 64  # images or texts that a device embeds at once, at most
 ROW_STEP = 8
 ORIGIN = "origin.json"  # in a run's folder
+IMPORTED = "imported"  # in the configuration of a model that others wrote: how its arrays were read
 
 
 class ClinicCLIP:
@@ -129,8 +130,12 @@ class ClinicCLIP:
             "clinicclip": f"{clinicclip.__version__}, {files.digest(Path(clinicclip.__file__).parent, '*.py')}",
         }
 
-    def export(self, folder: Path, results: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any] | None:
-        """Writes the folder that PyTorch users load; ``results`` go into its card. Raises UserError.
+    def export(
+        self, folder: Path, results: Sequence[Mapping[str, Any]] = (), *, dtype: str = "float32"
+    ) -> dict[str, Any] | None:
+        """Writes the folder that PyTorch users load; ``results`` go into its card, weights are stored in ``dtype``.
+
+        Raises UserError.
 
         Returns the measured differences to PyTorch, None where it is not installed.
         """
@@ -143,6 +148,7 @@ class ClinicCLIP:
             config=self.config,
             origin=self.origin,
             results=results,
+            dtype=dtype,
         )
 
     @classmethod
@@ -157,6 +163,34 @@ class ClinicCLIP:
             config=export.meta["config"],
             origin=Origin(**export.meta["origin"]),
             source=Path(folder).resolve().name,
+        )
+
+    @classmethod
+    def from_weights(cls, place: str | Path) -> "ClinicCLIP":
+        """Loads a model that others wrote: open_clip's or transformers' folder, a weight file, or a hub id.
+
+        Raises UserError when it is not read whole, or its images were prepared otherwise than here.
+        """
+        found = importing.load_model(place)
+        if found.unlike:
+            raise UserError(
+                f"{place}: trained on images prepared otherwise ({'; '.join(found.unlike)}): its numbers here would "
+                "not be its own; train on from it (--config.model.init), or mend what its files say if they are wrong"
+            )
+        tokenizer = Tokenizer.load(found.tokenizer)
+        if tokenizer.vocab_size != found.spec.text.vocab_size:
+            raise UserError(
+                f"{found.tokenizer}: a vocabulary of {tokenizer.vocab_size} pieces, the text tower has "
+                f"{found.spec.text.vocab_size} rows; put the tokenizer it was trained with beside the weights"
+            )
+        return cls(
+            spec=found.spec,
+            params=found.params,
+            tokenizer=tokenizer,
+            text_length=found.text_length,
+            config={IMPORTED: importing.table(found.rows)},
+            origin=imported_origin(place),
+            source=Path(place).resolve().name,
         )
 
     @classmethod
@@ -217,14 +251,28 @@ def read_origin(workdir: Path) -> Origin:
         raise UserError(f"{workdir / ORIGIN}: not found; every run writes it at its start, restore it") from None
 
 
+def imported_origin(place: str | Path) -> Origin:
+    """What can be said of weights that others trained: where they are from, and that their terms are not ours."""
+    return Origin(
+        name=Path(place).name,
+        data="unknown",
+        data_title="not known here: the weights were trained elsewhere",
+        data_licence=f"those of the weights, {Path(place).name}",
+        data_citation="",
+        data_open=False,
+        phantom=False,
+        steps=0,
+    )
+
+
 def load(checkpoint: str) -> ClinicCLIP:
-    """A model from ``WORKDIR``, ``WORKDIR@STEP`` or an exported folder. Raises UserError when it is neither."""
+    """A model from ``WORKDIR``, ``WORKDIR@STEP``, an exported folder, or weights of others. Raises UserError."""
     path, _, step = checkpoint.partition("@")
     folder = Path(path)
-    if step and not step.isdecimal():
-        raise UserError(f"{checkpoint}: the part after @ is a step number")
     if (folder / "checkpoints").is_dir():
+        if step and not step.isdecimal():
+            raise UserError(f"{checkpoint}: the part after @ is a step number")
         return ClinicCLIP.from_run(folder, int(step) if step else None)
     if is_export(folder):
         return ClinicCLIP.from_pretrained(folder)
-    raise UserError(f"{checkpoint}: neither a run's folder (with checkpoints/) nor an export (with clinicclip.json)")
+    return ClinicCLIP.from_weights(checkpoint)

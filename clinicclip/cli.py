@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import NoReturn
 
 from clinicclip.errors import UsageError, UserError, nearest
@@ -103,7 +103,7 @@ def call(main: Callable[[argparse.Namespace], int | None], parser: Parser, argv:
     except UsageError as fault:
         return _fail(fault, 2)
     except UserError as fault:
-        return _fail(fault, 1)
+        return _fail(fault, 1, fault.table)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:  # the reader of our output went away; there is nobody left to tell
@@ -116,6 +116,7 @@ def call(main: Callable[[argparse.Namespace], int | None], parser: Parser, argv:
         return _fail(f"storage: {fault.strerror}{where}; free space or choose another folder, then run again", 1)
 
 
-def _fail(message: object, code: int) -> int:
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+def _fail(message: object, code: int, table: Sequence[str] = ()) -> int:
+    told = [f"error: {' '.join(str(message).split())}", *(f"  {line}" for line in table)]
+    print("\n".join(told), file=sys.stderr, flush=True)
     return code

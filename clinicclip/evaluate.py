@@ -21,7 +21,7 @@ EXAMPLE = """python -m clinicclip.evaluate --checkpoint=runs/dt_c --data=openi:d
 def parser() -> cli.Parser:
     """The program's flags."""
     flags = cli.Parser(program="evaluate", description=__doc__, example=EXAMPLE)
-    flags.add_argument("--checkpoint", help="WORKDIR, WORKDIR@STEP or an exported folder")
+    flags.add_argument("--checkpoint", help="WORKDIR, WORKDIR@STEP, an exported folder, or weights of others")
     flags.add_argument("--data", help="NAME:DIR[,NAME:DIR] of prepared folders; NAME heads the metrics")
     flags.add_argument("--output", required=True, type=Path, help="folder of the report")
     flags.add_argument("--compare", metavar="A,B", help="two result folders: how far B is from A, and tests, instead")
@@ -73,6 +73,8 @@ def evaluate(args: argparse.Namespace) -> int:
     places = _places(args.data)
     prompts.PromptSet.load(args.prompts)
     model = api.load(args.checkpoint)
+    for line in model.config.get(api.IMPORTED, ()):
+        print(line, flush=True)
     setting = scoring.Setting(
         checkpoint=scoring.absolute(args.checkpoint),
         data={name: _place(args, name, folder, model, chosen) for name, folder in places.items()},

@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 import clinicclip
-from clinicclip import api, assemble, cli, devices, host, scoring
+from clinicclip import api, assemble, cli, devices, host, preflight, scoring, starting
 from clinicclip import config as config_files
 from clinicclip.data import pipeline
 from clinicclip.errors import UserError, nearest
@@ -76,7 +76,11 @@ def main(args: argparse.Namespace) -> int:
     if args.data_dir:
         config.data.dir = args.data_dir
     workdir = Path(args.workdir) if args.workdir else config_files.default_workdir(args.config)
-    processes.join()
+    try:
+        with host.StopRequest():
+            preflight.start(config, workdir)
+    except host.Stopped:
+        return cli.PREEMPTED
     return train(config, workdir, args.profile_steps)
 
 
@@ -199,6 +203,8 @@ def set_up(config: ConfigDict, workdir: Path) -> Run:
         f"{inputs.origin.data_title}: {len(inputs.source)} training studies; {config.total_steps} steps of "
         f"{config.batch_size} on {jax.device_count()} {jax.devices()[0].platform} device(s); run folder {workdir}"
     )
+    for line in starting.told(config):
+        say(line)
     model = ClinicCLIP(assemble.model_spec(config))
     scorer = api.ClinicCLIP(
         spec=model.spec,

@@ -118,6 +118,17 @@ def test_a_subgroup_is_scored_on_its_own_studies() -> None:
     assert found["subgroups/auroc/macro/sex=F"].value == pytest.approx(np.mean(parts))
 
 
+def test_a_report_that_names_no_device_is_of_a_study_without_and_one_view_is_no_subgroup() -> None:
+    evalset = planted.evalset(60)
+    mentioned = evalset.mentioned.copy()
+    mentioned[:20, schema.INDEX["support_devices"]] = 1
+    found = _run(dataclasses.replace(evalset, mentioned=mentioned), RANDOM, "subgroups")
+    sizes = {word: found[f"subgroups/auroc/macro/device={word}"].n for word in ("yes", "no")}
+    assert sizes == {"yes": 20, "no": 40}
+    assert not any("view" in metric for metric in found)
+    assert not any("device" in metric for metric in _run(evalset, RANDOM, "subgroups"))
+
+
 def test_a_subgroup_with_one_outcome_says_so() -> None:
     evalset = planted.evalset(60)
     truth = evalset.truth.copy()

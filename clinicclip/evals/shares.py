@@ -41,8 +41,8 @@ def results(
 ) -> Iterator[Result]:
     """Yield `METRIC/FINDING` and `METRIC/macro`: the mean AUROC of the seeds, whose own values are in the note.
 
-    ``by_seed`` holds a score of every study for each finding that a seed's patients could teach; a finding that
-    some seed could not be taught has no value, and the macro is over the others.
+    ``by_seed`` holds a score of every study for each finding that a seed's patients could teach. The macro is over
+    the findings that all seeds' could.
     """
     complete: dict[str, Draws] = {}
     for finding in measured(evalset):
@@ -50,9 +50,11 @@ def results(
         present = evalset.truth[rows, finding] == 1
         scores = [found[finding][rows] for found in by_seed if finding in found]
         draws, note = NOTHING, f"{len(scores)} of {len(by_seed)} draws of patients hold both outcomes"
-        if len(scores) == len(by_seed):
+        if scores:
             parts = [bootstrap.draws(Ranking(present, column).auroc, rows) for column in scores]
-            draws, note = macro(parts), "by seed " + ", ".join(f"{part.value:.3f}" for part in parts)
+            draws, told = macro(parts), "by seed " + ", ".join(f"{part.value:.3f}" for part in parts)
+            note = told if len(parts) == len(by_seed) else f"{told}; {note}"
+        if len(scores) == len(by_seed):
             complete[schema.FINDINGS[finding]] = draws
         yield Result.of(
             f"{metric}/{schema.FINDINGS[finding]}",

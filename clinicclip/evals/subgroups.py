@@ -22,16 +22,20 @@ DEVICE = schema.INDEX["support_devices"]
 
 
 def members(evalset: EvalSet) -> Iterator[tuple[str, Bool[np.ndarray, "n"]]]:
-    """(name such as ``sex=F``, which studies) of every subgroup; studies of which it is unknown are in none."""
-    for group, values in evalset.groups.items():
-        column = np.asarray(values)
-        yield from ((f"{group}={value}", column == value) for value in sorted(set(values) - {""}))
+    """(name such as ``sex=F``, which studies) of every subgroup; studies of which it is unknown are in none.
+
+    What has one value throughout makes no subgroups. Where devices are not coded, a report that names none counts as
+    a study without.
+    """
     device = evalset.truth[:, DEVICE]
     if np.isnan(device).all():
-        device = evalset.mentioned[:, DEVICE]
-    yield from (
-        (f"device={word}", device == value) for value, word in enumerate(("no", "yes")) if (device == value).any()
-    )
+        reported = np.array([bool(report) for report in evalset.reports])
+        device = np.where(reported, (evalset.mentioned[:, DEVICE] == 1).astype(float), np.nan)
+    words = tuple({0.0: "no", 1.0: "yes"}.get(value, "") for value in device.tolist())
+    for group, values in {**evalset.groups, "device": words}.items():
+        known = sorted(set(values) - {""})
+        column = np.asarray(values)
+        yield from ((f"{group}={value}", column == value) for value in known if len(known) > 1)
 
 
 @dataclass(frozen=True)

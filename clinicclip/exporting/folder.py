@@ -10,20 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-
 import clinicclip
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.exporting import parity
-from clinicclip.exporting.card import Origin, card, public
+from clinicclip.exporting.card import card, public
 from clinicclip.exporting.dialects import WEIGHTS, config_files, dialects, require_agreement
-from clinicclip.models import convert, tensor_file
+from clinicclip.exporting.origin import Origin
+from clinicclip.models import convert, shards, tensor_file
 from clinicclip.models.bert import BertSpec
 from clinicclip.models.clip import IMAGE_MEAN, IMAGE_STD, ClipSpec
 from clinicclip.models.gcn import GcnSpec
 from clinicclip.models.swin import SwinSpec
+from clinicclip.models.torch_names import TRANSFORMERS
 
 META, EXTRA = "clinicclip.json", "extra.safetensors"
 FORMAT = 1
@@ -48,12 +47,15 @@ def write_export(
     config: Mapping[str, Any],
     origin: Origin,
     results: Sequence[Mapping[str, Any]] = (),
+    dtype: str = "float32",
+    shard_bytes: int = shards.LIMIT,
 ) -> dict[str, Any] | None:
     """Write a model as a folder that transformers and open_clip load without us.
 
-    `results` are records with metric, value, ci_low, ci_high, n, data, split. Returns the measured parity,
-    None where no PyTorch library that reads the folder is installed. An earlier export in `output` is replaced; on
-    any failure nothing changes.
+    `results` are records with metric, value, ci_low, ci_high, n, data, split. `dtype` is that of the stored weights;
+    what is measured and read back is the model so rounded. Files for transformers above `shard_bytes` are split.
+    Returns the measured parity, None where no PyTorch library that reads the folder is installed. An earlier export
+    in `output` is replaced; on any failure nothing changes.
     Raises UserError when no dialect can say the model, or `output` holds something else.
     """
     output = Path(output)
@@ -64,13 +66,12 @@ def write_export(
             f"export: the vocabulary was trained on restricted reports of {origin.data} and may hold names; "
             "train with a published tokenizer or the patient filter"
         )
-    params = jax.tree.map(np.asarray, dict(params))
+    params = convert.rounded(params, dtype)
     with _replacing(output) as draft:
-        _write_weights(draft, spec, params, allowed)
+        _write_weights(draft, spec, params, allowed, dtype, shard_bytes)
         tokenizer.save(draft, text_length)
-        for name, content in config_files(
-            spec, text_length=text_length, logit_scale=float(params["logit_scale"])
-        ).items():
+        scale = float(params["logit_scale"])
+        for name, content in config_files(spec, text_length=text_length, logit_scale=scale, dtype=dtype).items():
             _write_json(draft / name, content)
         sample = parity.sample(spec, params, tokenizer, text_length)
         parity.write_sample(draft, sample)
@@ -85,6 +86,7 @@ def write_export(
             config=config,
             results=results,
             parity=measured,
+            dtype=dtype,
         )
         (draft / "README.md").write_text(text, encoding="utf-8")
         _write_json(draft / META, _meta(draft, spec, text_length, config, origin, allowed))
@@ -107,10 +109,11 @@ def load_export(folder: Path | str) -> Export:
         raise UserError(f"{folder / META}: format {meta.get('format')!r}, this version reads {FORMAT}; update it")
     spec = _spec(meta["spec"])
     dialect = dialects(spec)[0]
-    for name in (WEIGHTS[dialect], EXTRA, "tokenizer.json"):
-        if not (folder / name).is_file() or _sha256(folder / name) != meta["files"][name]:
-            raise UserError(f"{folder / name}: absent or changed since the export was written; export or copy again")
-    weights, extra = (tensor_file.read(folder / name) for name in (WEIGHTS[dialect], EXTRA))
+    stored = shards.parts(folder / WEIGHTS[dialect])
+    for path in (*stored, folder / EXTRA, folder / "tokenizer.json"):
+        if not path.is_file() or _sha256(path) != meta["files"].get(path.name):
+            raise UserError(f"{path}: absent or changed since the export was written; export or copy again")
+    weights, extra = (shards.read(folder / name) for name in (WEIGHTS[dialect], EXTRA))
     params = convert.from_torch(weights, extra, spec, dialect, source=str(folder / WEIGHTS[dialect]))
     return Export(spec, params, folder, meta)
 
@@ -120,9 +123,15 @@ def is_export(folder: Path) -> bool:
     return (folder / META).is_file()
 
 
-def _write_weights(folder: Path, spec: ClipSpec, params: Mapping[str, Any], allowed: Sequence[str]) -> None:
+def _write_weights(
+    folder: Path, spec: ClipSpec, params: Mapping[str, Any], allowed: Sequence[str], dtype: str, limit: int
+) -> None:
     for dialect in allowed:
-        tensor_file.write(folder / WEIGHTS[dialect], convert.to_torch(params, spec, dialect))
+        tensors = {k: convert.in_dtype(t, dtype) for k, t in convert.to_torch(params, spec, dialect).items()}
+        if dialect == TRANSFORMERS:
+            shards.write(folder / WEIGHTS[dialect], tensors, limit=limit)
+        else:  # open_clip reads a single file only
+            tensor_file.write(folder / WEIGHTS[dialect], tensors)
     tensor_file.write(folder / EXTRA, convert.extras(params, spec))
 
 

@@ -21,7 +21,7 @@ from clinicclip.data.packing import plain
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.exporting.dialects import WEIGHTS
-from clinicclip.models import tensor_file
+from clinicclip.models import shards, tensor_file
 from clinicclip.models.clip import ClinicCLIP, ClipSpec, normalize_images
 from clinicclip.models.torch_names import OPEN_CLIP, TRANSFORMERS
 
@@ -90,7 +90,7 @@ def measure(folder: Path, found: Sample) -> dict[str, Any] | None:
     report: dict[str, Any] = {}
     # a dialect has the name of the module that reads it
     for library, embed in ((TRANSFORMERS, _by_transformers), (OPEN_CLIP, _by_open_clip)):
-        if not (folder / WEIGHTS[library]).exists() or not _installed("torch", library):
+        if not shards.parts(folder / WEIGHTS[library])[0].exists() or not _installed("torch", library):
             continue
         image, text, ids = embed(folder, found)
         differences = {
@@ -109,7 +109,7 @@ def measure(folder: Path, found: Sample) -> dict[str, Any] | None:
 def _by_transformers(folder: Path, found: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     torch, transformers = importlib.import_module("torch"), importlib.import_module("transformers")
     transformers.utils.logging.disable_progress_bar()
-    model = transformers.VisionTextDualEncoderModel.from_pretrained(folder).eval()
+    model = transformers.VisionTextDualEncoderModel.from_pretrained(folder, dtype=torch.float32).eval()
     processor = transformers.VisionTextDualEncoderProcessor.from_pretrained(folder, backend="pil")
     inputs = processor(
         text=list(TEXTS), images=_pictures(found), padding="max_length", truncation=True, return_tensors="pt"
