@@ -1,33 +1,36 @@
-"""A trained model in use: grey images and texts in, unit embeddings out, whatever it was loaded from."""
+"""A trained model in use: images and texts in, unit embeddings and scores out, whatever it was loaded from."""
 
+import argparse
 import copy
 import dataclasses
+import functools
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import flax.traverse_util
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8, UInt64
 
 import clinicclip
 from clinicclip import assemble
 from clinicclip import config as config_files
-from clinicclip.data import packing, patients
+from clinicclip.data import images as pictures
+from clinicclip.data import patients
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
+from clinicclip.evals import prompts
 from clinicclip.exporting import Origin, is_export, load_export, write_export
 from clinicclip.models import clip
+from clinicclip.towers import Towers
 from clinicclip.training import checkpoint as checkpoints
 
-IMAGE_BATCH = 64
-TEXT_BATCH = 64
-ROW_STEP = 8
 ORIGIN = "origin.json"  # in a run's folder
+Vector = Float[np.ndarray, " d"]
 
 
 class ClinicCLIP:
@@ -41,6 +44,8 @@ class ClinicCLIP:
         origin: what it learned from, as an export's card tells it.
         source: what it was loaded from, for reports.
         trained_on: digests of the patients it learnt from (`data.patients`); empty where they are not known.
+
+    ``devices`` share the work; default: all of this process.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class ClinicCLIP:
         origin: Origin,
         source: str,
         trained_on: UInt64[np.ndarray, " n"] | None = None,
+        devices: Sequence[jax.Device] | None = None,
     ) -> None:
         self.spec = spec
         self.params = params
@@ -63,35 +69,55 @@ class ClinicCLIP:
         self.origin = origin
         self.source = source
         self.trained_on = np.empty(0, np.uint64) if trained_on is None else trained_on
-        self._model = clip.ClinicCLIP(spec)
-        self._image_fn = jax.jit(self._images)
-        self._text_fn = jax.jit(self._texts)
+        self._towers = Towers(spec, devices)
 
     @property
     def image_size(self) -> int:
         """Side of the square input images, in pixels."""
         return self.spec.image.image_size
 
-    def embed_images(self, images: UInt8[np.ndarray, "n s s"]) -> Float[np.ndarray, "n d"]:
-        """Unit embeddings of grey images already resized to ``image_size`` (see ``data.images.resize``)."""
-        if images.shape[1:] != (self.image_size, self.image_size):
-            raise UserError(f"images are {images.shape[1:]}, this model takes {self.image_size} x {self.image_size}")
-        return self._in_batches(len(images), IMAGE_BATCH, lambda rows: self._image_fn(self.params, images[rows]))
+    def embed_images(self, images: UInt8[np.ndarray, "n s s"] | Sequence[pictures.Source]) -> Float[np.ndarray, "n d"]:
+        """Unit embeddings of images: JPEG, PNG or DICOM files (paths or bytes), gray arrays [h, w], or ready squares.
+
+        Files and single arrays are squashed to ``image_size``; an array [n, s, s] must have that size. Raises
+        `data.images.ImageFault`, a UserError, for the first image that cannot be used; see ``stream_images``.
+        """
+        if isinstance(images, np.ndarray):
+            if images.shape[1:] != (self.image_size, self.image_size) or images.dtype != np.uint8:
+                side = self.image_size
+                raise UserError(
+                    f"images are {images.shape[1:]}, this model takes {side} x {side}: pass a list of images"
+                )
+            return self._stacked(self._embedded(images))
+        return self._stacked(self.stream_images(images))
+
+    def stream_images(self, images: Iterable[pictures.Source]) -> Iterator[Vector | pictures.ImageFault]:
+        """As ``embed_images``, one after the other as they come; a fault stands for an image that cannot be used."""
+        return self._embedded(pictures.squares(images, self.image_size, ahead=2 * self._towers.most_images))
 
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """Unit embeddings of texts; those longer than ``text_length`` tokens are cut."""
         ids, _ = self.tokenizer.encode(list(texts), self.text_length)
+        vectors = np.zeros((len(ids), self.spec.dim), np.float32)
+        for rows, embedded in self._towers.texts(self._placed, ids, self.text_length, self.tokenizer.pad_id):
+            vectors[rows] = embedded
+        return vectors
 
-        def embed(rows: np.ndarray) -> jax.Array:
-            packed = packing.pack([ids[i] for i in rows], length=self.text_length, groups=1, row_step=ROW_STEP)
-            return self._text_fn(self.params, packed.ids, packed.owner, packed.position, packed.start)
+    def zero_shot(
+        self, images: UInt8[np.ndarray, "n s s"] | Sequence[pictures.Source], findings: Sequence[str]
+    ) -> prompts.Scores:
+        """Similarities, no probabilities, of images to the prompts of findings, columns in their order.
 
-        return self._in_batches(len(ids), TEXT_BATCH, embed)
+        Images as in ``embed_images``, findings out of `data.schema.FINDINGS`. Raises UserError for others.
+        """
+        sides = prompts.embed_all(findings, self.embed_texts)
+        return prompts.scores(self.embed_images(images), sides)
 
     def with_params(self, params: Mapping[str, Any], source: str) -> "ClinicCLIP":
         """The same model with other parameters of the same shapes; what is compiled is shared."""
         other = copy.copy(self)
         other.params, other.source = params, source
+        other.__dict__.pop("_placed", None)
         return other
 
     def describe(self) -> dict[str, str]:
@@ -124,9 +150,13 @@ class ClinicCLIP:
         )
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "ClinicCLIP":
-        """Loads an exported folder."""
-        export = load_export(folder)
+    def from_pretrained(cls, folder: str | Path, *, force: bool = False) -> "ClinicCLIP":
+        """Loads an exported folder.
+
+        Raises UserError when the folder's image size, mean and standard deviation, tokenizer, text length or pooling
+        are not those its weights were trained with, unless ``force``; always when it is damaged.
+        """
+        export = load_export(folder, force=force)
         return cls(
             spec=export.spec,
             params=export.params,
@@ -154,19 +184,37 @@ class ClinicCLIP:
             trained_on=patients.load(workdir),
         )
 
-    def _in_batches(self, count: int, size: int, embed: Callable[[np.ndarray], jax.Array]) -> Float[np.ndarray, "n d"]:
-        """Runs ``embed`` on rows of one fixed size, the last batch filled up by repeating its last row."""
-        parts = []
-        for first in range(0, count, size):
-            rows = np.minimum(np.arange(first, first + size), count - 1)
-            parts.append(np.asarray(embed(rows))[: count - first])
-        return np.concatenate(parts) if parts else np.zeros((0, self.spec.dim), np.float32)
+    @functools.cached_property
+    def _placed(self) -> Any:
+        return self._towers.place(self.params)
 
-    def _images(self, params: Any, images: jax.Array) -> Any:
-        return self._model.apply({"params": params}, clip.normalize_images(images), method="embed_image")
+    def _embedded(
+        self, squares: Iterable[UInt8[np.ndarray, "s s"] | pictures.ImageFault]
+    ) -> Iterator[Vector | pictures.ImageFault]:
+        """Embeddings in order; the next batch is read while the devices are at work on one."""
+        ahead: Iterator[Vector | pictures.ImageFault] = iter(())
+        squares = iter(squares)
+        while batch := list(itertools.islice(squares, self._towers.most_images)):
+            found = [square for square in batch if not isinstance(square, pictures.ImageFault)]
+            rows = self._towers.images(self._placed, np.stack(found)) if found else None
+            yield from ahead
+            ahead = _rejoined(batch, rows)
+        yield from ahead
 
-    def _texts(self, params: Any, *packed: jax.Array) -> Any:
-        return self._model.apply({"params": params}, *map(jnp.asarray, packed), method="embed_text")
+    def _stacked(self, rows: Iterable[Vector | pictures.ImageFault]) -> Float[np.ndarray, "n d"]:
+        vectors = []
+        for row in rows:
+            if isinstance(row, pictures.ImageFault):
+                raise row
+            vectors.append(row)
+        return np.stack(vectors) if vectors else np.zeros((0, self.spec.dim), np.float32)
+
+
+def _rejoined(batch: Sequence[Any], rows: jax.Array | None) -> Iterator[Vector | pictures.ImageFault]:
+    """The faults of a batch where they stood among the rows of what was embedded."""
+    vectors = iter(() if rows is None else np.asarray(rows))
+    for item in batch:
+        yield item if isinstance(item, pictures.ImageFault) else next(vectors)
 
 
 def read_origin(workdir: Path) -> Origin:
@@ -177,8 +225,19 @@ def read_origin(workdir: Path) -> Origin:
         raise UserError(f"{workdir / ORIGIN}: not found; every run writes it at its start, restore it") from None
 
 
-def load(checkpoint: str) -> ClinicCLIP:
-    """A model from ``WORKDIR``, ``WORKDIR@STEP`` or an exported folder. Raises UserError when it is neither."""
+def add_flags(flags: argparse.ArgumentParser) -> None:
+    """The flags of a program that uses a model."""
+    flags.add_argument("--checkpoint", required=True, help="WORKDIR, WORKDIR@STEP or an exported folder")
+    flags.add_argument(
+        "--force", action="store_true", help="load an export although its settings are not those of its training"
+    )
+
+
+def load(checkpoint: str, *, force: bool = False) -> ClinicCLIP:
+    """A model from ``WORKDIR``, ``WORKDIR@STEP`` or an exported folder. Raises UserError when it is neither.
+
+    ``force`` as in `ClinicCLIP.from_pretrained`.
+    """
     path, _, step = checkpoint.partition("@")
     folder = Path(path)
     if step and not step.isdecimal():
@@ -186,5 +245,5 @@ def load(checkpoint: str) -> ClinicCLIP:
     if (folder / "checkpoints").is_dir():
         return ClinicCLIP.from_run(folder, int(step) if step else None)
     if is_export(folder):
-        return ClinicCLIP.from_pretrained(folder)
+        return ClinicCLIP.from_pretrained(folder, force=force)
     raise UserError(f"{checkpoint}: neither a run's folder (with checkpoints/) nor an export (with clinicclip.json)")

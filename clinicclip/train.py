@@ -161,6 +161,7 @@ def set_up(config: ConfigDict, workdir: Path) -> Run:
         config=config.to_dict(),
         origin=inputs.origin,
         source=workdir.name,
+        devices=jax.local_devices()[:1],
     )
     return Run(
         config=config,

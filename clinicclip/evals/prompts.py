@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from clinicclip.data import schema
+from clinicclip.errors import UserError, nearest
 
 VERSION = "2"
 
@@ -113,15 +114,44 @@ def _bare(phrase: str) -> str:
 
 
 class PromptVectors(NamedTuple):
-    """The normalised mean embedding of each side of an ensemble."""
+    """The normalised mean embedding of each side of an ensemble, or of several."""
 
-    positive: Float32[np.ndarray, "d"]
-    negative: Float32[np.ndarray, "d"]
+    positive: Float32[np.ndarray, "*f d"]
+    negative: Float32[np.ndarray, "*f d"]
 
 
 def embed(finding: str, texts: Callable[[Sequence[str]], Float32[np.ndarray, "n d"]]) -> PromptVectors:
     """Embed a finding's prompts and average each side on the sphere."""
     return PromptVectors(*(_mean_direction(texts(side)) for side in ensemble(finding)))
+
+
+class Scores(NamedTuple):
+    """Cosines of images and prompts by both rules: affirming minus denying prompts, and the affirming ones alone."""
+
+    pair: Float[np.ndarray, "*n"]
+    positive: Float[np.ndarray, "*n"]
+
+
+def scores(vectors: Float[np.ndarray, "n d"], sides: PromptVectors) -> Scores:
+    """Scores [n] of unit image embeddings for the prompts of a finding, or [n, f] for those of several."""
+    positive = vectors @ sides.positive.T
+    return Scores(positive - vectors @ sides.negative.T, positive)
+
+
+def unknown(finding: str) -> str:
+    """What to say of a name that is no finding."""
+    return f"unknown finding {finding!r}{nearest(finding, schema.FINDINGS)}"
+
+
+def embed_all(findings: Sequence[str], texts: Callable[[Sequence[str]], Float32[np.ndarray, "n d"]]) -> PromptVectors:
+    """The prompts of several findings, a row each. Raises UserError for none, or one that is not known."""
+    if not findings:
+        raise UserError("no findings: name at least one")
+    for name in findings:
+        if name not in schema.INDEX:
+            raise UserError(unknown(name))
+    sides = [embed(finding, texts) for finding in findings]
+    return PromptVectors(*(np.stack(side) for side in zip(*sides, strict=True)))
 
 
 def _mean_direction(vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "d"]:

@@ -12,7 +12,7 @@ from clinicclip.evals.base import Curve, Embedded, EvalSet, Result
 from clinicclip.evals.stats import Draws, PatientBootstrap, Ranking, few_outcomes, macro
 from clinicclip.evals.truth import NORMAL
 
-RULES = ("pair", "positive")  # positive minus negative ensemble, and positive ensemble alone: always both
+RULES = prompts.Scores._fields  # positive minus negative ensemble, and positive ensemble alone: always both
 MEASURES = ("auroc", "auprc")
 
 
@@ -54,8 +54,7 @@ class ZeroShot:
         label = "normal" if finding == NORMAL else schema.FINDINGS[finding]
         vectors = embedded.images(evalset)[rows]
         sides = prompts.embed(schema.FINDINGS[finding], embedded.texts)
-        positive = vectors @ sides.positive
-        for rule, scores in zip(RULES, (positive - vectors @ sides.negative, positive), strict=True):
+        for rule, scores in prompts.scores(vectors, sides)._asdict().items():
             ranking = Ranking(present, scores)
             yield Curve(evalset.name, label, rule, present, scores)
             for measure in MEASURES:
