@@ -17,13 +17,14 @@ import numpy as np
 from jaxtyping import Float, UInt8, UInt64
 
 import clinicclip
-from clinicclip import assemble
+from clinicclip import assemble, guests
 from clinicclip import config as config_files
 from clinicclip.data import images as pictures
 from clinicclip.data import patients
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.evals import prompts
+from clinicclip.evals.truth import SQUASH
 from clinicclip.exporting import Origin, is_export, load_export, write_export
 from clinicclip.models import clip
 from clinicclip.towers import Towers
@@ -44,6 +45,7 @@ class ClinicCLIP:
         origin: what it learned from, as an export's card tells it.
         source: what it was loaded from, for reports.
         trained_on: digests of the patients it learnt from (`data.patients`); empty where they are not known.
+        square, says: how images are brought to size, and words for it.
 
     ``devices`` share the work; default: all of this process.
     """
@@ -70,6 +72,9 @@ class ClinicCLIP:
         self.source = source
         self.trained_on = np.empty(0, np.uint64) if trained_on is None else trained_on
         self._towers = Towers(spec, devices)
+
+    square = staticmethod(pictures.resize)
+    says = SQUASH.says
 
     @property
     def image_size(self) -> int:
@@ -225,9 +230,9 @@ def read_origin(workdir: Path) -> Origin:
         raise UserError(f"{workdir / ORIGIN}: not found; every run writes it at its start, restore it") from None
 
 
-def add_flags(flags: argparse.ArgumentParser) -> None:
-    """The flags of a program that uses a model."""
-    flags.add_argument("--checkpoint", required=True, help="WORKDIR, WORKDIR@STEP or an exported folder")
+def add_flags(flags: argparse.ArgumentParser, others: str = "") -> None:
+    """The flags of a program that uses a model; ``others`` says what it takes besides."""
+    flags.add_argument("--checkpoint", required=True, help=f"WORKDIR, WORKDIR@STEP or an exported folder{others}")
     flags.add_argument(
         "--force", action="store_true", help="load an export although its settings are not those of its training"
     )
@@ -247,3 +252,10 @@ def load(checkpoint: str, *, force: bool = False) -> ClinicCLIP:
     if is_export(folder):
         return ClinicCLIP.from_pretrained(folder, force=force)
     raise UserError(f"{checkpoint}: neither a run's folder (with checkpoints/) nor an export (with clinicclip.json)")
+
+
+def load_any(checkpoint: str, *, force: bool = False) -> ClinicCLIP | guests.Guest:
+    """As `load`, or a CLIP folder of others, run in PyTorch with its own preprocessing and tokenizer."""
+    folder = Path(checkpoint)
+    layout = "" if is_export(folder) else guests.find(folder)
+    return guests.Guest(folder, layout) if layout else load(checkpoint, force=force)

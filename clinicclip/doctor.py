@@ -1,4 +1,4 @@
-"""Prepared data -> what would spoil an evaluation, what to look at, and what to know, before anything is trained."""
+"""Prepared data, or an export -> what would spoil an evaluation, what to look at, and what to know."""
 
 import argparse
 import functools
@@ -7,21 +7,24 @@ from pathlib import Path
 import jax
 
 from clinicclip import cli, files
-from clinicclip.checks import page, prepared
+from clinicclip.checks import page, prepared, weights
 from clinicclip.checks.base import Examination
 from clinicclip.errors import UsageError
+from clinicclip.exporting import parity, recheck
 
 EXAMPLE = """python -m clinicclip.doctor data data/openi --output=doctor
   python -m clinicclip.doctor data data/train,data/test --tokenizer=FOLDER
+  python -m clinicclip.doctor checkpoint runs/n_g_dtcg-demo/export
 
-exit code 1: something was found that spoils an evaluation (a patient or an image on both sides)"""
+exit code 1: something was found that spoils an evaluation (a patient or an image on both sides; a stage of an export,
+from its preprocessing to its embeddings, that is not what its weights were written with)"""
 
 
 def parser() -> cli.Parser:
     """The program's flags."""
     flags = cli.Parser(program="doctor", description=__doc__ or "", example=EXAMPLE)
-    flags.add_argument("what", type=cli.one_of(EXAMINERS), help="what to examine: data, prepared by clinicclip.prepare")
-    flags.add_argument("place", help="DIR[,DIR...] of prepared data, examined together")
+    flags.add_argument("what", type=cli.one_of(EXAMINERS), help="what to examine: data, or checkpoint")
+    flags.add_argument("place", help="data: DIR[,DIR...] of prepared data, examined together; checkpoint: an export")
     flags.add_argument("--output", type=Path, default=Path("doctor"), help="folder of doctor.md and .json (doctor)")
     flags.add_argument("--train", default="", help="training splits, joined by +; default: train, or all")
     flags.add_argument("--tokenizer", default="", metavar="FOLDER", help="default: a vocabulary of these reports")
@@ -52,7 +55,17 @@ def examine_data(args: argparse.Namespace) -> Examination:
     )
 
 
-EXAMINERS = {"data": examine_data}
+def examine_checkpoint(args: argparse.Namespace) -> Examination:
+    """An export, by everybody here who can read it. Raises UserError."""
+    folder = Path(args.place)
+    readers = [
+        weights.Reader(reader, [weights.Stage(stage.name, stage.holds, stage.said) for stage in stages])
+        for reader, stages in recheck.read_again(folder)
+    ]
+    return weights.examine(folder.name, readers, parity.absent(folder))
+
+
+EXAMINERS = {"data": examine_data, "checkpoint": examine_checkpoint}
 
 
 def _share(text: str) -> float:

@@ -83,8 +83,8 @@ def _embed(
 
 
 def _vectors(model: api.ClinicCLIP, items: Sequence[str | Path], bar: tqdm) -> Iterator[np.ndarray | ImageFault]:
-    embedded = model.stream_images(items) if isinstance(items[0], Path) else iter(model.embed_texts(items))
-    for row in embedded:
+    texts = [item for item in items if isinstance(item, str)]
+    for row in iter(model.embed_texts(texts)) if texts else model.stream_images(items):
         bar.update()
         yield row
 

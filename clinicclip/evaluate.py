@@ -8,6 +8,7 @@ from clinicclip import api, cli
 from clinicclip.errors import UsageError, UserError
 from clinicclip.evals import report, sets, suites
 from clinicclip.evals.base import EmbedFns
+from clinicclip.evals.truth import View
 
 EXAMPLE = "python -m clinicclip.evaluate --checkpoint=runs/dt_c --data=openi:data/openi --output=report"
 
@@ -15,7 +16,7 @@ EXAMPLE = "python -m clinicclip.evaluate --checkpoint=runs/dt_c --data=openi:dat
 def parser() -> cli.Parser:
     """The program's flags."""
     flags = cli.Parser(program="evaluate", description=__doc__, example=EXAMPLE)
-    flags.add_argument("--checkpoint", required=True, help="WORKDIR, WORKDIR@STEP or an exported folder")
+    api.add_flags(flags, "; or a CLIP folder of open_clip or transformers (needs torch)")
     flags.add_argument("--data", required=True, help="NAME:DIR[,NAME:DIR] of prepared folders; NAME heads the metrics")
     flags.add_argument("--output", required=True, type=Path, help="folder of the report")
     flags.add_argument("--suite", default=",".join(suites.SUITES), help=f"default: {','.join(suites.SUITES)}")
@@ -37,12 +38,13 @@ def main(args: argparse.Namespace) -> int:
     chosen, findings = _names(args.suite), _names(args.findings)
     suites.check_names(chosen, findings)
     places = _places(args.data)
-    model = api.load(args.checkpoint)
+    model = api.load_any(args.checkpoint, force=args.force)
+    view = View(model.square, model.says)
     opened = []
     for name, folder in places.items():
         split = args.split or sets.held_out_split(folder, model.config)
         _refuse_overlap(name, split, sets.overlap(folder, split, model.config, model.trained_on), args.allow_overlap)
-        opened.append(sets.open_set(name, folder, split, image_size=model.image_size, limit=args.limit))
+        opened.append(sets.open_set(name, folder, split, image_size=model.image_size, view=view, limit=args.limit))
         print(f"{name}: {len(opened[-1])} studies of split {split}", flush=True)
     embed = EmbedFns(model.embed_images, model.embed_texts)
     evaluation = suites.run_suites(embed, opened, chosen, findings=findings, draws=args.draws, seed=args.seed)

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 from clinicclip.data import schema
 from clinicclip.errors import UserError
 from clinicclip.evals import stats
-from clinicclip.evals.truth import NORMAL, read_row
+from clinicclip.evals.truth import NORMAL, SQUASH, View, read_row
 
 
 class EmbedFns(NamedTuple):
@@ -35,6 +35,7 @@ class EvalSet:
     phantom: bool  # synthetic data: numbers prove code, not clinical quality
     source: str  # where `truth` comes from
     title: str  # of the data, with version and level where there are any
+    preprocessing: str  # of the images
     ids: tuple[str, ...]
     patients: tuple[str, ...]
     reports: tuple[str, ...]
@@ -54,14 +55,15 @@ class EvalSet:
         open: bool,
         phantom: bool = False,
         title: str = "",
+        view: View = SQUASH,
     ) -> "EvalSet":
-        """Decode and resize the images of stored records and gather their truth by finding.
+        """Decode the images of stored records, bring them to size and gather their truth by finding.
 
         A set without any gold label falls back to what the report text says, and `source` says so.
 
         Raises: UserError for an empty set or a repeated image id.
         """
-        rows = [read_row(record, image_size) for record in records]
+        rows = [read_row(record, image_size, view) for record in records]
         if not rows:
             raise UserError(f"{name}: split {split!r} holds no study; choose a split that does (see manifest.json)")
         ids = tuple(row.id for row in rows)
@@ -82,6 +84,7 @@ class EvalSet:
             phantom=phantom,
             source=(" + ".join(sources) or "gold labels") if coded else "report text (no gold labels)",
             title=title,
+            preprocessing=view.says.format(image_size),
             ids=ids,
             patients=tuple(row.patient for row in rows),
             reports=tuple(" ".join(sentence.text for sentence in row.sentences) for row in rows),

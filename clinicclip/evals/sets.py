@@ -10,12 +10,15 @@ from jaxtyping import UInt64
 from clinicclip.data import builder, patients
 from clinicclip.errors import UserError
 from clinicclip.evals.base import EvalSet
+from clinicclip.evals.truth import SQUASH, View
 
 TEST = "test"
 
 
-def open_set(name: str, data_dir: Path | str, split: str, *, image_size: int, limit: int = 0) -> EvalSet:
-    """The records of one split (all, or the first `limit`), images resized to `image_size` pixels.
+def open_set(
+    name: str, data_dir: Path | str, split: str, *, image_size: int, view: View = SQUASH, limit: int = 0
+) -> EvalSet:
+    """The records of one split (all, or the first `limit`), images brought to `image_size` pixels.
 
     Raises: UserError when the folder or the split does not exist.
     """
@@ -24,7 +27,8 @@ def open_set(name: str, data_dir: Path | str, split: str, *, image_size: int, li
     records = itertools.islice(source, limit or len(source))
     phantom = manifest["name"] == "phantom"
     title = manifest["title"] + (f", level {manifest['settings']['level']}" if phantom else "")
-    return EvalSet.from_records(name, split, records, image_size, open=manifest["open"], phantom=phantom, title=title)
+    facts = {"open": manifest["open"], "phantom": phantom, "title": title}
+    return EvalSet.from_records(name, split, records, image_size, view=view, **facts)
 
 
 def held_out_split(data_dir: Path | str, config: Mapping) -> str:

@@ -93,6 +93,6 @@ def _facts(evalset: EvalSet) -> SetFacts:
         evalset.phantom,
         evalset.source,
         evalset.title,
-        f"squash to {evalset.images.shape[1]} px, bicubic with antialias",
+        evalset.preprocessing,
         evalset.digest(),
     )

@@ -1,6 +1,6 @@
 """What a stored record says is true: gold labels, the report's own statements, and the normal class."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,16 @@ from clinicclip.errors import UserError
 N_FINDINGS = len(schema.FINDINGS)
 NORMAL = schema.INDEX["no_finding"]
 GOLD_COLUMNS = {**schema.INDEX, "normal": NORMAL}  # releases write the normal class either way
+
+
+class View(NamedTuple):
+    """How a model sees an image: what makes a square of so many pixels of it, and words for that, {} for the pixels."""
+
+    square: Callable[[UInt8[np.ndarray, "h w"], int], UInt8[np.ndarray, "s s"]]
+    says: str
+
+
+SQUASH = View(images.resize, "squash to {} px, bicubic with antialias")
 
 
 class Row(NamedTuple):
@@ -27,8 +37,8 @@ class Row(NamedTuple):
     normal: float
 
 
-def read_row(record: schema.Record, image_size: int) -> Row:
-    """Decode and resize a stored record's image, and gather what its gold labels and sentences say.
+def read_row(record: schema.Record, image_size: int, view: View = SQUASH) -> Row:
+    """Decode a stored record's image and bring it to size, and gather what its gold labels and sentences say.
 
     Raises: UserError for a gold label that is no finding.
     """
@@ -45,7 +55,7 @@ def read_row(record: schema.Record, image_size: int) -> Row:
     return Row(
         id=str(record["image_id"]),
         patient=str(record["patient"]),
-        image=images.resize(images.decode(record["image"]), image_size),
+        image=view.square(images.decode(record["image"]), image_size),
         sentences=sentences,
         mentioned=mentioned_findings(sentences),
         gold=gold,

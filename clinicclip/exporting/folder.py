@@ -16,7 +16,7 @@ import numpy as np
 import clinicclip
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
-from clinicclip.exporting import parity
+from clinicclip.exporting import contract, parity
 from clinicclip.exporting.card import Origin, card, public
 from clinicclip.exporting.dialects import WEIGHTS, config_files, dialects, require_agreement
 from clinicclip.models import convert, tensor_file
@@ -66,14 +66,15 @@ def write_export(
         )
     params = jax.tree.map(np.asarray, dict(params))
     with _replacing(output) as draft:
-        _write_weights(draft, spec, params, allowed)
+        sample = parity.sample(spec, params, tokenizer, text_length)
+        parity.write_sample(draft, sample)
+        agreed = contract.metadata(contract.terms(spec, tokenizer, text_length), draft / parity.TENSORS)
+        _write_weights(draft, spec, params, allowed, agreed)
         tokenizer.save(draft, text_length)
         for name, content in config_files(
             spec, text_length=text_length, logit_scale=float(params["logit_scale"])
         ).items():
             _write_json(draft / name, content)
-        sample = parity.sample(spec, params, tokenizer, text_length)
-        parity.write_sample(draft, sample)
         measured = parity.measure(draft, sample)
         if measured:
             _write_json(draft / parity.REPORT, measured)
@@ -91,12 +92,46 @@ def write_export(
     return measured
 
 
-def load_export(folder: Path | str) -> Export:
+def load_export(folder: Path | str, *, force: bool = False) -> Export:
     """Read an export back, graph tower and logit bias included.
 
-    Raises UserError when the folder is no export, is damaged, or was written by a newer version.
+    Raises UserError when the folder is no export, is damaged, was written by a newer version or, unless `force`, says
+    that images or texts are prepared otherwise than in training (`contract`).
     """
     folder = Path(folder)
+    meta = read_meta(folder)
+    spec = _spec(meta["spec"])
+    dialect = dialects(spec)[0]
+    weights, extra = (_read_whole(folder, name, meta) for name in (WEIGHTS[dialect], EXTRA))
+    if not force:
+        _refuse_other_terms(folder, disagreements(folder, spec, meta["text_length"], WEIGHTS[dialect]))
+    params = convert.from_torch(weights, extra, spec, dialect, source=str(folder / WEIGHTS[dialect]))
+    return Export(spec, params, folder, meta)
+
+
+def disagreements(folder: Path, spec: ClipSpec, text_length: int, weights: str) -> list[str]:
+    """In words, how a folder prepares images and texts otherwise than its weights were trained with."""
+    trained, _ = contract.read(folder / weights)
+    given = contract.terms(spec, Tokenizer.load(folder), text_length)
+    return contract.differences(trained, given) or contract.differences(trained, given | contract.preprocessor(folder))
+
+
+def _refuse_other_terms(folder: Path, found: Sequence[str]) -> None:
+    if found:
+        raise UserError(
+            f"{folder}: not as its weights were trained ({'; '.join(found)}); restore the folder's files, export "
+            "again, or force it if you know why"
+        )
+
+
+def _read_whole(folder: Path, name: str, meta: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    if not (folder / name).is_file() or _sha256(folder / name) != meta["files"][name]:
+        raise UserError(f"{folder / name}: absent or changed since the export was written; export or copy again")
+    return tensor_file.read(folder / name)
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """What `META` of an export says. Raises UserError when it is absent, damaged or newer."""
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
     except OSError as error:
@@ -105,14 +140,7 @@ def load_export(folder: Path | str) -> Export:
         raise UserError(f"{folder / META}: is not JSON; export again") from error
     if meta.get("format") != FORMAT:
         raise UserError(f"{folder / META}: format {meta.get('format')!r}, this version reads {FORMAT}; update it")
-    spec = _spec(meta["spec"])
-    dialect = dialects(spec)[0]
-    for name in (WEIGHTS[dialect], EXTRA, "tokenizer.json"):
-        if not (folder / name).is_file() or _sha256(folder / name) != meta["files"][name]:
-            raise UserError(f"{folder / name}: absent or changed since the export was written; export or copy again")
-    weights, extra = (tensor_file.read(folder / name) for name in (WEIGHTS[dialect], EXTRA))
-    params = convert.from_torch(weights, extra, spec, dialect, source=str(folder / WEIGHTS[dialect]))
-    return Export(spec, params, folder, meta)
+    return meta
 
 
 def is_export(folder: Path) -> bool:
@@ -120,10 +148,12 @@ def is_export(folder: Path) -> bool:
     return (folder / META).is_file()
 
 
-def _write_weights(folder: Path, spec: ClipSpec, params: Mapping[str, Any], allowed: Sequence[str]) -> None:
+def _write_weights(
+    folder: Path, spec: ClipSpec, params: Mapping[str, Any], allowed: Sequence[str], metadata: Mapping[str, str]
+) -> None:
     for dialect in allowed:
-        tensor_file.write(folder / WEIGHTS[dialect], convert.to_torch(params, spec, dialect))
-    tensor_file.write(folder / EXTRA, convert.extras(params, spec))
+        tensor_file.write(folder / WEIGHTS[dialect], convert.to_torch(params, spec, dialect), metadata=metadata)
+    tensor_file.write(folder / EXTRA, convert.extras(params, spec), metadata=metadata)
 
 
 def _meta(
