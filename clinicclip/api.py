@@ -1,6 +1,5 @@
 """A trained model in use: images and texts in, unit embeddings and scores out, whatever it was loaded from."""
 
-import argparse
 import copy
 import dataclasses
 import functools
@@ -155,7 +154,9 @@ class ClinicCLIP:
         )
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, force: bool = False) -> "ClinicCLIP":
+    def from_pretrained(
+        cls, folder: str | Path, *, force: bool = False, devices: Sequence[jax.Device] | None = None
+    ) -> "ClinicCLIP":
         """Loads an exported folder.
 
         Raises UserError when the folder's image size, mean and standard deviation, tokenizer, text length or pooling
@@ -170,6 +171,7 @@ class ClinicCLIP:
             config=export.meta["config"],
             origin=Origin(**export.meta["origin"]),
             source=Path(folder).resolve().name,
+            devices=devices,
         )
 
     @classmethod
@@ -228,14 +230,6 @@ def read_origin(workdir: Path) -> Origin:
         return Origin(**json.loads((workdir / ORIGIN).read_text()))
     except FileNotFoundError:
         raise UserError(f"{workdir / ORIGIN}: not found; every run writes it at its start, restore it") from None
-
-
-def add_flags(flags: argparse.ArgumentParser, others: str = "") -> None:
-    """The flags of a program that uses a model; ``others`` says what it takes besides."""
-    flags.add_argument("--checkpoint", required=True, help=f"WORKDIR, WORKDIR@STEP or an exported folder{others}")
-    flags.add_argument(
-        "--force", action="store_true", help="load an export although its settings are not those of its training"
-    )
 
 
 def load(checkpoint: str, *, force: bool = False) -> ClinicCLIP:

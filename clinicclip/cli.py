@@ -70,6 +70,14 @@ def _key_value(flag: str) -> tuple[str, str]:
     return key, value
 
 
+def add_model_flags(flags: argparse.ArgumentParser, others: str = "") -> None:
+    """The flags of a program that uses a model; ``others`` says what it takes besides."""
+    flags.add_argument("--checkpoint", required=True, help=f"WORKDIR, WORKDIR@STEP or an exported folder{others}")
+    flags.add_argument(
+        "--force", action="store_true", help="load an export although its settings are not those of its training"
+    )
+
+
 def count(text: str, least: int = 0, most: int | float = math.inf) -> int:
     """The argparse type of a whole number from ``least`` to ``most``."""
     if not text.isdecimal() or not least <= int(text) <= most:

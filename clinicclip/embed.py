@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from clinicclip import api, cli, host, sources, vectors
+import clinicclip
+from clinicclip import cli, host, sources, vectors
 from clinicclip.data.images import ImageFault
 from clinicclip.errors import UsageError, UserError
 
@@ -27,7 +28,7 @@ def parser() -> cli.Parser:
     flags = cli.Parser(program="embed", description=__doc__, example=EXAMPLE)
     flags.add_argument("images", nargs="*", help="files (JPEG, PNG, DICOM), folders, lists of files (*.txt)")
     flags.add_argument("--texts", type=Path, metavar="FILE", help='one text a line, or *.jsonl with "text" and "id"')
-    api.add_flags(flags)
+    cli.add_model_flags(flags)
     flags.add_argument("--output", required=True, type=Path, help="folder of the embeddings")
     flags.add_argument("--format", type=cli.one_of(vectors.FORMATS), default=vectors.FORMATS[0], help="of the parts")
     flags.add_argument(
@@ -40,6 +41,8 @@ def main(args: argparse.Namespace) -> int:
     """Embed part by part what is still to be embedded; name what could not be read."""
     if bool(args.images) == bool(args.texts):
         raise UsageError("name either images or --texts=FILE")
+    from clinicclip import api  # jax and all, which --help does without
+
     host.tune_allocator()
     names, texts = sources.texts(args.texts) if args.texts else ([], [])
     paths = sources.image_files(args.images) if args.images else []
@@ -63,7 +66,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _embed(
-    model: api.ClinicCLIP, store: vectors.Store, names: Sequence[str], items: Sequence[str | Path], size: int
+    model: "clinicclip.ClinicCLIP", store: vectors.Store, names: Sequence[str], items: Sequence[str | Path], size: int
 ) -> dict[str, str]:
     """Makes the parts that are not there; what could not be read in any of them, by name."""
     faults: dict[str, str] = {}
@@ -82,7 +85,9 @@ def _embed(
     return faults
 
 
-def _vectors(model: api.ClinicCLIP, items: Sequence[str | Path], bar: tqdm) -> Iterator[np.ndarray | ImageFault]:
+def _vectors(
+    model: "clinicclip.ClinicCLIP", items: Sequence[str | Path], bar: tqdm
+) -> Iterator[np.ndarray | ImageFault]:
     texts = [item for item in items if isinstance(item, str)]
     for row in iter(model.embed_texts(texts)) if texts else model.stream_images(items):
         bar.update()

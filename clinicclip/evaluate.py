@@ -16,7 +16,7 @@ EXAMPLE = "python -m clinicclip.evaluate --checkpoint=runs/dt_c --data=openi:dat
 def parser() -> cli.Parser:
     """The program's flags."""
     flags = cli.Parser(program="evaluate", description=__doc__, example=EXAMPLE)
-    api.add_flags(flags, "; or a CLIP folder of open_clip or transformers (needs torch)")
+    cli.add_model_flags(flags, "; or a CLIP folder of open_clip or transformers (needs torch)")
     flags.add_argument("--data", required=True, help="NAME:DIR[,NAME:DIR] of prepared folders; NAME heads the metrics")
     flags.add_argument("--output", required=True, type=Path, help="folder of the report")
     flags.add_argument("--suite", default=",".join(suites.SUITES), help=f"default: {','.join(suites.SUITES)}")

@@ -14,14 +14,14 @@ EXAMPLE = "python -m clinicclip.export --checkpoint=runs/n_g_dtcg-demo --output=
 def parser() -> cli.Parser:
     """The program's flags."""
     flags = cli.Parser(program="export", description=__doc__, example=EXAMPLE)
-    flags.add_argument("--checkpoint", required=True, help="WORKDIR, WORKDIR@STEP or an exported folder")
+    cli.add_model_flags(flags)
     flags.add_argument("--output", required=True, type=Path, help="folder to write; an earlier export is replaced")
     return flags
 
 
 def main(args: argparse.Namespace) -> int:
     """Write the export, then say what is in it and whether PyTorch agreed."""
-    model = api.load(args.checkpoint)
+    model = api.load(args.checkpoint, force=args.force)
     model.export(args.output, results=_results(args.checkpoint, model.describe()["parameters_sha256"]))
     for file in sorted(path for path in args.output.rglob("*") if path.is_file()):
         print(f"{file.stat().st_size / 1e6:10.2f} MB  {file.relative_to(args.output)}")

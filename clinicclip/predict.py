@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from clinicclip import api, cli, host, sources
+from clinicclip import cli, host, sources
 from clinicclip.data import schema
 from clinicclip.data.images import ImageFault
 from clinicclip.errors import UsageError
@@ -29,7 +29,7 @@ def parser() -> cli.Parser:
     """The program's flags."""
     flags = cli.Parser(program="predict", description=__doc__, example=EXAMPLE)
     flags.add_argument("images", nargs="+", help="files (JPEG, PNG, DICOM), folders, lists of files (*.txt)")
-    api.add_flags(flags)
+    cli.add_model_flags(flags)
     flags.add_argument(
         "--findings", default=",".join(schema.CHEXPERT), help=f"default: CheXpert's 14; of {', '.join(schema.FINDINGS)}"
     )
@@ -43,6 +43,8 @@ def main(args: argparse.Namespace) -> int:
     for name in findings:
         if name not in schema.INDEX:
             raise UsageError(f"--findings: {prompts.unknown(name)}")
+    from clinicclip import api  # jax and all, which --help does without
+
     host.tune_allocator()
     paths = sources.image_files(args.images)
     model = api.load(args.checkpoint, force=args.force)

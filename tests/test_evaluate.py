@@ -11,6 +11,7 @@ import pytest
 from clinicclip import api, cli, evaluate
 from clinicclip.data import builder, patients
 from clinicclip.evals import sets
+from clinicclip.evals.truth import SQUASH
 
 SIDE = 32
 CONFIG = {"data": {"name": "phantom", "train": "train", "test": "validation+test"}}
@@ -22,6 +23,7 @@ class Model:
     image_size = SIDE
     config = CONFIG
     trained_on = np.empty(0, np.uint64)
+    square, says = staticmethod(SQUASH.square), SQUASH.says
 
     def embed_images(self, images: np.ndarray) -> np.ndarray:
         return planted.by_text(planted.noise)([str(image.sum()) for image in images])
@@ -43,7 +45,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    monkeypatch.setattr(api, "load", lambda checkpoint: Model())
+    monkeypatch.setattr(api, "load_any", lambda checkpoint, force: Model())
 
     def call(*flags: str) -> int:
         given = {f.split("=")[0] for f in flags}

@@ -3,7 +3,7 @@
 import importlib
 import importlib.util
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int
@@ -17,6 +17,7 @@ INSTALL = {
 }
 
 
+@runtime_checkable
 class Reader(Protocol):
     """A model in PyTorch with its own preprocessing and tokenizer, in float32 on the CPU."""
 
