@@ -79,7 +79,6 @@ def _embed(
                 store.write(number, part)
                 found = dict(part.unreadable)
             else:
-                bar.initial += len(these)
                 bar.update(len(these))
             faults |= found
     return faults

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from clinicclip import cli, host, sources
 from clinicclip.data import schema
@@ -69,7 +70,7 @@ def _csv(findings: Sequence[str]) -> Row:
 
     def write(name: str, scores: prompts.Scores) -> None:
         columns = np.concatenate(scores).T
-        writer.writerows([name, finding, *map(_rounded, row)] for finding, row in zip(findings, columns, strict=True))
+        writer.writerows([name, finding, *_rounded(row)] for finding, row in zip(findings, columns, strict=True))
 
     return write
 
@@ -79,14 +80,14 @@ def _json(findings: Sequence[str]) -> Row:
 
     def write(name: str, scores: prompts.Scores) -> None:
         rules = zip(prompts.Scores._fields, scores, strict=True)
-        by_rule = {rule: dict(zip(findings, map(_rounded, row[0]), strict=True)) for rule, row in rules}
+        by_rule = {rule: dict(zip(findings, _rounded(row[0]), strict=True)) for rule, row in rules}
         print(json.dumps({"image": name, **by_rule}), flush=True)
 
     return write
 
 
-def _rounded(value: float) -> float:
-    return round(float(value), 6)
+def _rounded(row: Float[np.ndarray, " k"]) -> list[float]:
+    return [round(value, 6) for value in row.tolist()]
 
 
 WRITERS = {"csv": _csv, "json": _json}

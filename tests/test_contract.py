@@ -18,14 +18,9 @@ from clinicclip.exporting import contract, load_export, parity
 from clinicclip.models import tensor_file
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return micro_export.write(tmp_path_factory.mktemp("exports") / "micro")
-
-
 @pytest.fixture
-def folder(whole: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(whole, tmp_path / "copy")
+def folder(micro_folder: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(micro_folder, tmp_path / "copy")
 
 
 def edited(folder: Path, name: str, change: Callable[[dict], object]) -> None:
@@ -70,15 +65,15 @@ def test_another_pooling_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatc
     ]
 
 
-def test_every_file_of_weights_names_the_golden_file(whole: Path) -> None:
+def test_every_file_of_weights_names_the_golden_file(micro_folder: Path) -> None:
     for name in ("model.safetensors", "extra.safetensors"):
-        terms, digest = contract.read(whole / name)
+        terms, digest = contract.read(micro_folder / name)
         assert terms["pooling"] == "pooler" and terms["image_size"] == 32 and len(digest) == 64
-        with safe_open(whole / name, "np") as file:
+        with safe_open(micro_folder / name, "np") as file:
             assert file.metadata()["format"] == "pt"
-    files.write_tensors(whole.parent / "bare.safetensors", {"a": np.zeros(1, np.float32)}, {"format": "pt"})
+    files.write_tensors(micro_folder.parent / "bare.safetensors", {"a": np.zeros(1, np.float32)}, {"format": "pt"})
     with pytest.raises(UserError, match="does not say how its images and texts were prepared"):
-        contract.read(whole.parent / "bare.safetensors")
+        contract.read(micro_folder.parent / "bare.safetensors")
 
 
 def examine(folder: Path) -> tuple[int, dict]:

@@ -8,7 +8,6 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import micro_export
 import numpy as np
 import pyarrow.parquet
 import pytest
@@ -21,20 +20,10 @@ from clinicclip.errors import UserError
 from clinicclip.exporting import parity
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return micro_export.write(tmp_path_factory.mktemp("exports") / "micro")
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> api.ClinicCLIP:
-    return api.ClinicCLIP.from_pretrained(folder)
-
-
 @pytest.fixture(autouse=True)
-def loaded(model: api.ClinicCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
+def loaded(micro_model: api.ClinicCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every program gets the model that is compiled already."""
-    monkeypatch.setattr(api, "load", lambda checkpoint, force: model)
+    monkeypatch.setattr(api, "load", lambda checkpoint, force: micro_model)
 
 
 @pytest.fixture
@@ -55,7 +44,7 @@ def run(program, *flags: object) -> int:
 
 
 def test_predict_writes_a_line_an_image_and_finding_and_names_what_it_cannot_read(
-    radiographs: Path, model: api.ClinicCLIP, capsys
+    radiographs: Path, micro_model: api.ClinicCLIP, capsys
 ) -> None:
     assert run(predict, radiographs, "--findings=edema,no_finding") == 1
     printed = capsys.readouterr()
@@ -65,7 +54,7 @@ def test_predict_writes_a_line_an_image_and_finding_and_names_what_it_cannot_rea
         (str(radiographs / "2.png"), "no_finding"),
     ]
     assert len(rows) == 12 and "6.jpg: image_unreadable" in printed.err and "1 of 7 images" in printed.err
-    expected = model.zero_shot([radiographs / "2.png"], ["edema", "no_finding"])
+    expected = micro_model.zero_shot([radiographs / "2.png"], ["edema", "no_finding"])
     for row, pair, positive in zip(rows[2:4], expected.pair[0], expected.positive[0], strict=True):
         assert float(row["pair"]) == pytest.approx(pair, abs=1e-5)
         assert float(row["positive"]) == pytest.approx(positive, abs=1e-5)
@@ -99,7 +88,9 @@ def test_faults_are_one_line(program, flags, code, says, tmp_path: Path, monkeyp
     assert error.count("\n") == 1 and says in error
 
 
-def test_embed_keeps_vectors_under_their_names_in_parts(radiographs: Path, model: api.ClinicCLIP, tmp_path) -> None:
+def test_embed_keeps_vectors_under_their_names_in_parts(
+    radiographs: Path, micro_model: api.ClinicCLIP, tmp_path
+) -> None:
     assert run(embed, radiographs, f"--output={tmp_path / 'out'}", "--part=3") == 1
     names, rows = [], []
     for part in sorted((tmp_path / "out").glob("part-*")):
@@ -107,7 +98,7 @@ def test_embed_keeps_vectors_under_their_names_in_parts(radiographs: Path, model
             names += json.loads(file.metadata()["name"])
             rows.append(file.get_tensor("embedding"))
     assert names == [str(radiographs / name) for name in ("0.png", "2.png", "4.png", "b/1.png", "b/3.png", "b/5.png")]
-    np.testing.assert_allclose(np.concatenate(rows), model.embed_images(names), atol=1e-5)
+    np.testing.assert_allclose(np.concatenate(rows), micro_model.embed_images(names), atol=1e-5)
 
 
 def test_embed_writes_parquet_with_the_same_content(radiographs: Path, tmp_path: Path) -> None:
@@ -123,7 +114,7 @@ def test_embed_writes_parquet_with_the_same_content(radiographs: Path, tmp_path:
 
 
 def test_embed_stopped_goes_on_with_the_same_command_and_refuses_another(
-    radiographs: Path, model: api.ClinicCLIP, tmp_path: Path, monkeypatch, capsys
+    radiographs: Path, micro_model: api.ClinicCLIP, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     out = tmp_path / "out"
     write: Callable = vectors.Store.write
@@ -150,7 +141,7 @@ def test_embed_stopped_goes_on_with_the_same_command_and_refuses_another(
     assert "is damaged; delete it" in capsys.readouterr().err
 
 
-def test_embed_reads_texts_by_line_and_by_record(model: api.ClinicCLIP, tmp_path: Path, capsys) -> None:
+def test_embed_reads_texts_by_line_and_by_record(micro_model: api.ClinicCLIP, tmp_path: Path, capsys) -> None:
     texts = ["no pneumothorax.", "small left effusion."]
     (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n")
     (tmp_path / "texts.jsonl").write_text(
@@ -161,7 +152,7 @@ def test_embed_reads_texts_by_line_and_by_record(model: api.ClinicCLIP, tmp_path
         assert run(embed, f"--texts={tmp_path / f'texts{suffix}'}", f"--output={out}") == 0
         with safe_open(out / "part-00000.safetensors", "np") as file:
             assert json.loads(file.metadata()["name"]) == expected
-            np.testing.assert_allclose(file.get_tensor("embedding"), model.embed_texts(texts), atol=1e-5)
+            np.testing.assert_allclose(file.get_tensor("embedding"), micro_model.embed_texts(texts), atol=1e-5)
     assert "2 of 2 texts embedded" in capsys.readouterr().out
 
 

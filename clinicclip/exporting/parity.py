@@ -180,7 +180,7 @@ def compare(golden: Sample, reader: guests.Reader) -> list[Stage]:
 
     return [
         _stage(PIXELS, LEVEL, pixels),
-        _stage(TOKENS, 0, tokens),
+        _stage(TOKENS, 0.0, tokens),
         _stage(IMAGE, TOLERANCE, lambda: _apart(reader.embed_pixels(seen), golden.image_embedding)),
         _stage(TEXT, TOLERANCE, lambda: _apart(reader.embed_texts(golden.texts), golden.text_embedding)),
     ]

@@ -42,8 +42,8 @@ def _files(folder: Path, export: Export) -> list[parity.Stage]:
     same = hashlib.sha256((folder / parity.TENSORS).read_bytes()).hexdigest() == digest
     found = disagreements(folder, export.spec, export.meta["text_length"], weights.name)
     return [
-        parity.Stage(SETTINGS, len(found), 0, "; ".join(found)),
-        parity.Stage(GOLDEN, 1 - same, 0, "" if same else f"{parity.TENSORS} is not the one the weights name"),
+        parity.Stage(SETTINGS, float(len(found)), 0.0, "; ".join(found)),
+        parity.Stage(GOLDEN, float(not same), 0.0, "" if same else f"{parity.TENSORS} is not the one the weights name"),
     ]
 
 
@@ -51,5 +51,5 @@ def _theirs(folder: Path, library: str, golden: parity.Sample) -> list[parity.St
     try:
         reader = guests.open_reader(library, folder)
     except UserError as fault:
-        return [parity.Stage(LOADING, 1, 0, str(fault))]
-    return [parity.Stage(LOADING, 0, 0), *parity.compare(golden, reader)]
+        return [parity.Stage(LOADING, 1.0, 0.0, str(fault))]
+    return [parity.Stage(LOADING, 0.0, 0.0), *parity.compare(golden, reader)]
