@@ -31,10 +31,12 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     torch.manual_seed(0)
     if request.param == "clip":
         text |= {"eos_token_id": tokenizer.encode([""], 9)[0][0][-1]}
-        model = transformers.CLIPModel(transformers.CLIPConfig(text, vision, projection_dim=12))
+        model = transformers.CLIPModel(
+            transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
+        )
         processor = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     else:
-        model = transformers.SiglipModel(transformers.SiglipConfig(text, vision))
+        model = transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=vision))
         processor = transformers.SiglipImageProcessor(size={"height": 32, "width": 32})
     model.save_pretrained(place)
     processor.save_pretrained(place)
@@ -95,7 +97,7 @@ def test_a_guest_whose_weights_lack_something_is_refused_in_one_line(folder: Pat
     model = transformers.AutoModel.from_pretrained(folder)
     kept = {name: tensor for name, tensor in model.state_dict().items() if "fc1.weight" not in name}
     model.save_pretrained(tmp_path, state_dict=kept)
-    with pytest.raises(UserError, match="the weights lack 2 arrays, such as"):
+    with pytest.raises(UserError, match=r"the weights lack [23] arrays, such as"):
         guests.Guest(tmp_path, "transformers")
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(UserError, match="transformers cannot read it"):
