@@ -66,7 +66,10 @@ class ByOpenAI(ByOpenClip):
         (path,) = folder.glob("*.pt")
         state = self._torch.load(path, map_location="cpu", weights_only=True)
         build = importlib.import_module("open_clip.model").build_model_from_openai_state_dict
-        self._model = build(dict(state), cast_dtype=self._torch.float32).eval()
+        self._model = build(dict(state), cast_dtype=self._torch.float32).float().eval()
+        with self._torch.no_grad():  # it was built, its names and shapes checked, in half precision
+            for name, parameter in self._model.named_parameters():
+                parameter.copy_(state[name])
         self._side = self._model.visual.image_size[0]
         self._tokenizer = open_clip.SimpleTokenizer(context_length=self._model.context_length)
 
