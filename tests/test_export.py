@@ -7,6 +7,8 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from micro_export import LENGTH, ORIGIN, TOKENIZER
+from micro_export import SPEC as MICRO
 
 from clinicclip import api, cli, exporting
 from clinicclip import export as program
@@ -19,28 +21,8 @@ from clinicclip.exporting.dialects import config_files, dialects, timm_name
 from clinicclip.models import tensor_file
 from clinicclip.models.bert import BertSpec
 from clinicclip.models.clip import ClipSpec, init_params
-from clinicclip.models.gcn import GcnSpec
 from clinicclip.models.swin import SwinSpec
 
-TOKENIZER = train_wordpiece(parity.TEXTS, 150)
-LENGTH = 40
-MICRO = ClipSpec(
-    SwinSpec(image_size=32, window_size=4, embed_dim=8, depths=(1, 1), heads=(2, 4)),
-    BertSpec(TOKENIZER.vocab_size, width=12, depth=1, heads=3, mlp_width=20, max_positions=LENGTH),
-    GcnSpec(feature_width=5, hidden=6, width=7),
-    dim=10,
-)
-ORIGIN = Origin(
-    name="micro",
-    data="phantom",
-    data_title="Phantom radiographs",
-    data_licence="Apache-2.0",
-    data_citation="",
-    data_open=True,
-    phantom=True,
-    steps=3,
-    studies={"training": 1200},
-)
 MEASURED = {"value": 0.75, "ci_low": 0.5, "ci_high": None, "n": 9, "data": "phantom", "split": "test"}
 COMMON = {
     "README.md",

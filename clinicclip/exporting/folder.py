@@ -21,7 +21,7 @@ from clinicclip.exporting.card import Origin, card, public
 from clinicclip.exporting.dialects import WEIGHTS, config_files, dialects, require_agreement
 from clinicclip.models import convert, tensor_file
 from clinicclip.models.bert import BertSpec
-from clinicclip.models.clip import IMAGE_MEAN, IMAGE_STD, ClipSpec
+from clinicclip.models.clip import ClipSpec
 from clinicclip.models.gcn import GcnSpec
 from clinicclip.models.swin import SwinSpec
 
@@ -171,13 +171,6 @@ def _meta(
         "dialects": list(allowed),
         "spec": dataclasses.asdict(spec),
         "text_length": text_length,
-        "image": {
-            "size": spec.image.image_size,
-            "mean": list(IMAGE_MEAN),
-            "std": list(IMAGE_STD),
-            "resize": "squash",
-            "interpolation": "bicubic",
-        },
         "origin": dataclasses.asdict(origin),
         "config": public(config),
         "files": {path.relative_to(folder).as_posix(): _sha256(path) for path in files},
