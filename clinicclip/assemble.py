@@ -43,6 +43,8 @@ LEAST = {
     "microbatch": 0,
     "log_every": 0,
     "checkpoint_every": 0,
+    "checkpoint_keep": 1,
+    "watchdog": 0,
     "evaluate_every": 0,
     "data.text_length": 3,
     "data.max_sentences": 0,
@@ -115,6 +117,8 @@ def check(config: ConfigDict) -> None:
             raise UserError(f"{key}={value}: expected {least} or more")
     if config.model.layout not in LAYOUTS:
         raise UserError(f"model.layout={config.model.layout!r}: expected one of {', '.join(LAYOUTS)}")
+    if config.checkpoint_best and not config.evaluate_every:
+        raise UserError(f"checkpoint_best={config.checkpoint_best}: set evaluate_every, or nothing is ever scored")
     suites.check_names(config.evals.suites, config.evals.findings)
     require_block(loss_spec(config), config.batch_size, jax.device_count())
     train_spec(config)

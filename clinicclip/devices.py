@@ -46,6 +46,23 @@ DEVICES = {
 }
 
 
+# How jax calls them, in front of what tells variants apart.
+KINDS = {
+    "TPU v5 lite": "v5e",
+    "TPU v5e": "v5e",
+    "TPU v5p": "v5p",
+    "TPU v5": "v5p",
+    "TPU v4": "v4",
+    "NVIDIA H100": "h100",
+    "NVIDIA A100": "a100",
+}
+
+
+def known(kind: str) -> Device | None:
+    """The peaks of what jax calls ``kind``; None where no page is cited for it."""
+    return next((DEVICES[name] for start, name in KINDS.items() if kind.startswith(start)), None)
+
+
 def this_machine(devices: int) -> Device:
     """One of so many devices that share this machine: its rates measured now, in float32, and divided by them.
 

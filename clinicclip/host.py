@@ -1,10 +1,12 @@
 """The machine a program runs on: settings made before the first array exists, and its wish that we stop."""
 
 import ctypes
+import os
 import platform
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 # Names and numbers of glibc's malloc.h.
@@ -23,6 +25,19 @@ def tune_allocator() -> bool:
     mallopt = ctypes.CDLL(None).mallopt
     settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: NEVER, M_ARENA_MAX: 1}
     return all([mallopt(name, value) == 1 for name, value in settings.items()])
+
+
+def keep_compiled() -> None:
+    """Let jax store what it compiles, so that the next start of a program need not compile it again.
+
+    In the user's cache folder, unless JAX_COMPILATION_CACHE_DIR names another one; empty = nothing is stored.
+    """
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(cache, "clinicclip", "compiled")))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 class Stopped(BaseException):

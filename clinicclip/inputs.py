@@ -27,7 +27,10 @@ from clinicclip.training import processes
 FREE_TO_CHANGE = (
     "log_every",
     "checkpoint_every",
+    "checkpoint_keep",
+    "checkpoint_best",
     "evaluate_every",
+    "watchdog",
     "data.workers",
     "data.threads",
     "data.memory_bytes",

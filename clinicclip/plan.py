@@ -22,7 +22,6 @@ from clinicclip.devices import CPU, DEVICES, Device, Floor, floor, this_machine
 from clinicclip.models.clip import ClinicCLIP
 from clinicclip.training import abstract, sharding
 from clinicclip.training.abstract import Growth, Memory, Sizes
-from clinicclip.training.arithmetic import step_flops
 from clinicclip.training.compiled import Collective, collectives
 from clinicclip.training.progress import say
 from clinicclip.training.step import TrainState
@@ -109,12 +108,11 @@ def measure(config: ConfigDict, tokens: int) -> Plan:
     state = abstract.state(model, assemble.optimizer(config), mesh, config.model.layout)
     batch = batch_of(config, tokens, config.batch_size, mesh.size)
     compiled = abstract.compile_step(train.make_step(config, model, mesh), state, batch)
-    loss, memory = assemble.loss_spec(config), abstract.memory(compiled, state, batch)
-    flops = step_flops(model.spec, loss, batch, recomputed=0 < config.microbatch < config.batch_size // mesh.size)
+    memory = abstract.memory(compiled, state, batch)
     return Plan(
         devices=mesh.size,
         memory=memory,
-        flops={part: count / mesh.size for part, count in flops.items()},
+        flops=train.arithmetic(config, model, batch, mesh.size),
         collectives=collectives(compiled.as_text() or ""),
         growth=growth(config, tokens, memory, state, mesh),
         parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),

@@ -11,7 +11,8 @@ from clinicclip.data import packing
 from clinicclip.models import clip
 from clinicclip.training import sharding
 
-IMAGES = (1, 8, 32)  # of one call and device
+# Images of one call and device; on a CPU more at once only leave its caches.
+IMAGES, IMAGES_ON_CPU = (1, 8, 64), (1, 8)
 FEW_TEXTS = 8  # of one call and device, where there are no more
 TOKENS = 2048  # of one call and device otherwise
 SHORTEST = 32  # tokens of a row of text; rows are powers of two from here on
@@ -26,6 +27,7 @@ class Towers:
     def __init__(self, spec: clip.ClipSpec, devices: Sequence[jax.Device] | None = None) -> None:
         self.mesh = sharding.make_mesh(jax.local_devices() if devices is None else devices)
         self._model = clip.ClinicCLIP(spec)
+        self._sizes = IMAGES_ON_CPU if self.mesh.devices.flat[0].platform == "cpu" else IMAGES
         split, whole = sharding.by_study(self.mesh), sharding.replicated(self.mesh)
         self._image_fn = jax.jit(self._images, in_shardings=(whole, split), out_shardings=split)
         self._text_fn = jax.jit(self._texts, in_shardings=(whole, split), out_shardings=split)
@@ -33,7 +35,7 @@ class Towers:
     @property
     def most_images(self) -> int:
         """Images of the largest batch."""
-        return IMAGES[-1] * self.mesh.size
+        return self._sizes[-1] * self.mesh.size
 
     def place(self, params: Any) -> Any:
         """The parameters on every device."""
@@ -41,7 +43,7 @@ class Towers:
 
     def images(self, params: Any, squares: UInt8[np.ndarray, "n s s"]) -> jax.Array:
         """Unit embeddings [m, d] of 1 to ``most_images`` gray squares; the rows after the n-th fill up."""
-        return self._image_fn(params, squares[_filled(len(squares), IMAGES, self.mesh.size)])
+        return self._image_fn(params, squares[_filled(len(squares), self._sizes, self.mesh.size)])
 
     def texts(
         self, params: Any, ids: Sequence[Sequence[int]], length: int, pad_id: int

@@ -23,17 +23,19 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 import clinicclip
-from clinicclip import api, assemble, cli, host
+from clinicclip import api, assemble, cli, devices, host
 from clinicclip import config as config_files
 from clinicclip.data import pipeline
-from clinicclip.errors import UserError
+from clinicclip.errors import UserError, nearest
 from clinicclip.evals import report, sets
 from clinicclip.evals.base import EmbedFns, EvalSet, Evaluation
 from clinicclip.evals.suites import run_suites
 from clinicclip.exporting.dialects import dialects
 from clinicclip.inputs import RunInputs, open_inputs, require_same_run
 from clinicclip.models.clip import ClinicCLIP
-from clinicclip.training import checkpoint, metrics, processes, sharding, step
+from clinicclip.training import checkpoint, metrics, processes, sharding, step, watch
+from clinicclip.training.abstract import Sizes
+from clinicclip.training.arithmetic import step_flops
 from clinicclip.training.progress import Log, say
 
 DONE = "DONE"  # in the run's folder, once everything is there: the settings as they were asked for
@@ -52,18 +54,30 @@ def parser() -> cli.Parser:
     )
     p.add_argument("--workdir", metavar="DIR", help="where the run lives (default runs/<config>[-<arg>])")
     p.add_argument("--data_dir", metavar="DIR", help="prepared data (default config.data.dir)")
+    p.add_argument(
+        "--profile_steps", type=steps, default=range(0), metavar="A:B", help="trace these steps into WORKDIR/profile"
+    )
     return p
+
+
+def steps(text: str) -> range:
+    """The argparse type of A:B, the steps from A to before B."""
+    first, colon, last = text.partition(":")
+    if not (colon and first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+        raise argparse.ArgumentTypeError(f"expected FIRST:LAST such as 100:105, not {text!r}")
+    return range(int(first), int(last))
 
 
 def main(args: argparse.Namespace) -> int:
     """Loads the configuration and trains."""
     host.tune_allocator()
+    host.keep_compiled()
     config = config_files.load(args.config, args.overrides)
     if args.data_dir:
         config.data.dir = args.data_dir
     workdir = Path(args.workdir) if args.workdir else config_files.default_workdir(args.config)
     processes.join()
-    return train(config, workdir)
+    return train(config, workdir, args.profile_steps)
 
 
 class Run(NamedTuple):
@@ -79,8 +93,10 @@ class Run(NamedTuple):
     open_set: Callable[[str], EvalSet]  # by split; read once
 
 
-def train(config: ConfigDict, workdir: Path) -> int:
+def train(config: ConfigDict, workdir: Path, traced: range = range(0)) -> int:
     """Runs the configuration to its end in ``workdir``. Returns the exit code: 0 complete, 75 preempted.
+
+    The steps of ``traced`` are profiled.
 
     Raises:
         UserError: data, settings or an earlier run in ``workdir`` do not allow it, or the loss is not finite.
@@ -93,7 +109,9 @@ def train(config: ConfigDict, workdir: Path) -> int:
     try:
         with host.StopRequest(processes.anywhere if jax.process_count() > 1 else None) as stop:
             run = set_up(config, workdir)
-            finish(run, fit(run, stop))
+            with watch.Watch(workdir, config.watchdog, traced) as watched:
+                state = fit(run, stop, watched)
+            finish(run, state)
     except host.Stopped:
         say("stopped as asked, nothing is lost; the same command goes on")
         return cli.PREEMPTED
@@ -101,11 +119,11 @@ def train(config: ConfigDict, workdir: Path) -> int:
     return 0
 
 
-def fit(run: Run, stop: host.StopRequest) -> step.TrainState:
+def fit(run: Run, stop: host.StopRequest, watched: watch.Watch) -> step.TrainState:
     """The loop: evaluate, save, next batch, step, log. Raises host.Stopped, with all saved, when asked to stop."""
     config = run.config
     with (
-        checkpoint.Checkpoints(run.workdir / "checkpoints") as checkpoints,
+        checkpoint.Checkpoints(run.workdir / "checkpoints", config.checkpoint_keep) as checkpoints,
         tqdm(total=config.total_steps, unit="step", disable=not (processes.first() and sys.stderr.isatty())) as bar,
     ):
         state, start = restore_or_init(run, checkpoints)
@@ -116,16 +134,21 @@ def fit(run: Run, stop: host.StopRequest) -> step.TrainState:
             batches(run, start) as stream,
             closing(open_writer(run, start)) as writer,
         ):
-            log = Log(writer, bar, config.batch_size)
+            device = devices.known(jax.devices()[0].device_kind)
+            log = Log(writer, bar, config.batch_size, device and device.flops)
             for now in range(start, config.total_steps + 1):
+                watched.step(now)
                 last, stopping = now == config.total_steps, stop.requested  # looked at once: it may change any moment
+                scores: dict[str, float] = {}
                 if due(now, config.evaluate_every) and now > start and not last:
                     log.check()
-                    writer.write(now, validate(run, state), {})
+                    scores = validate(run, state)
+                    writer.write(now, scores, {})
                     log.restart()
-                if (due(now, config.checkpoint_every) and now > start) or last or stopping:
+                best = score_of(config.checkpoint_best, scores)
+                if (due(now, config.checkpoint_every) and now > start) or best is not None or last or stopping:
                     log.check()
-                    checkpoints.save(now, state, run.facts)
+                    checkpoints.save(now, state, run.facts, best)
                 if last or stopping:
                     checkpoints.wait()
                     break
@@ -133,10 +156,34 @@ def fit(run: Run, stop: host.StopRequest) -> step.TrainState:
                 batch = next(stream)
                 waited = time.perf_counter() - waited
                 batch_facts = {key: batch.pop(key) for key in pipeline.HOST_ONLY if key in batch}
-                state, measured = step_fn(state, sharding.place(batch, run.mesh))
+                batch = sharding.place(batch, run.mesh)
+                state, measured = step_fn(state, batch)
                 write = due(now + 1, config.log_every) or now + 1 == config.total_steps
-                log.add(now + 1, measured, batch_facts, waited, write=write)
+                sizes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in batch.items()}
+                flops = sum(arithmetic(config, run.model, sizes, run.mesh.size).values())
+                log.add(now + 1, measured, batch_facts, waited, flops=flops, write=write)
     return state
+
+
+def arithmetic(config: ConfigDict, model: ClinicCLIP, batch: Sizes, devices: int) -> dict[str, float]:
+    """Operations of one device in a step, by part and by formula."""
+    again = 0 < config.microbatch < config.batch_size // devices
+    parts = step_flops(model.spec, assemble.loss_spec(config), batch, recomputed=again)
+    return {part: count / devices for part, count in parts.items()}
+
+
+def score_of(name: str, scores: dict[str, float]) -> float | None:
+    """The validation's number that checkpoints are kept by; None where none is asked for or nothing was scored.
+
+    Raises:
+        UserError: the validation has no such number.
+    """
+    if not name or not scores:
+        return None
+    if f"validation/{name}" not in scores:
+        known = [key.removeprefix("validation/") for key in scores]
+        raise UserError(f"checkpoint_best={name}: the validation has no such number{nearest(name, known)}")
+    return scores[f"validation/{name}"]
 
 
 def set_up(config: ConfigDict, workdir: Path) -> Run:

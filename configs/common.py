@@ -67,7 +67,10 @@ def get_config(arg: str = "") -> ConfigDict:
     config.microbatch = 0  # studies of one device that run through the towers at once; 0 = all
     config.log_every = 20
     config.checkpoint_every = 500
-    config.evaluate_every = 0
+    config.checkpoint_keep = 3  # the newest so many stay
+    config.checkpoint_best = ""  # and the one where this number was highest: "zero_shot/phantom/auroc/pair/macro"
+    config.evaluate_every = 0  # steps between looks at the validation split
+    config.watchdog = 900.0  # seconds without a step after which the stacks are printed; 0 = never
     config.data = _data(args)
     config.model = _full_model() if args.size == "full" else _micro_model()
     config.loss = _loss()

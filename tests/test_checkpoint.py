@@ -77,3 +77,50 @@ def test_a_full_disk_is_one_line_and_keeps_the_last_whole_step(tmp_path: Path) -
     assert done.stderr.count("\n") == 1, done.stderr
     assert "saving failed (File too large); step 1 is whole" in done.stderr
     assert checkpoint.read_params(tmp_path / "saved")[0] == 1
+
+
+def three_steps(folder: Path, scores: tuple[float | None, ...] = (None, None, None), keep: int = 3) -> None:
+    with checkpoint.Checkpoints(folder, keep=keep) as saved:
+        for step, score in enumerate(scores, 1):
+            saved.save(step, {"params": {"a": jnp.full((64, 64), float(step))}}, {}, score)
+        saved.wait()
+
+
+def damage(step: Path) -> Path:
+    """Turns one bit of the largest file."""
+    stored = [p for p in step.rglob("*") if p.is_file() and p.name != checkpoint.SEAL]
+    path = max(stored, key=lambda p: p.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    return path
+
+
+def test_a_damaged_newest_step_is_named_and_the_one_before_is_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    three_steps(tmp_path)
+    changed = damage(tmp_path / "3").relative_to(tmp_path / "3")
+    (tmp_path / "2" / "state" / "_METADATA").unlink()
+    with pytest.raises(UserError, match=f"3 is damaged .{changed} has changed"):
+        checkpoint.read_params(tmp_path)
+    with checkpoint.Checkpoints(tmp_path) as saved:
+        told = capsys.readouterr().out
+        assert f"3 is damaged ({changed} has changed) and now called 3.damaged" in told
+        assert "2 is damaged (state/_METADATA is missing) and now called 2.damaged; going back to step 1" in told
+        assert saved.latest == 1
+        saved.save(3, {"params": {"a": jnp.zeros(())}}, {})
+    assert checkpoint.read_params(tmp_path)[0] == 3
+
+
+def test_where_every_step_is_damaged_nothing_is_started_anew_in_silence(tmp_path: Path) -> None:
+    three_steps(tmp_path, scores=(None,))
+    damage(tmp_path / "1")
+    with pytest.raises(UserError, match="no older step is left"):
+        checkpoint.Checkpoints(tmp_path)
+    assert (tmp_path / "1").is_dir()
+
+
+def test_the_newest_and_the_best_step_are_kept(tmp_path: Path) -> None:
+    three_steps(tmp_path, scores=(0.1, 0.9, 0.3, 0.2, None, 0.4), keep=2)
+    assert {path.name for path in tmp_path.iterdir()} == {"2", "5", "6"}

@@ -95,7 +95,9 @@ def test_metrics_keep_what_is_deterministic_apart_from_timing(finished: tuple[Pa
     steps = [r for r in records if "loss" in r["metrics"]]
     assert [r["step"] for r in steps] == list(range(1, STEPS + 1))
     assert {"loss/clip", "loss/graph", "grad_norm", "soft_labels/kept", "truncated"} <= steps[0]["metrics"].keys()
-    assert set(steps[1]["timing"]) == {"studies_per_second", "data_wait_share"}
+    timing = {"studies_per_second", "seconds_per_step", "data_wait_share", "tflops_per_device", "peak_memory_gib"}
+    assert set(steps[1]["timing"]) == timing
+    assert all(steps[1]["timing"][key] > 0 for key in timing - {"data_wait_share"})
     assert not steps[0]["timing"]  # no rate can be told of a step that compiled
     validation = [r for r in records if any(key.startswith("validation/") for key in r["metrics"])]
     assert [r["step"] for r in validation] == [3]
@@ -136,7 +138,8 @@ def test_being_stopped_while_the_report_is_made_is_75_and_the_same_command_finis
     config = {"total_steps": 1, "evals__suites": '("pair_strict",)'}
     with monkeypatch.context() as patch:
         patch.setattr(train, "finish", lambda run, state: signal.raise_signal(signal.SIGTERM))
-        assert train.train(tiny(**config), tmp_path) == cli.PREEMPTED
+        assert train.train(tiny(**config), tmp_path, range(1)) == cli.PREEMPTED
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
     before = (tmp_path / "metrics.jsonl").read_bytes()
     assert not (tmp_path / "DONE").exists()
     assert train.train(tiny(**config), tmp_path) == 0
@@ -193,6 +196,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_records(
     with pytest.raises(UserError, match=r"step 2: loss or gradient is not finite.*Records: easy-"):
         train.train(tiny(optim__learning_rate=1e38, optim__warmup=0.0, optim__clip_norm=0.0), tmp_path)
     assert not (tmp_path / "DONE").exists()
+    told = json.loads((tmp_path / "fault.json").read_text())
+    assert told["step"] == 2 and len(told["records"]) == TINY["batch_size"] and "loss" in told["metrics"]
 
 
 @pytest.mark.parametrize(
@@ -214,6 +219,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_records(
         ({"evals__findings": '("effusion",)'}, "did you mean pleural_effusion"),
         ({"model__dtype": "float8"}, "model.dtype"),
         ({"model__dim": 0}, "model.dim=0"),
+        ({"checkpoint_best": "loss"}, "set evaluate_every"),
+        ({"watchdog": -1.0}, "watchdog=-1.0"),
         ({"loss__clip": 0.0}, "loss.negation"),
     ],
 )

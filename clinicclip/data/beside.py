@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from clinicclip.data import phrases
 
-# Observations that must not be lost with a finding that shares their sentence.
+# Observations that must not be lost with a finding that shares their sentence, beside those of `phrases`.
 OBSERVED = (
     *phrases.OTHER_NOUNS,
     r"elevat(?:ed|ion)",
@@ -18,11 +18,7 @@ OBSERVED = (
     r"volumes are (?:[a-z]+ )?(?:low|small|decreased|diminished)",
     r"crowding",
     r"(?<!volume )shift(?:ed)?",
-    r"(?<!fracture )(?<!compression )deformit(?:y|ies)",
-    r"osteopeni[ac]",
-    r"osteoporo(?:sis|tic)",
     r"demineralization",
-    r"kypho(?:sis|tic)",
     r"post-?(?:surgical|operative|radiation)",
     r"surgical",
     r"surgery",
@@ -39,7 +35,6 @@ OBSERVED = (
     r"rotat(?:ed|ion)",
     r"nipple",
     r"cardiomediastinal",
-    r"bronchi(?:tis|olitis)",
     r"bronchial (?:wall|cuffing)",
     r"(?:peri)?bronchial",
     r"aspiration",
@@ -68,7 +63,8 @@ AT_ODDS: Mapping[str, re.Pattern[str]] = {
         "mass": _FOCAL,
         "lung_lesion": _FOCAL,
         "granuloma": r"granulom\w*|calcified (?:[a-z]+ )?nodul\w*",
-        "consolidation": r"opacifi\w*",
+        "consolidation": r"opacifi\w*|air-?space disease|infiltrat\w*",
+        "infiltration": r"opacifi\w*|air-?space disease|consolidat\w*|pneumonia",
         "calcification": r"calcifi\w*|atherosclero\w*",
         "fracture": r"callus|deformit(?:y|ies)|wedg\w*|compression",
         "cardiomegaly": r"(?:heart|cardiac|cardio\w*)\b.* (?:enlarged|enlargement|large|prominent|accentuated)\b",

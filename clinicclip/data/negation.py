@@ -170,11 +170,16 @@ def _is_sound(found: Plan) -> bool:
     plain = f"No {DENIED_NAMES[FINDINGS[found.finding]][0]}."
     left = omit(found)
     at_odds = AT_ODDS.get(FINDINGS[found.finding])
-    if at_odds and any(at_odds.search(text.lower()) and not _DENIAL.search(text.lower()) for text in left):
+    if at_odds and any(at_odds.search(text.lower()) and not _denied(text) for text in left):
         return False
     return denies(found, negate(found, [plain] * len(found.denied))) and (
         not left or _changes_only(found, left, (UNKNOWN, ABSENT))
     )
+
+
+def _denied(text: str) -> bool:
+    """Whether a sentence only denies."""
+    return bool(_DENIAL.search(text.lower())) and describe(text).polarity not in _POSITIVE
 
 
 def negate(found: Plan, denials: Sequence[str]) -> list[str]:

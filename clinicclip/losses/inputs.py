@@ -59,8 +59,8 @@ class LossSpec:
                 raise UserError(f"loss.{field.name}={value!r}: expected one of {known}")
             if field.type is float and not 0.0 <= value < float("inf"):
                 raise UserError(f"loss.{field.name}={value}: expected a finite number >= 0")
-        if self.block < 1:
-            raise UserError(f"loss.block={self.block}: expected a number of columns, 1 or more")
+        if type(self.block) is not int or self.block < 1:  # True is an int to isinstance
+            raise UserError(f"loss.block={self.block}: expected a whole number of columns, 1 or more")
         for name in ("alpha", "theta"):
             if getattr(self, name) > 1.0:
                 raise UserError(f"loss.{name}={getattr(self, name)}: expected a number from 0 to 1")

@@ -31,7 +31,9 @@ from clinicclip.losses.inputs import Inputs, LossSpec, check, devices_of, pad, r
 from clinicclip.losses.rows import MASKED, Mean, mean
 from clinicclip.losses.tiles import Numbers, Side, Slopes, Sums
 
-ROW_BLOCK = 1024  # rows of a device that meet a block of columns at once
+# Rows of a device that meet a block of columns at once: no config value, as it bounds memory only where a device has
+# more studies than this, and `block` scales the same tile.
+ROW_BLOCK = 1024
 Meet = Callable[[Any, Any, Any, Any], tuple[Any, Any]]  # (rows, columns, here, there) -> (here, there)
 
 

@@ -1,6 +1,12 @@
-"""Orbax checkpoints of a run: atomic, restorable on any device count, checked against the model they are read into."""
+"""Orbax checkpoints of a run: atomic, restorable on any device count, checked against the model they are read into.
+
+A step that is complete is sealed: ``STEP/checksums.json`` holds the SHA-256 of each of its files. A sealed step whose
+files have changed since is damaged; a run renames it to ``STEP.damaged`` and goes on from the one before.
+"""
 
 import contextlib
+import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -12,20 +18,35 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from clinicclip import files
 from clinicclip.errors import UserError
+from clinicclip.training import processes
+from clinicclip.training.progress import say
 
 KEEP = 3
+SEAL = "checksums.json"
+SCORE = "score"
 
 
 class Checkpoints:
     """The folder ``WORKDIR/checkpoints``: ``STEP/state`` (a pytree of arrays) and ``STEP/meta`` (JSON).
 
-    Saving runs in the background; a save that was cut off is ignored and cleaned up by the next run.
+    The newest ``keep`` steps stay, and the one with the highest score among those saved with one. Saving runs in the
+    background; a save that was cut off is ignored and cleaned up by the next run. All processes make one together.
+
+    Raises:
+        UserError: there are steps, and all of them are damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, create=True)
+    def __init__(self, folder: Path, keep: int = KEEP) -> None:
+        policy = ocp.checkpoint_managers
+        kept = [
+            policy.LatestN(n=keep),
+            policy.BestN(get_metric_fn=lambda metrics: metrics[SCORE], n=1, keep_checkpoints_without_metrics=False),
+        ]
+        options = ocp.CheckpointManagerOptions(preservation_policy=policy.AnyPreservationPolicy(kept), create=True)
         self._folder = folder.resolve()
+        processes.on_first(self._set_damaged_aside)
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def __enter__(self) -> "Checkpoints":
@@ -40,18 +61,23 @@ class Checkpoints:
         """The newest complete step, or None."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: Any, meta: Mapping[str, Any]) -> None:
+    def save(self, step: int, state: Any, meta: Mapping[str, Any], score: float | None = None) -> None:
         """Saves ``state`` as ``step`` unless that step is already there."""
         if self.latest == step:
             return
+        self.wait()
         items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(dict(meta)))
         with self._storage_faults():
-            self._manager.save(step, args=items)
+            self._manager.save(step, args=items, metrics=None if score is None else {SCORE: score})
 
     def wait(self) -> None:
-        """Returns when everything saved so far is complete on disk."""
+        """Returns when everything saved so far is complete on disk, and sealed."""
         with self._storage_faults():
             self._manager.wait_until_finished()
+            if processes.first():
+                for step in map(str, self._manager.all_steps()):
+                    if not (self._folder / step / SEAL).exists():
+                        _seal(self._folder / step)
 
     def restore(self, step: int, like: Any) -> Any:
         """The state of ``step`` with the structure, dtypes and shardings of ``like`` (arrays or shape structs).
@@ -68,6 +94,21 @@ class Checkpoints:
     def meta(self, step: int) -> dict[str, Any]:
         """The JSON facts stored beside the state of ``step``."""
         return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+
+    def _set_damaged_aside(self) -> None:
+        steps = _steps(self._folder)
+        whole = None
+        while steps and whole is None:
+            newest = self._folder / str(steps.pop())
+            flaw = _flaw(newest)
+            if flaw is None:
+                whole = newest
+                continue
+            if not steps:
+                raise UserError(f"{newest} is damaged ({flaw}) and no older step is left: delete it to start anew")
+            aside = newest.with_name(f"{newest.name}.damaged")
+            newest.rename(aside)
+            say(f"{newest} is damaged ({flaw}) and now called {aside.name}; going back to step {steps[-1]}")
 
     @contextlib.contextmanager
     def _storage_faults(self) -> Iterator[None]:
@@ -103,17 +144,46 @@ def read_params(folder: Path, step: int | None = None) -> tuple[int, Any]:
         UserError: there is no checkpoint, or not that one.
     """
     folder = folder.resolve()
-    steps = sorted(int(p.name) for p in folder.glob("*") if p.name.isdecimal()) if folder.is_dir() else []
+    steps = _steps(folder)
     if not steps or (step is not None and step not in steps):
         there = f"it holds steps {', '.join(map(str, steps))}" if steps else "it holds none"
         raise UserError(f"{folder}: no checkpoint{'' if step is None else f' of step {step}'}; {there}")
     chosen = steps[-1] if step is None else step
+    if flaw := _flaw(folder / str(chosen)):
+        raise UserError(f"{folder / str(chosen)} is damaged ({flaw}): name another step as WORKDIR@STEP")
     params = {"params": _stored_tree(folder, chosen)["params"]}
     arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), params)
     restore = ocp.args.PyTreeRestore(item=params, restore_args=arguments, partial_restore=True)
     with ocp.CheckpointManager(folder, item_handlers=_handlers()) as manager:
         tree = manager.restore(chosen, args=ocp.args.Composite(state=restore))["state"]["params"]
     return chosen, tree
+
+
+def _steps(folder: Path) -> list[int]:
+    return sorted(int(p.name) for p in folder.glob("*") if p.name.isdecimal()) if folder.is_dir() else []
+
+
+def _seal(step: Path) -> None:
+    sums = {path.relative_to(step).as_posix(): _sha256(path) for path in sorted(step.rglob("*")) if path.is_file()}
+    files.write_whole(step / SEAL, json.dumps(sums, indent=1))
+
+
+def _flaw(step: Path) -> str | None:
+    """What is not as it was when the step was sealed; None where all is, or where it was never sealed."""
+    if not (step / SEAL).exists():
+        return None
+    try:
+        sums = json.loads((step / SEAL).read_text())
+        return next((f"{name} has changed" for name, told in sums.items() if _sha256(step / name) != told), None)
+    except FileNotFoundError as fault:
+        return f"{Path(fault.filename).relative_to(step)} is missing"
+    except ValueError:
+        return f"{SEAL} is not JSON"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _stored_tree(folder: Path, step: int) -> Any:

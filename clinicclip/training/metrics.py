@@ -3,11 +3,14 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tensorboardX import SummaryWriter
 
 from clinicclip import files
 from clinicclip.errors import UserError
+
+FAULT = "fault.json"  # in the run's folder, once a loss was not finite
 
 
 class MetricWriter:
@@ -17,7 +20,7 @@ class MetricWriter:
     """
 
     def __init__(self, workdir: Path, start_step: int) -> None:
-        path = workdir / "metrics.jsonl"
+        self._folder, path = workdir, workdir / "metrics.jsonl"
         kept = [r for r in read(path) if r["step"] <= start_step] if path.exists() else []
         files.write_whole(path, "".join(json.dumps(r) + "\n" for r in kept))
         self._file = path.open("a")
@@ -35,6 +38,10 @@ class MetricWriter:
         for name, value in (*metrics.items(), *timing.items()):
             self._board.add_scalar(name, value, step)
 
+    def fault(self, record: Mapping[str, Any]) -> None:
+        """Stores beside the metrics what one needs to make a faulty step again."""
+        files.write_whole(self._folder / FAULT, json.dumps(record, indent=1))
+
     def close(self) -> None:
         """Flushes and closes both files."""
         self._file.close()
@@ -46,6 +53,9 @@ class NoWriter:
 
     def write(self, step: int, metrics: Mapping[str, float], timing: Mapping[str, float]) -> None:
         """Records nothing."""
+
+    def fault(self, record: Mapping[str, Any]) -> None:
+        """Stores nothing."""
 
     def close(self) -> None:
         """Has nothing to close."""

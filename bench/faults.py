@@ -1,0 +1,197 @@
+"""Kills a training run at random moments, starts it again until it is done, and compares it with one left alone.
+
+Every start is the command a user types; SIGKILL leaves the run no time for anything. The run must end with the same
+parameters, to the bit, and the same numbers of every step, each once.
+
+    python bench/faults.py [--kills=50] [--seed=0]
+
+The last line is JSON; its value is the share of runs, one a round of kills, that equal the one left alone.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from clinicclip import cli
+
+ROOT = Path(__file__).parents[1]
+ROUND = 5  # kills of one run
+PATIENCE = 300  # seconds that a start may take
+SETTINGS = {
+    "total_steps": 6,
+    "batch_size": 16,
+    "log_every": 1,
+    "checkpoint_every": 2,
+    "evaluate_every": 3,
+    "evals.draws": 2,
+    "evals.suites": '("pair_strict",)',
+    "data.text_length": 64,
+    "data.vocab_size": 300,
+    "data.row_step": 64,
+    "data.phantom.studies": 160,
+    "model.dim": 16,
+    "model.feature_dim": 8,
+    "model.image.embed_dim": 8,
+    "model.image.depths": "(1,1)",
+    "model.image.heads": "(1,2)",
+    "model.text.width": 16,
+    "model.text.depth": 1,
+    "model.text.heads": 2,
+    "model.text.mlp_width": 32,
+    "model.text.max_positions": 64,
+    "model.graph.hidden": 8,
+    "model.graph.width": 8,
+}
+
+
+class Ended(NamedTuple):
+    """What a run left behind."""
+
+    parameters: dict[str, bytes]
+    numbers: list[tuple[int, dict[str, float]]]  # of each record: its step and what no clock has part in
+
+
+def command(data: Path, workdir: Path) -> list[str]:
+    """The line that starts, or goes on with, a small run."""
+    flags = [f"--config.{key}={value}" for key, value in SETTINGS.items()]
+    where = [f"--data_dir={data}", f"--workdir={workdir}"]
+    return [sys.executable, "-m", "clinicclip.train", "--config=configs/n_g_dtcg.py:demo", *where, *flags]
+
+
+def start(line: list[str]) -> subprocess.Popen[bytes]:
+    """The command as a process of its own; everything it compiles is kept for the next start."""
+    quick = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "true", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(line, cwd=ROOT, env=quick, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def moments(workdir: Path, rng: np.random.Generator) -> dict[str, Callable[[], bool]]:
+    """When to kill, by name: each is asked again and again, and says when it is time."""
+    began, steps = time.monotonic(), _records(workdir) + int(rng.integers(1, 3))
+    delay = rng.uniform(0.0, 0.1)
+
+    def while_saving() -> bool:
+        cut_off = any(workdir.glob("checkpoints/*tmp*"))
+        if cut_off:
+            time.sleep(delay)
+        return cut_off
+
+    seconds = rng.uniform(0.2, 6.0)
+    return {
+        "at the start": lambda: time.monotonic() - began > seconds,
+        "while it trains": lambda: _records(workdir) >= steps,
+        "while it saves": while_saving,
+        "while it reports": lambda: (workdir / "report").exists() or (workdir / "export").exists(),
+    }
+
+
+def _records(workdir: Path) -> int:
+    path = workdir / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def kill_once(line: list[str], is_time: Callable[[], bool]) -> bool:
+    """Starts the command and kills it when it is time; False where it ended before.
+
+    Raises:
+        RuntimeError: it ended with a fault, or did not end.
+    """
+    process, began = start(line), time.monotonic()
+    while process.poll() is None:
+        if is_time():
+            process.kill()
+            process.wait()
+            return True
+        if time.monotonic() - began > PATIENCE:
+            process.kill()
+            raise RuntimeError(f"nothing happened for {PATIENCE} s")
+        time.sleep(0.005)
+    if process.returncode:
+        raise RuntimeError(f"ended with {process.returncode}: {_last(process)}")
+    return False
+
+
+def finish(line: list[str]) -> None:
+    """Starts the command and lets it come to its end. Raises RuntimeError where that is none."""
+    process = start(line)
+    process.wait(PATIENCE)
+    if process.returncode:
+        raise RuntimeError(f"ended with {process.returncode}: {_last(process)}")
+
+
+def _last(process: subprocess.Popen[bytes]) -> str:
+    assert process.stderr is not None
+    return process.stderr.read().decode()[-2000:]
+
+
+def ended(workdir: Path) -> Ended:
+    """What a complete run left behind. Raises RuntimeError where it is not complete."""
+    from clinicclip.training import checkpoint, metrics
+
+    if not (workdir / "DONE").exists():
+        raise RuntimeError(f"{workdir} is not complete")
+    import jax
+
+    _, params = checkpoint.read_params(workdir / "checkpoints")
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    parameters = {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
+    return Ended(parameters, [(r["step"], r["metrics"]) for r in metrics.read(workdir / "metrics.jsonl")])
+
+
+def rounds(data: Path, folder: Path, kills: int, seed: int) -> Iterator[tuple[Counter[str], bool]]:
+    """Of each run that is killed ``ROUND`` times: when, and whether it ended as the one left alone."""
+    finish(command(data, folder / "alone"))
+    expected = ended(folder / "alone")
+    rng = np.random.default_rng(seed)
+    for number in range(-(-kills // ROUND)):
+        workdir, done = folder / f"killed{number}", Counter[str]()
+        for _ in range(min(ROUND, kills - number * ROUND)):
+            if (workdir / "DONE").exists():
+                break
+            when = moments(workdir, rng)
+            name = str(rng.choice(list(when)))
+            done[name] += kill_once(command(data, workdir), when[name])
+        finish(command(data, workdir))
+        yield done, ended(workdir) == expected
+
+
+def parser() -> cli.Parser:
+    """The command line."""
+    flags = cli.Parser(program="faults", description=__doc__.split("\n")[0], example="python bench/faults.py")
+    flags.prog = "python bench/faults.py"
+    flags.add_argument("--kills", type=cli.count, default=50, help="in all, a few of each run (50)")
+    flags.add_argument("--seed", type=cli.count, default=0, help="of the moments")
+    return flags
+
+
+def main(args: argparse.Namespace) -> int:
+    """Kills, compares and prints."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{folder}/compiled")
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        seen, equal = Counter[str](), []
+        for number, (done, same) in enumerate(rounds(Path(folder, "data"), Path(folder), args.kills, args.seed)):
+            seen += done
+            equal.append(same)
+            print(f"run {number}: killed {dict(done)}; equal {same}", flush=True)
+    print(f"{seen.total()} kills of {len(equal)} runs: {dict(seen)}")
+    detail = {"kills": seen.total(), "runs": len(equal), "when": dict(seen), "seed": args.seed}
+    value = sum(equal) / len(equal)
+    print(
+        json.dumps({"name": "faults", "value": value, "unit": "share equal to the bit", "goal": 1.0, "detail": detail})
+    )
+    return 0 if value == 1.0 else 1
+
+
+if __name__ == "__main__":
+    cli.run(main, parser())

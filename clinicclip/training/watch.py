@@ -1,0 +1,49 @@
+"""What looks on while a run trains: tells where it stands when nothing moves, and traces the steps one asks for."""
+
+import faulthandler
+from pathlib import Path
+from types import TracebackType
+
+import jax
+
+STDERR = 2
+FOLDER = "profile"  # in the run's folder; TensorBoard and xprof open it
+
+
+class Watch:
+    """Told of every step as it begins, while a ``with`` lasts.
+
+    Where ``patience`` seconds pass without a step, the stacks of all threads go to stderr (files and lines, nothing
+    that is read), and again each time as many have passed; 0 = never. The steps of ``traced`` are profiled.
+    """
+
+    def __init__(self, workdir: Path, patience: float, traced: range = range(0)) -> None:
+        self._folder, self._patience, self._traced = workdir / FOLDER, patience, traced
+        self._tracing = False
+
+    def __enter__(self) -> "Watch":
+        self._rest()
+        return self
+
+    def __exit__(self, kind: type | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+        if self._patience:
+            faulthandler.cancel_dump_traceback_later()
+        self._end_trace()
+
+    def step(self, now: int) -> None:
+        """The step that follows ``now`` others begins."""
+        self._rest()
+        if now in self._traced and not self._tracing:
+            jax.profiler.start_trace(str(self._folder))
+            self._tracing = True
+        elif now not in self._traced:
+            self._end_trace()
+
+    def _rest(self) -> None:
+        if self._patience:
+            faulthandler.dump_traceback_later(self._patience, repeat=True, file=STDERR)
+
+    def _end_trace(self) -> None:
+        if self._tracing:
+            self._tracing = False
+            jax.profiler.stop_trace()
