@@ -249,7 +249,18 @@ def load(checkpoint: str, *, force: bool = False) -> ClinicCLIP:
 
 
 def load_any(checkpoint: str, *, force: bool = False) -> ClinicCLIP | guests.Guest:
-    """As `load`, or a CLIP folder of others, run in PyTorch with its own preprocessing and tokenizer."""
+    """As `load`; a CLIP folder of others, where its library is installed, as a guest in PyTorch instead.
+
+    Guests keep their own preprocessing and tokenizer. Raises UserError, which names what would read a guest.
+    """
     folder = Path(checkpoint)
     layout = "" if is_export(folder) else guests.find(folder)
-    return guests.Guest(folder, layout) if layout else load(checkpoint, force=force)
+    lacking = guests.lacking(layout) if layout else ""
+    if layout and not lacking:
+        return guests.Guest(folder, layout)
+    try:
+        return load(checkpoint, force=force)
+    except UserError as fault:
+        if not lacking:
+            raise
+        raise UserError(f"{fault}; as a guest it is read with {lacking}") from None

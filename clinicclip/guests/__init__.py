@@ -6,6 +6,6 @@ those libraries, as safetensors or with ``weights_only=True``.
 
 from clinicclip.guests.base import INSTALL, Reader, installed, version
 from clinicclip.guests.guest import Guest
-from clinicclip.guests.layouts import READERS, find, open_reader
+from clinicclip.guests.layouts import READERS, find, lacking, open_reader
 
-__all__ = ["INSTALL", "READERS", "Guest", "Reader", "find", "installed", "open_reader", "version"]
+__all__ = ["INSTALL", "READERS", "Guest", "Reader", "find", "installed", "lacking", "open_reader", "version"]

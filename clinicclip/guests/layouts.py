@@ -1,15 +1,14 @@
 """Which library reads a folder, told by its files."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 from clinicclip.errors import UserError
-from clinicclip.guests.base import Reader
+from clinicclip.guests.base import INSTALL, Reader, installed
 from clinicclip.guests.by_open_clip import CONFIG, ByOpenAI, ByOpenClip
 from clinicclip.guests.by_transformers import ByTransformers
 
-READERS: dict[str, Callable[[Path], Reader]] = {
+READERS: dict[str, type[ByOpenClip] | type[ByTransformers]] = {
     "open_clip": ByOpenClip,
     "transformers": ByTransformers,
     "chexzero": ByOpenAI,
@@ -23,6 +22,12 @@ def find(folder: Path) -> str:
     if _is_dual_encoder(folder / "config.json"):
         return "transformers"
     return "chexzero" if len(list(folder.glob("*.pt"))) == 1 else ""
+
+
+def lacking(layout: str) -> str:
+    """What is not installed of what reads a layout, with how to install it; "" where all is there."""
+    modules = ("torch", READERS[layout].library)
+    return ", ".join(f"{module} ({INSTALL[module]})" for module in modules if not installed(module))
 
 
 def open_reader(layout: str, folder: Path) -> Reader:
