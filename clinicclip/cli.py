@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import NoReturn
 
 from clinicclip.errors import UsageError, UserError, nearest
@@ -70,9 +70,10 @@ def _key_value(flag: str) -> tuple[str, str]:
     return key, value
 
 
-def add_model_flags(flags: argparse.ArgumentParser, others: str = "") -> None:
-    """The flags of a program that uses a model; ``others`` says what it takes besides."""
-    flags.add_argument("--checkpoint", required=True, help=f"WORKDIR, WORKDIR@STEP or an exported folder{others}")
+def add_model_flags(flags: argparse.ArgumentParser, note: str = "", required: bool = True) -> None:
+    """The flags of a program that uses a model."""
+    places = f"WORKDIR, WORKDIR@STEP, an exported folder, or weights of others{note}"
+    flags.add_argument("--checkpoint", required=required, help=places)
     flags.add_argument(
         "--force", action="store_true", help="load an export although its settings are not those of its training"
     )
@@ -111,7 +112,7 @@ def call(main: Callable[[argparse.Namespace], int | None], parser: Parser, argv:
     except UsageError as fault:
         return _fail(fault, 2)
     except UserError as fault:
-        return _fail(fault, 1)
+        return _fail(fault, 1, fault.table)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:  # the reader of our output went away; there is nobody left to tell
@@ -124,6 +125,7 @@ def call(main: Callable[[argparse.Namespace], int | None], parser: Parser, argv:
         return _fail(f"storage: {fault.strerror}{where}; free space or choose another folder, then run again", 1)
 
 
-def _fail(message: object, code: int) -> int:
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+def _fail(message: object, code: int, table: Sequence[str] = ()) -> int:
+    told = [f"error: {' '.join(str(message).split())}", *(f"  {line}" for line in table)]
+    print("\n".join(told), file=sys.stderr, flush=True)
     return code

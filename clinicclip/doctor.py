@@ -1,4 +1,4 @@
-"""Prepared data, or an export -> what would spoil an evaluation, what to look at, and what to know."""
+"""Prepared data, an export, or this machine -> what would spoil an evaluation or a run, and what to know beforehand."""
 
 import argparse
 import functools
@@ -6,25 +6,35 @@ from pathlib import Path
 
 import jax
 
-from clinicclip import cli, files
+from clinicclip import cli, files, preflight, tabular
 from clinicclip.checks import page, prepared, weights
 from clinicclip.checks.base import Examination
 from clinicclip.errors import UsageError
 from clinicclip.exporting import parity, recheck
+from clinicclip.training import processes
+from clinicclip.training.roll_call import Note
 
 EXAMPLE = """python -m clinicclip.doctor data data/openi --output=doctor
   python -m clinicclip.doctor data data/train,data/test --tokenizer=FOLDER
   python -m clinicclip.doctor checkpoint runs/n_g_dtcg-demo/export
+  python -m clinicclip.doctor host /scratch/runs
 
 exit code 1: something was found that spoils an evaluation (a patient or an image on both sides; a stage of an export,
-from its preprocessing to its embeddings, that is not what its weights were written with)"""
+from its preprocessing to its embeddings, that is not what its weights were written with); or, of a host, keeps it from
+training. Started in several processes as train is, host examines whether they would train together."""
+HOST = "host"
+RUNS = "runs"  # where train puts them
 
 
 def parser() -> cli.Parser:
     """The program's flags."""
     flags = cli.Parser(program="doctor", description=__doc__ or "", example=EXAMPLE)
-    flags.add_argument("what", type=cli.one_of(EXAMINERS), help="what to examine: data, or checkpoint")
-    flags.add_argument("place", help="data: DIR[,DIR...] of prepared data, examined together; checkpoint: an export")
+    known = [*EXAMINERS, HOST]
+    flags.add_argument(
+        "what", type=cli.one_of(known), help="what to examine: data, prepared by clinicclip.prepare; checkpoint; host"
+    )
+    place = "data: DIR[,DIR...], examined together; checkpoint: an export; host: where runs shall be written (runs)"
+    flags.add_argument("place", nargs="?", default="", help=place)
     flags.add_argument("--output", type=Path, default=Path("doctor"), help="folder of doctor.md and .json (doctor)")
     flags.add_argument("--train", default="", help="training splits, joined by +; default: train, or all")
     flags.add_argument("--tokenizer", default="", metavar="FOLDER", help="default: a vocabulary of these reports")
@@ -36,6 +46,10 @@ def parser() -> cli.Parser:
 
 def main(args: argparse.Namespace) -> int:
     """Examines, writes the page, prints what was found; 1 when an evaluation would be spoilt."""
+    if args.what == HOST:
+        return examine_host(Path(args.place or RUNS))
+    if not args.place:
+        raise UsageError(f"doctor {args.what}: name the folder to examine")
     jax.config.update("jax_platforms", "cpu")  # a look at data takes no accelerator from anybody
     examined = EXAMINERS[args.what](args)
     files.make_folder(args.output)
@@ -63,6 +77,20 @@ def examine_checkpoint(args: argparse.Namespace) -> Examination:
         for reader, stages in recheck.read_again(folder)
     ]
     return weights.examine(folder.name, readers, parity.absent(folder))
+
+
+def examine_host(workdir: Path) -> int:
+    """Prints what this machine is; 1 when it could not train. Several processes must agree, or UserError tells how."""
+    noted = preflight.note(workdir)
+    notes: list[Note] = []
+    processes.join(noted, notes.extend)
+    rows = preflight.facts(noted)
+    if processes.first():
+        print("\n".join(tabular.aligned(rows)), flush=True)
+    if len(notes) > 1:
+        preflight.require(notes)
+        preflight.require_same_devices([each["host"] for each in notes])
+    return int(any(verdict == preflight.PROBLEM for _, verdict, _ in rows))
 
 
 EXAMINERS = {"data": examine_data, "checkpoint": examine_checkpoint}

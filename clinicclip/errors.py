@@ -1,11 +1,15 @@
 """The exceptions a user is meant to read: one line that names what was wrong and what to do about it."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
-    """A fault the user can mend (exit code 1)."""
+    """A fault the user can mend (exit code 1); ``table`` holds lines to be shown beneath."""
+
+    def __init__(self, message: str = "", table: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.table = tuple(table)
 
 
 class UsageError(UserError):

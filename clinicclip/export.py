@@ -7,6 +7,7 @@ from typing import Any
 
 from clinicclip import api, cli
 from clinicclip.exporting import parity
+from clinicclip.models.clip import DTYPES
 
 EXAMPLE = "python -m clinicclip.export --checkpoint=runs/n_g_dtcg-demo --output=exports/demo"
 
@@ -16,15 +17,20 @@ def parser() -> cli.Parser:
     flags = cli.Parser(program="export", description=__doc__, example=EXAMPLE)
     cli.add_model_flags(flags)
     flags.add_argument("--output", required=True, type=Path, help="folder to write; an earlier export is replaced")
+    flags.add_argument(
+        "--dtype", type=cli.one_of(DTYPES), default=DTYPES[0], help=f"of the weights: {', '.join(DTYPES)}"
+    )
     return flags
 
 
 def main(args: argparse.Namespace) -> int:
     """Write the export, then say what is in it and whether PyTorch agreed."""
     model = api.load(args.checkpoint, force=args.force)
-    model.export(args.output, results=_results(args.checkpoint, model.describe()["parameters_sha256"]))
+    results = _results(args.checkpoint, model.describe()["parameters_sha256"])
+    model.export(args.output, results, dtype=args.dtype)
     for file in sorted(path for path in args.output.rglob("*") if path.is_file()):
         print(f"{file.stat().st_size / 1e6:10.2f} MB  {file.relative_to(args.output)}")
+    print(f"to publish it, if the terms of its data allow: hf upload ORG/NAME {args.output}")
     report = args.output / parity.REPORT
     if not report.is_file():
         print(

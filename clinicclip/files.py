@@ -1,6 +1,7 @@
 """Files that are whole or not there: written beside their place, brought to the disk, then renamed."""
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -20,6 +21,14 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
         raise UserError(f"{path}: cannot be made into a folder ({fault.strerror}); choose another place") from None
+
+
+def digest(folder: Path, pattern: str) -> str:
+    """Twelve hex digits over the names and contents of the files of a folder, and of the folders in it."""
+    content = hashlib.sha256()
+    for path in sorted(folder.rglob(pattern)):
+        content.update(f"{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes())
+    return content.hexdigest()[:12]
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

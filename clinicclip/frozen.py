@@ -13,13 +13,15 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Float32
 
+from clinicclip import importing
 from clinicclip.data import graphs
 from clinicclip.data.features import TfidfSvd
 from clinicclip.data.manifest import file_sha256
 from clinicclip.data.schema import Graph
 from clinicclip.data.tokenizer import Tokenizer
-from clinicclip.models import convert
 from clinicclip.reading import Reader
+
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 
 @runtime_checkable
@@ -72,9 +74,10 @@ class Tower:
     in_context = True
 
     def __init__(self, folder: Path | str) -> None:
-        spec, params = convert.load_text_tower(folder, pooling="mean")
+        place = importing.locate(folder)
+        spec, params = importing.load_text_tower(place, pooling="mean")
         self._bert = Reader(spec, params)
-        self._tokenizer = Tokenizer.load(folder)
+        self._tokenizer = Tokenizer.load(importing.folder_of(place))
         self._length = spec.max_positions
         self.width = spec.width
 
@@ -122,10 +125,10 @@ def _unit(vectors: Float32[np.ndarray, "n f"]) -> Float[np.ndarray, "n f"]:
     return np.divide(vectors, norm, out=np.zeros_like(vectors), where=norm > 1e-6).astype(np.float16)
 
 
-def folder_digest(folder: Path) -> str:
-    """A hash of the files that decide what a model folder computes."""
+def folder_digest(place: Path) -> str:
+    """A hash of the files that decide what a model folder, or a weight file and what lies beside it, computes."""
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".json", ".txt", ".safetensors"):
+    for path in sorted(importing.folder_of(place).iterdir()):
+        if path.suffix in (".json", ".txt") or (path.suffix in WEIGHTS and (place.is_dir() or path == place)):
             digest.update(f"{path.name} {file_sha256(path)}\n".encode())
     return digest.hexdigest()

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt64
 from ml_collections import ConfigDict
 
-from clinicclip import annotate, api, assemble, files
+from clinicclip import annotate, api, assemble, files, starting
 from clinicclip import config as config_files
 from clinicclip.data import builder, patients, pipeline
 from clinicclip.data.features import FeatureTable
@@ -61,7 +61,7 @@ def open_inputs(config: ConfigDict, workdir: Path) -> RunInputs:
             f"process {jax.process_index()} does not see {stored}: all processes must share the run's folder"
         )
     manifest = assemble.require_data(config)
-    assemble.require_weights(config)
+    starting.require_weights(config)
     source = pipeline.Remembered(builder.open_source(config.data.dir, config.data.train), config.data.memory_bytes)
     config.data.digest = annotate.data_digest(manifest)
     origin = assemble.origin(config, manifest, workdir.name)

@@ -6,7 +6,6 @@ counts as absent for training, as with the rules.
 
 import hashlib
 import itertools
-import pickle  # for the name of its fault alone
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -19,7 +18,8 @@ from clinicclip.data.manifest import file_sha256
 from clinicclip.data.schema import ABSENT, PRESENT, UNCERTAIN, Drop, Sketch, Study
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
-from clinicclip.models import chexbert, tensor_file
+from clinicclip.importing import weights
+from clinicclip.models import chexbert
 from clinicclip.reading import Reader
 
 FILES = ("chexbert.safetensors", "model.safetensors", "chexbert.pth")
@@ -86,7 +86,7 @@ class Join:
 
     @cached_property
     def _model(self) -> tuple[Tokenizer, Reader, dict[str, Any]]:
-        spec, params = chexbert.from_torch(_tensors(self._file), str(self._file))
+        spec, params = chexbert.from_torch(weights.read(self._file), str(self._file))
         tokenizer = Tokenizer.load(self._vocabulary)
         if tokenizer.vocab_size != spec.vocab_size:
             raise UserError(
@@ -105,20 +105,3 @@ def _weights(path: Path) -> Path:
             return candidate
     wanted = f"one of {', '.join(FILES)} in it" if path.is_dir() else "CheXbert's file or its folder, or rules"
     raise UserError(f"--labeller={path}: no such file; expected {wanted}")
-
-
-def _tensors(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file, or of the published PyTorch file, of which nothing but arrays is read."""
-    if path.suffix == ".safetensors":
-        return tensor_file.read(path)
-    try:
-        import torch
-    except ImportError:
-        raise UserError(
-            f"{path}: reading a PyTorch file needs PyTorch: pip install 'clinicclip[torch]', or save it as safetensors"
-        ) from None
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["model_state_dict"]
-        return {key: tensor.float().numpy() for key, tensor in state.items()}
-    except (RuntimeError, EOFError, KeyError, TypeError, AttributeError, ValueError, pickle.UnpicklingError):
-        raise UserError(f"{path}: is not CheXbert's file: expected arrays under model_state_dict") from None

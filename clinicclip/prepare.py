@@ -17,6 +17,7 @@ from clinicclip.errors import UsageError
 GENERATORS = (templates.TRAIN.name, llm.NAME)
 EXAMPLE = """python -m clinicclip.prepare mimic_cxr --source=DIR --reports=ZIP --output=data/mimic_cxr --workers=16
   python -m clinicclip.prepare openi --source=DIR --output=data/openi --workers=4
+  python -m clinicclip.prepare ms_cxr --source=DIR --images=DIR_OF_MIMIC_CXR_JPG --output=data/ms_cxr
   python -m clinicclip.prepare folder --source=DIR --output=data/mine
   python -m clinicclip.prepare openi --source=DIR --output=data/openi-llm --generator=llm \\
       --base_url=http://127.0.0.1:8000/v1 --model=NAME --concurrency=16
@@ -28,6 +29,8 @@ folder: DIR/pairs.jsonl holds one {"image": path, "text": report, "patient": id}
   "study", "split" (train, validation, test), "labels" ({CheXpert finding: 1, 0 or -1}), "view", "sex".
 mimic_cxr: DIR is the download of MIMIC-CXR-JPG; --reports names mimic-cxr-reports.zip (or the folder it was unpacked
   to) where it is not in DIR; --labels=chexpert, negbio or text says whose training labels to take.
+rsna, siim_acr, padchest: all images are for testing; --split=hash makes train, validation and test by patient.
+ms_cxr, cxr_align: DIR holds the released table or JSON; --images names the download of MIMIC-CXR-JPG.
 --labeller=chexbert.pth reads labels by CheXbert; vocab.txt of bert-base-uncased beside it, or --labeller_tokenizer.
 --features works on data prepared before, too: give the same command again with it."""
 
@@ -202,6 +205,11 @@ def account(manifest: Mapping[str, Any]) -> str:
         counts = manifest[kind]
         lines[-1] += f": {counts[USED]:,} used"
         lines += [f"    {n:>8,} {_words(reason)}" for reason, n in counts.items() if reason != USED]
+    if "labels" in manifest:
+        lines.append(
+            "  rows of labels that are there twice, belong to nothing, or are not there (the report is read then):"
+        )
+        lines += [f"    {n:>8,} {reason}" for reason, n in manifest["labels"].items()]
     if manifest["image_flags"]:
         lines.append("  images used as they are, but look at them (image_flags):")
         lines += [f"    {n:>8,} {flag}" for flag, n in manifest["image_flags"].items()]

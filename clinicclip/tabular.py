@@ -1,4 +1,8 @@
-"""Rows of printed cells, the first of them headings: lined up for a terminal, or in Markdown."""
+"""Rows of printed cells, the first of them headings: lined up for a terminal, or in Markdown; and records as CSV."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
 
 Table = list[list[str]]
 
@@ -13,3 +17,12 @@ def markdown(table: Table) -> list[str]:
     """The lines of the table in Markdown, with the empty line that ends it."""
     heading, *rows = table
     return ["| " + " | ".join(row) + " |" for row in (heading, ["---"] * len(heading), *rows)] + [""]
+
+
+def comma_separated(rows: Sequence[Mapping[str, object]]) -> str:
+    """Records of equal keys as CSV, the keys as headings."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["metric"])
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

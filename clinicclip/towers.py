@@ -30,6 +30,7 @@ class Towers:
         self._sizes = IMAGES_ON_CPU if self.mesh.devices.flat[0].platform == "cpu" else IMAGES
         split, whole = sharding.by_study(self.mesh), sharding.replicated(self.mesh)
         self._image_fn = jax.jit(self._images, in_shardings=(whole, split), out_shardings=split)
+        self._patch_fn = jax.jit(self._patches, in_shardings=(whole, split), out_shardings=split)
         self._text_fn = jax.jit(self._texts, in_shardings=(whole, split), out_shardings=split)
 
     @property
@@ -41,9 +42,19 @@ class Towers:
         """The parameters on every device."""
         return jax.device_put(params, sharding.replicated(self.mesh))
 
-    def images(self, params: Any, squares: UInt8[np.ndarray, "n s s"]) -> jax.Array:
-        """Unit embeddings [m, d] of 1 to ``most_images`` gray squares; the rows after the n-th fill up."""
-        return self._image_fn(params, squares[_filled(len(squares), self._sizes, self.mesh.size)])
+    def images(self, params: Any, squares: UInt8[np.ndarray, "n s s"], size: int = 0) -> jax.Array:
+        """Unit embeddings [m, d] of 1 to ``most_images`` gray squares; the rows after the n-th fill up.
+
+        m is that of ``size`` images where it is given, so that batches of several sizes may be computed alike.
+        """
+        return self._image_fn(params, self._full(squares, size))
+
+    def patches(self, params: Any, squares: UInt8[np.ndarray, "n s s"], size: int = 0) -> jax.Array:
+        """As ``images``, of the patches [m, h, w, d]."""
+        return self._patch_fn(params, self._full(squares, size))
+
+    def _full(self, squares: UInt8[np.ndarray, "n s s"], size: int) -> UInt8[np.ndarray, "m s s"]:
+        return squares[_filled(len(squares), self._sizes, self.mesh.size, size)]
 
     def texts(
         self, params: Any, ids: Sequence[Sequence[int]], length: int, pad_id: int
@@ -67,6 +78,9 @@ class Towers:
     def _images(self, params: Any, squares: jax.Array) -> Any:
         return self._model.apply({"params": params}, clip.normalize_images(squares), method="embed_image")
 
+    def _patches(self, params: Any, squares: jax.Array) -> Any:
+        return self._model.apply({"params": params}, clip.normalize_images(squares), method="embed_patches")
+
     def _texts(self, params: Any, packed: tuple[jax.Array, ...]) -> Any:
         return self._model.apply({"params": params}, *packed, self.mesh.size, method="embed_text")
 
@@ -75,7 +89,7 @@ def _row(tokens: int, length: int) -> int:
     return min(length, max(SHORTEST, 1 << (tokens - 1).bit_length()))
 
 
-def _filled(count: int, sizes: Sequence[int], devices: int) -> np.ndarray:
-    """Row numbers of a batch of the smallest size that holds ``count`` rows."""
-    size = next(size * devices for size in sizes if count <= size * devices)
+def _filled(count: int, sizes: Sequence[int], devices: int, least: int = 0) -> np.ndarray:
+    """Row numbers of a batch of the smallest size that holds ``count`` rows, or ``least`` if these are more."""
+    size = next(size * devices for size in sizes if max(count, least) <= size * devices)
     return np.minimum(np.arange(size), count - 1)

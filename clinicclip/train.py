@@ -23,11 +23,11 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 import clinicclip
-from clinicclip import api, assemble, cli, devices, host
+from clinicclip import api, assemble, cli, devices, host, preflight, scoring, starting
 from clinicclip import config as config_files
 from clinicclip.data import pipeline
 from clinicclip.errors import UserError, nearest
-from clinicclip.evals import report, sets
+from clinicclip.evals import prompts, report, sets
 from clinicclip.evals.base import EmbedFns, EvalSet, Evaluation
 from clinicclip.evals.suites import run_suites
 from clinicclip.exporting.dialects import dialects
@@ -76,7 +76,11 @@ def main(args: argparse.Namespace) -> int:
     if args.data_dir:
         config.data.dir = args.data_dir
     workdir = Path(args.workdir) if args.workdir else config_files.default_workdir(args.config)
-    processes.join()
+    try:
+        with host.StopRequest():
+            preflight.start(config, workdir)
+    except host.Stopped:
+        return cli.PREEMPTED
     return train(config, workdir, args.profile_steps)
 
 
@@ -104,7 +108,7 @@ def train(config: ConfigDict, workdir: Path, traced: range = range(0)) -> int:
     asked, done = ConfigDict(config.to_dict()), workdir / DONE
     if processes.everywhere(done.exists)[0]:
         processes.on_first(partial(require_same_run, done, asked))
-        say(f"{workdir} is complete: its numbers are in {workdir / 'report' / 'report.md'}")
+        say(f"{workdir} is complete: its numbers are in {workdir / 'report' / 'report.html'}")
         return 0
     try:
         with host.StopRequest(processes.anywhere if jax.process_count() > 1 else None) as stop:
@@ -199,6 +203,8 @@ def set_up(config: ConfigDict, workdir: Path) -> Run:
         f"{inputs.origin.data_title}: {len(inputs.source)} training studies; {config.total_steps} steps of "
         f"{config.batch_size} on {jax.device_count()} {jax.devices()[0].platform} device(s); run folder {workdir}"
     )
+    for line in starting.told(config):
+        say(line)
     model = ClinicCLIP(assemble.model_spec(config))
     scorer = api.ClinicCLIP(
         spec=model.spec,
@@ -208,7 +214,6 @@ def set_up(config: ConfigDict, workdir: Path) -> Run:
         config=config.to_dict(),
         origin=inputs.origin,
         source=workdir.name,
-        devices=jax.local_devices()[:1],
     )
     return Run(
         config=config,
@@ -288,7 +293,7 @@ def due(now: int, every: int) -> bool:
 
 
 def evaluate(run: Run, state: step.TrainState, split: str, draws: int) -> tuple[api.ClinicCLIP, Evaluation]:
-    """Scores the current parameters on a split of the run's own data, embedded on one device of each process."""
+    """Scores the current parameters on a split of the run's own data, embedded on the devices of all processes."""
     config = run.config
     here = jax.tree.map(lambda array: array.addressable_data(0), sharding.gather(state.params, run.mesh))
     model = run.scorer.with_params(here, f"{run.workdir.name}@{int(state.step)}")
@@ -309,14 +314,24 @@ def validate(run: Run, state: step.TrainState) -> dict[str, float]:
 def finish(run: Run, state: step.TrainState) -> None:
     """Scores the test split; process 0 writes the report and the export, and prints both."""
     model, evaluation = evaluate(run, state, run.config.data.test, run.config.evals.draws)
-    processes.on_first(partial(publish, run.workdir, model, evaluation))
+    processes.on_first(partial(publish, run, model, evaluation))
 
 
-def publish(workdir: Path, model: api.ClinicCLIP, evaluation: Evaluation) -> None:
+def publish(run: Run, model: api.ClinicCLIP, evaluation: Evaluation) -> None:
     """Writes the report and the export, where the model can be exported, and prints both."""
-    report.write(evaluation, workdir / "report", provenance=model.describe())
+    workdir, data, evals = run.workdir, run.config.data, run.config.evals
+    setting = scoring.Setting(
+        checkpoint=scoring.absolute(f"{workdir}@{run.config.total_steps}"),
+        data={data.name: scoring.Place(str(Path(data.dir).resolve()), data.test, evals.limit)},
+        suites=tuple(evals.suites),
+        findings=tuple(evals.findings),
+        prompts=prompts.REPORTS.name,
+        draws=evals.draws,
+        seed=evals.seed,
+    )
+    scoring.publish(evaluation, workdir / "report", setting, model.describe())
     print("\n".join(report.summary_lines(evaluation)), flush=True)
-    say(f"report: {workdir / 'report' / 'report.md'}")
+    say(f"report: {workdir / 'report' / 'report.html'}")
     try:
         dialects(model.spec)
     except UserError as reason:

@@ -130,6 +130,10 @@ def openi_splits(fold: int) -> tuple[str, str, str]:
 def _full_model() -> ConfigDict:
     model = ConfigDict()
     model.dim = 512
+    # A whole model to start from: an export, an open_clip or transformers folder, a weight file, or a hub id. It comes
+    # before the `init` of a tower below. With either, widths and vocabulary are those of the weights and replace the
+    # values here when the run starts; image and window size stay, and bias tables are interpolated to them.
+    model.init = ""
     model.image = ConfigDict(
         {
             "image_size": 224,
@@ -141,8 +145,7 @@ def _full_model() -> ConfigDict:
         }
     )
     model.image.depths, model.image.heads = (2, 2, 6, 2), (3, 6, 12, 24)
-    model.image.init = ""  # a transformers SwinModel folder; "" = random
-    # With `init`, widths and vocabulary are those of the folder and replace the values here when the run starts.
+    model.image.init = ""  # a Swin of timm or transformers: a folder, a weight file, or a hub id; "" = random
     model.text = ConfigDict(
         {
             "vocab_size": 28996,
@@ -157,7 +160,7 @@ def _full_model() -> ConfigDict:
             "pad_id": 0,
             "pooling": "pooler",
             "frozen": False,
-            "init": "",
+            "init": "",  # a BERT, likewise
         }
     )
     model.graph = ConfigDict({"hidden": 256, "width": 512})  # [reported]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from clinicclip import annotate, assemble, cli, frozen, prepare
+from clinicclip import annotate, assemble, cli, frozen, importing, prepare
 from clinicclip import config as config_files
 from clinicclip.data import builder, draws, features, packing, records
 from clinicclip.data.features import FeatureTable, TfidfSvd
@@ -18,7 +18,6 @@ from clinicclip.data.manifest import read_manifest
 from clinicclip.data.schema import Graph
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
-from clinicclip.models import convert
 from clinicclip.models.bert import Bert
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def states(folder: Path, ids: Sequence[int]) -> np.ndarray:
     """The slow twin: one sequence alone, without packing."""
-    spec, params = convert.load_text_tower(folder, pooling="mean")
+    spec, params = importing.load_text_tower(folder, pooling="mean")
     one = map(jnp.asarray, packing.plain([list(ids)], len(ids))[:3])
     return np.asarray(Bert(spec).apply({"params": params}, *one))[0]
 

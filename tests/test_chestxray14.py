@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fakes
 import numpy as np
 import pytest
-from PIL import Image
 
 from clinicclip import cli, prepare
 from clinicclip.data import builder, schema
@@ -16,40 +16,10 @@ from clinicclip.errors import UsageError
 from clinicclip.evals import sets, suites
 from clinicclip.evals.base import EmbedFns
 
-HEADER = (
-    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
-    "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
-)
-ROWS = (
-    ("00000001_000.png", "Cardiomegaly|Effusion", "1", "57", "M", "PA"),
-    ("00000001_001.png", "No Finding", "1", "58", "M", "AP"),
-    ("00000002_000.png", "Infiltration", "2", "80", "F", "PA"),
-    ("00000003_000.png", "Pleural_Thickening", "3", "17", "F", "PA"),
-    ("00000004_000.png", "No Finding", "4", "414", "F", "PA"),
-    ("00000005_000.png", "Hernia", "5", "41", "F", "PA"),
-)
-TESTED = ("00000002_000.png", "00000003_000.png")
-
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    source = tmp_path / "nih"
-    for number, (image, *_) in enumerate(ROWS):
-        path = source / f"images_00{1 + number % 2}" / "images" / image
-        path.parent.mkdir(parents=True, exist_ok=True)
-        noise = np.random.default_rng(number).integers(0, 255, (40, 40)).astype(np.uint8)
-        Image.fromarray(noise).save(path)
-    lines = [
-        f"{image},{names},0,{patient},{age},{sex},{view},2682,2749,0.143,0.143"
-        for image, names, patient, age, sex, view in ROWS
-    ]
-    (source / "Data_Entry_2017_v2020.csv").write_text("\n".join([HEADER, *lines]) + "\n")
-    trained = [image for image, *_ in ROWS if image not in TESTED]
-    (source / "train_val_list.txt").write_text("\n".join(trained))
-    (source / "test_list.txt").write_text("\n".join(TESTED) + "\n")
-    boxes = "Image Index,Finding Label,Bbox [x,y,w,h],,,\n00000002_000.png,Infiltrate,225.5,547.0,86.7,79.1,,,\n"
-    (source / "BBox_List_2017.csv").write_text(boxes)
-    return source
+    return fakes.chestxray14(tmp_path / "nih")
 
 
 def call(*argv: object) -> int:
@@ -63,13 +33,13 @@ def test_images_come_with_their_labels_boxes_and_facts(root: Path) -> None:
     assert (first.patient, first.view, first.sex, first.age_band) == ("1", "PA", "M", "40-59")
     assert studies["00000001_001.png"].gold["normal"] == 1 and first.gold["normal"] == 0
     assert set(first.gold) - {"normal"} <= set(schema.FINDINGS) and len(first.gold) == 15
-    assert studies["00000002_000.png"].boxes == (Box("infiltration", 225.5, 547.0, 86.7, 79.1),)
+    assert studies["00000002_000.png"].boxes == (Box("infiltration", 5.5, 7.0, 26.7, 29.1),)
     assert studies["00000004_000.png"].age_band == ""
 
 
 def test_the_official_test_list_is_the_test_split(root: Path) -> None:
     splits = {study.image_id: study.split for study in chestxray14.read(root)}
-    assert [image for image, split in splits.items() if split == "test"] == list(TESTED)
+    assert [image for image, split in splits.items() if split == "test"] == list(fakes.NIH_TESTED)
     assert splits["00000001_000.png"] == splits["00000001_001.png"] in ("train", "validation")
 
 
@@ -94,9 +64,9 @@ def test_records_without_reports_are_evaluated_by_suites_of_images_alone(root: P
 
 
 def test_what_is_missing_is_named_in_the_account(root: Path, tmp_path: Path) -> None:
-    (root / "images_001" / "images" / ROWS[0][0]).unlink()
-    (root / "train_val_list.txt").write_text(ROWS[0][0] + "\n" + ROWS[4][0])
-    path = root / "images_001" / "images" / ROWS[4][0]
+    (root / "images_001" / "images" / fakes.NIH_ROWS[0][0]).unlink()
+    (root / "train_val_list.txt").write_text(fakes.NIH_ROWS[0][0] + "\n" + fakes.NIH_ROWS[4][0])
+    path = root / "images_001" / "images" / fakes.NIH_ROWS[4][0]
     path.write_bytes(path.read_bytes()[:300])
     manifest = builder.write("chestxray14", tmp_path / "out", source=root, shorter_side=32)
     assert manifest["images"] == {"used": 2, "image_missing": 1, "image_unreadable": 1, "split_missing": 2}
@@ -112,11 +82,15 @@ def test_what_is_missing_is_named_in_the_account(root: Path, tmp_path: Path) -> 
             ("column Finding Labels",),
         ),
         ("Data_Entry_2017_v2020.csv", lambda text: text.replace("Hernia", "Herniation"), ("Herniation", "00000005")),
-        ("Data_Entry_2017_v2020.csv", lambda text: text + text.splitlines()[1], ("00000001_000.png", "twice")),
+        (
+            "Data_Entry_2017_v2020.csv",
+            lambda text: text + text.splitlines()[1].replace("Effusion", "Mass"),
+            ("00000001_000.png", "two rows"),
+        ),
         ("train_val_list.txt", None, ("no train_val_list.txt",)),
-        ("test_list.txt", lambda text: text + ROWS[0][0], ("00000001_000.png", "in both")),
-        ("test_list.txt", lambda text: text + ROWS[1][0], ("in both",)),
-        ("BBox_List_2017.csv", lambda text: text.replace("547.0", "x"), ("BBox_List_2017.csv", "no four numbers")),
+        ("test_list.txt", lambda text: text + fakes.NIH_ROWS[0][0], ("00000001_000.png", "in both")),
+        ("test_list.txt", lambda text: text + fakes.NIH_ROWS[1][0], ("in both",)),
+        ("BBox_List_2017.csv", lambda text: text.replace(",7.0,", ",x,"), ("BBox_List_2017.csv", "no number")),
         ("BBox_List_2017.csv", lambda text: text.replace("Infiltrate", "Blob"), ("'Blob'",)),
     ],
 )
@@ -136,4 +110,5 @@ def test_no_images_at_all_is_one_line(root: Path, tmp_path: Path, capsys: Any) -
     for folder in root.glob("images_*"):
         folder.rename(tmp_path / folder.name)
     assert call("chestxray14", f"--source={root}", f"--output={tmp_path / 'out'}") == 1
-    assert "unpack images_*.tar.gz" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "images_0??/images/*.png" in printed and "unpack them" in printed

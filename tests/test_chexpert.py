@@ -4,56 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import fakes
 import pytest
-from PIL import Image
 
 from clinicclip import cli, prepare
 from clinicclip.data import builder, schema
 from clinicclip.data.releases import chexpert
 from clinicclip.data.schema import Drop, Study
 
-LABELS = tuple(name.replace("_", " ").title() for name in schema.CHEXPERT)
-COLUMNS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *LABELS)
-FIVE = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
-
-
-def line(path: str, view: str = "Frontal", ap: str = "AP", blank: str = "", **values: str) -> str:
-    labels = (values.get(name.replace(" ", "_"), blank) for name in LABELS)
-    return ",".join([path, "Female", "57", view, ap if view == "Frontal" else "", *labels])
-
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Eleven training images of seven patients, one for validation, two to test on."""
-    source, prefix = tmp_path / "CheXpert-v1.0-small", "CheXpert-v1.0-small/"
-    train = [
-        line(f"{prefix}train/patient0000{i}/study1/view1_frontal.jpg", **{name.replace(" ", "_"): "1.0"})
-        for i, name in enumerate(FIVE, 1)
-    ]
-    train += [
-        line(f"{prefix}train/patient00001/study1/view2_lateral.jpg", view="Lateral", Atelectasis="1.0"),
-        line(f"{prefix}train/patient00001/study2/view1_frontal.jpg", ap="PA", Edema="1.0", Cardiomegaly="-1.0"),
-        line(f"{prefix}train/patient00006/study1/view1_frontal.jpg", Atelectasis="1.0", Edema="1.0"),
-        line(f"{prefix}train/patient00007/study1/view1_frontal.jpg", No_Finding="1.0"),
-    ]
-    valid = [line(f"{prefix}valid/patient64541/study1/view1_frontal.jpg", blank="0.0", Edema="1.0")]
-    tested = [
-        ",".join([f"test/patient64741/study1/view1_{view}.jpg", *("1" if name == "Edema" else "0" for name in LABELS)])
-        for view in ("frontal", "lateral")
-    ]
-    for row in (*train, *valid, *tested):
-        path = source / row.split(",")[0].removeprefix(prefix)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        noise = np.random.default_rng(len(row)).integers(0, 255, (40, 48)).astype(np.uint8)
-        Image.fromarray(noise).save(path)
-    for name, columns, rows in (
-        ("train.csv", COLUMNS, train),
-        ("valid.csv", COLUMNS, valid),
-        ("test_labels.csv", ("Path", *LABELS), tested),
-    ):
-        (source / name).write_text("\n".join([",".join(columns), *rows]) + "\n")
-    return source
+    return fakes.chexpert(tmp_path / "CheXpert-v1.0-small")
 
 
 def read(root: Path, **options: Any) -> tuple[dict[str, Study], dict[str, str]]:
@@ -88,7 +50,7 @@ def test_a_table_of_the_5x200_set_becomes_its_own_split_without_its_patients_els
     table = tmp_path / "5x200.csv"
     rows = ["CheXpert-v1.0/train/patient00001/study1/view1_frontal.jpg,1,0,0,0,0"]
     rows += ["train/patient00004/study1/view1_frontal.jpg,0,0,0,1.0,0"]
-    table.write_text("\n".join([",".join(["Path", *FIVE]), *rows]))
+    table.write_text("\n".join([",".join(["Path", *fakes.FIVE]), *rows]))
     manifest = builder.write(
         "chexpert", tmp_path / "out", source=root, shorter_side=32, options={"five_by_200": str(table)}
     )
@@ -104,8 +66,8 @@ def test_the_drawn_5x200_set_shows_one_finding_an_image_and_depends_on_the_seed_
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extra = [
-        line(f"train/patient{1000 * i + j}/study1/view1_frontal.jpg", **{name.replace(" ", "_"): "1.0"})
-        for i, name in enumerate(FIVE, 1)
+        fakes.chexpert_line(f"train/patient{1000 * i + j}/study1/view1_frontal.jpg", **{name.replace(" ", "_"): "1.0"})
+        for i, name in enumerate(fakes.FIVE, 1)
         for j in range(20)
     ]
     (root / "train.csv").write_text((root / "train.csv").read_text() + "\n".join(extra) + "\n")
@@ -135,7 +97,7 @@ def test_any_of_the_tables_is_enough(root: Path) -> None:
 
 def table(text: str) -> Callable[[Path], list[str]]:
     def write(root: Path) -> list[str]:
-        (root / "five.csv").write_text(",".join(["Path", *FIVE]) + "\n" + text)
+        (root / "five.csv").write_text(",".join(["Path", *fakes.FIVE]) + "\n" + text)
         return [f"--five_by_200={root / 'five.csv'}"]
 
     return write

@@ -132,62 +132,6 @@ def test_parameters_that_are_not_the_models_are_named(params):
         convert.to_torch(params, MICRO, "keras")
 
 
-def tower_folder(folder, config, tensors):
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(config))
-    tensor_file.write(folder / "model.safetensors", tensors)
-    return folder
-
-
-def tower_tensors(params, prefix):
-    tensors = convert.to_torch(params, MICRO, "transformers")
-    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
-
-
-@pytest.mark.parametrize("prefix", ["", "bert."])
-def test_text_tower_is_read_with_and_without_prefix_and_task_heads(params, prefix, tmp_path):
-    tensors = {f"{prefix}{k}": t for k, t in tower_tensors(params, "text_model.").items()}
-    tensors[f"{prefix}embeddings.position_ids"] = np.arange(9)[None]
-    if prefix:
-        tensors["cls.predictions.bias"] = np.zeros(11, np.float32)
-        tensors["bert.embeddings.LayerNorm.gamma"] = tensors.pop("bert.embeddings.LayerNorm.weight")
-    folder = tower_folder(tmp_path / "bert", hf_config.bert_config(MICRO.text), tensors)
-    spec, tower = convert.load_text_tower(folder)
-    assert spec == MICRO.text
-    jax.tree.map(np.testing.assert_array_equal, tower, params["text"])
-    spec, tower = convert.load_text_tower(folder, pooling="mean")
-    assert spec.pooling == "mean" and "pooler" not in tower
-
-
-def test_image_tower_is_read_from_a_swin_folder(params, tmp_path):
-    tensors = tower_tensors(params, "vision_model.")
-    folder = tower_folder(tmp_path / "swin", hf_config.swin_config(MICRO.image), tensors)
-    spec, tower = convert.load_image_tower(folder)
-    assert spec == MICRO.image
-    jax.tree.map(np.testing.assert_array_equal, tower, params["image"])
-
-
-def test_folders_we_cannot_be_are_refused_with_the_reason(params, tmp_path):
-    tensors = tower_tensors(params, "text_model.")
-    config = hf_config.bert_config(MICRO.text)
-    relu = tower_folder(tmp_path / "relu", config | {"hidden_act": "relu", "is_decoder": True}, tensors)
-    with pytest.raises(UserError, match=r"hidden_act is 'relu', not 'gelu'; is_decoder is True"):
-        convert.load_text_tower(relu)
-    headless = {k: t for k, t in tensors.items() if "pooler" not in k}
-    with pytest.raises(UserError, match="choose text pooling 'mean' or 'cls'"):
-        convert.load_text_tower(tower_folder(tmp_path / "headless", config, headless))
-    with pytest.raises(UserError, match="model_type is 'bert', not 'swin'"):
-        convert.load_image_tower(relu)
-    with pytest.raises(UserError, match=r"config\.json: cannot be read"):
-        convert.load_text_tower(tmp_path / "absent")
-    (relu / "model.safetensors").write_bytes(b"\x80\x04pickle, not tensors")
-    with pytest.raises(UserError, match="not a readable safetensors file"):
-        convert.load_text_tower(relu)
-    (relu / "model.safetensors").rename(relu / "pytorch_model.bin")
-    with pytest.raises(UserError, match=r"pytorch_model\.bin there must be saved as safetensors first"):
-        convert.load_text_tower(relu)
-
-
 @pytest.mark.parametrize("spec", [FULL, MICRO], ids=["full", "micro"])
 def test_configs_and_specs_agree_both_ways(spec):
     assert hf_config.swin_spec(hf_config.swin_config(spec.image), source="x") == spec.image

@@ -1,8 +1,10 @@
 """The evaluate program at its door: prepared data and a model in, a report out; faults are one line."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import planted
@@ -17,22 +19,44 @@ SIDE = 32
 CONFIG = {"data": {"name": "phantom", "train": "train", "test": "validation+test"}}
 
 
-class Model:
+class Model(api.ClinicCLIP):
     """Stands in for a loaded checkpoint: random but fixed directions."""
+
+    def __init__(self) -> None:
+        pass
 
     image_size = SIDE
     config = CONFIG
     trained_on = np.empty(0, np.uint64)
     square, says = staticmethod(SQUASH.square), SQUASH.says
+    name = "stand-in"
+    tokenizer, text_length = SimpleNamespace(vocab_size=9), 16
+    spec = SimpleNamespace(text=SimpleNamespace(max_positions=16))
 
     def embed_images(self, images: np.ndarray) -> np.ndarray:
         return planted.by_text(planted.noise)([str(image.sum()) for image in images])
 
+    def embed_patches(self, images: np.ndarray) -> np.ndarray:
+        whole = self.embed_images(images)
+        return np.broadcast_to(whole[:, None, None], (len(images), 2, 2, whole.shape[1]))
+
     def embed_texts(self, texts: list[str]) -> np.ndarray:
         return planted.by_text(planted.noise)(texts)
 
+    def with_tokenizer(self, tokenizer: SimpleNamespace, text_length: int) -> "Model":
+        return self
+
     def describe(self) -> dict[str, str]:
-        return {"checkpoint": "stand-in"}
+        return {"checkpoint": self.name, "parameters_sha256": self.name}
+
+
+class Other(Model):
+    """Another checkpoint: other directions of images."""
+
+    name = "other"
+
+    def embed_images(self, images: np.ndarray) -> np.ndarray:
+        return planted.by_text(planted.noise)([f"other {image.sum()}" for image in images])
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +69,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    monkeypatch.setattr(api, "load_any", lambda checkpoint, force: Model())
+    monkeypatch.setattr(api, "load", lambda checkpoint: Other() if "other" in checkpoint else Model())
+    monkeypatch.setattr(api, "load_any", lambda checkpoint, force: api.load(checkpoint))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
 
     def call(*flags: str) -> int:
         given = {f.split("=")[0] for f in flags}
@@ -60,7 +86,8 @@ def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
 def test_a_whole_evaluation_writes_its_report(run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run() == 0
     files = {path.name for path in (tmp_path / "out").iterdir()}
-    assert files == {"results.json", "results.csv", "report.md", "roc.png", "gallery.png"}
+    numbers = {"results.json", "results.csv", "draws.safetensors", "scores.safetensors", "setting.json"}
+    assert files == numbers | {"report.md", "report.html", "embeddings"}
     printed = capsys.readouterr().out
     assert "PHANTOM DATA" in printed and "Task A" in printed and "split validation+test" in printed
     assert "world version" in printed and "level easy" in printed
@@ -70,6 +97,82 @@ def test_the_same_command_gives_the_same_numbers(run, tmp_path: Path) -> None:
     for name in ("a", "b"):
         assert run("--suite=cxr_align,retrieval", f"--output={tmp_path / name}") == 0
     assert (tmp_path / "a/results.json").read_text() == (tmp_path / "b/results.json").read_text()
+
+
+def test_what_is_embedded_is_not_embedded_again(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("--suite=retrieval", "--limit=20", f"--cache={tmp_path / 'cache'}")
+    assert run(*words) == 0
+    before = (tmp_path / "out/results.json").read_text()
+    assert not any("normal" in name.name or " " in name.name for name in (tmp_path / "cache").iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(Model, "embed_images", lambda self, images: pytest.fail("images embedded again"))
+        patch.setattr(Model, "embed_texts", lambda self, texts: pytest.fail("texts embedded again"))
+        assert run(*words) == 0
+    assert (tmp_path / "out/results.json").read_text() == before
+    asked: list[int] = []
+    embed = Other.embed_images
+    monkeypatch.setattr(Other, "embed_images", lambda self, x: asked.append(len(x)) or embed(self, x))
+    assert run(*words, "--checkpoint=other") == 0
+    assert asked[0] == max(record["n"] for record in json.loads(before))  # another model finds nothing of this one's
+
+
+def test_a_damaged_store_is_told(run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--suite=retrieval", "--limit=20")
+    assert run(*words) == 0
+    for path in (tmp_path / "out/embeddings").iterdir():
+        path.write_bytes(b"\x08\0\0\0\0\0\0\0{broken}")
+    assert run(*words) == 1
+    assert "delete it" in capsys.readouterr().err
+
+
+def test_two_results_are_compared_draw_by_draw(run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("run", "other"):
+        assert run(f"--checkpoint={name}", f"--output={tmp_path / name}", "--suite=zero_shot,cxr_align") == 0
+    capsys.readouterr()
+    assert run(f"--compare={tmp_path / 'run'},{tmp_path / 'other'}", f"--output={tmp_path / 'both'}") == 0
+    printed = capsys.readouterr().out
+    assert "PHANTOM" in printed and "CXR-Align Task A, wrong images" in printed and "Holm" in printed
+    with (tmp_path / "both/compare.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    values = [
+        {r["metric"]: r["value"] for r in json.loads((tmp_path / n / "results.json").read_text())}
+        for n in ("run", "other")
+    ]
+    for row in rows:
+        assert row["paired"] == "True"
+        assert float(row["value"]) == pytest.approx(values[1][row["metric"]] - values[0][row["metric"]])
+        assert float(row["ci_low"]) <= float(row["ci_high"])
+
+
+def test_what_moves_a_number_adds_up_to_the_whole_difference(
+    run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--suite=zero_shot", "--allow_overlap")
+    assert run(f"--output={tmp_path / 'a'}", *words, "--split=train[:36]", "--prompts=plain") == 0
+    assert run(f"--output={tmp_path / 'b'}", *words, "--split=train", "--checkpoint=other") == 0
+    capsys.readouterr()
+    assert run(f"--explain={tmp_path / 'a'},{tmp_path / 'b'}", f"--output={tmp_path / 'why'}") == 0
+    printed = capsys.readouterr().out
+    differing, moved = printed.split("scoring with", 1)
+    for factor in ("data", "split", "prompts", "checkpoint"):
+        assert f"\n{factor} " in differing
+    assert "preprocessing" not in differing and "tokenizer" not in differing
+    lines = [line.split(")  ")[1].split() for line in moved.splitlines() if line.startswith("zero-shot")]
+    assert len(lines) == 3
+    for first, *steps, last in lines:  # run anew, split, prompts, checkpoint, left over
+        assert len(steps) == 5 and float(steps[0]) == float(steps[-1]) == 0
+        assert float(first) + sum(map(float, steps)) == pytest.approx(float(last), abs=0.004)
+
+
+def test_what_cannot_be_run_anew_is_explained_from_what_was_written(
+    run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("run", "other"):
+        assert run(f"--checkpoint={name}", f"--output={tmp_path / name}", "--suite=zero_shot", "--limit=30") == 0
+    monkeypatch.setattr(Other, "name", "trained on")
+    assert run(f"--explain={tmp_path / 'run'},{tmp_path / 'other'}") == 0
+    printed = capsys.readouterr().out
+    assert "no longer the one that was scored" in printed and "\ncheckpoint " in printed
 
 
 def test_limit_and_suite_are_obeyed(run, tmp_path: Path) -> None:
@@ -111,6 +214,11 @@ def test_an_export_knows_what_it_was_trained_on_by_the_splits_name(run, capsys: 
         ("--data=a:/nowhere", 1, "/nowhere"),
         ("--draws=none", 2, "draws"),
         ("--suites=retrieval", 2, "did you mean --suite"),
+        ("--compare=only_one", 2, "two result folders"),
+        ("--compare=/nowhere/a,/nowhere/b", 1, "has no results.json"),
+        ("--explain=/nowhere/a,/nowhere/b", 1, "has no results.json"),
+        ("--prompts=/nowhere/mine.json", 1, "no prompt set"),
+        ("--checkpoint=", 2, "--checkpoint is missing"),
     ],
 )
 def test_faults_are_one_line_with_the_way_out(

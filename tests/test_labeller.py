@@ -27,9 +27,9 @@ def write(folder: Path, *, positions: int = 512, seed: int = 0) -> dict[str, np.
     tokenizer = TOKENIZER()
     spec = BertSpec(
         vocab_size=tokenizer.vocab_size,
-        width=64,
+        width=128,
         depth=2,
-        heads=1,
+        heads=2,
         mlp_width=96,
         max_positions=positions,
         pooling="cls",
@@ -41,7 +41,7 @@ def write(folder: Path, *, positions: int = 512, seed: int = 0) -> dict[str, np.
         for key in leaf.keys
     }
     tensors["module.bert.embeddings.position_ids"] = np.arange(positions)[None]
-    tensors["module.bert.pooler.dense.weight"] = np.zeros((64, 64), np.float32)
+    tensors["module.bert.pooler.dense.weight"] = np.zeros((128, 128), np.float32)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(folder, 512)
     tensor_file.write(folder / "chexbert.safetensors", tensors)

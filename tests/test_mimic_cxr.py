@@ -154,6 +154,7 @@ def plant(root: Path) -> dict[str, str]:
         "report 50578979": "report_without_sections",
         "report 52967284": "report_unreadable",
         "report 59999999": "report_without_image",
+        **{f"label 5000000{i}": "label_missing" for i in range(3)},
     }
 
 
@@ -168,6 +169,7 @@ def test_every_planted_fault_is_in_the_account_under_its_name(root: Path, tmp_pa
         reasons = [reason for name, reason in planted.items() if name.startswith(kind)]
         counts = {reason: reasons.count(reason) for reason in sorted(set(reasons))}
         assert manifest[f"{kind}s"] == {"used": 1, **counts}
+    assert manifest["labels"] == {"label_missing": 3}
     assert output.exists() != dry_run
     if not dry_run:
         numbers = {shot.image: str(i) for i, shot in enumerate(mimic.SHOTS)}

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import local
 import numpy as np
 import processes
 import pytest
@@ -87,6 +89,15 @@ words = processes.shared(lambda texts: np.array([[len(text)] for text in texts],
     "embedded": [rows[:, 0].tolist() for rows in embedded],
     "words": words[:, 0].tolist(),
 }))
+"""
+
+# A program that only joins.
+JOIN = """
+import sys
+from clinicclip import cli
+from clinicclip.training import processes
+parser = cli.Parser(program="join", description="", example="")
+sys.exit(cli.call(lambda args: processes.join(), parser, []))
 """
 
 
@@ -174,7 +185,7 @@ def test_two_processes_are_fed_what_one_is_in_equal_shapes(
 def test_two_processes_make_the_run_of_one(alone: Path, together: tuple[Path, list[processes.Ended]]) -> None:
     workdir, (first, second) = together
     assert_same_results(workdir, alone)
-    assert f"step {STEPS}" in first.out and "report.md" in first.out
+    assert f"step {STEPS}" in first.out and "report.html" in first.out
     assert "step" not in second.out and "report" not in second.out
 
 
@@ -203,8 +214,63 @@ def test_a_fault_of_process_0_ends_all_with_its_line(place: Path) -> None:
     assert not (place / "faulty").exists()
 
 
+def test_a_machine_with_other_code_stops_all_before_anything_is_made(tmp_path: Path) -> None:
+    shutil.copytree(processes.ROOT / "clinicclip", tmp_path / "stale" / "clinicclip")
+    with (tmp_path / "stale" / "clinicclip" / "train.py").open("a") as file:
+        file.write("# an older one\n")
+
+    def placed(port: int, count: int, index: int) -> dict[str, str]:
+        return local.place(port, count, index) | ({"PYTHONPATH": str(tmp_path / "stale")} if index else {})
+
+    flags = [f"--workdir={tmp_path / 'run'}", f"--data_dir={tmp_path / 'data'}"]
+    # -P: not the package of the folder this is started in
+    words = ["-P", "-m", "clinicclip.train", f"--config={processes.ROOT}/configs/dt_c.py:demo", *flags]
+    ended = processes.start(words, tmp_path / "processes", processes=2, devices=1, placed=placed, timeout=60)
+    assert [process.code for process in ended] == [1, 1], ended
+    assert ended[0].err == ended[1].err
+    line, head, *rows = ended[0].err.splitlines()
+    assert line == "error: the 2 processes are not ready as one; mend what is listed and start again:"
+    assert head.split() == ["what", "found", "process", "(host)"]
+    assert [(row.split()[0], row.split()[-2]) for row in rows] == [("clinicclip", "0"), ("clinicclip", "1")]
+    assert not (tmp_path / "run").exists() and not (tmp_path / "data").exists()
+
+
+def test_doctor_finds_two_processes_of_unlike_devices(tmp_path: Path) -> None:
+    def placed(port: int, count: int, index: int) -> dict[str, str]:
+        devices = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={1 + index}"}
+        return local.place(port, count, index) | devices
+
+    words = ["-m", "clinicclip.doctor", "host", tmp_path]
+    ended = processes.start(words, tmp_path / "processes", processes=2, devices=1, placed=placed, timeout=60)
+    assert [process.code for process in ended] == [1, 1]
+    assert "devices       OK  1 cpu" in ended[0].out and not ended[1].out
+    for process in ended:
+        assert "error: the processes have different devices" in process.err
+        assert [" ".join(line.split()[:4]) for line in process.err.splitlines()[-2:]] == [
+            "devices 1 cpu 0",
+            "devices 2 cpu 1",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("placed", "says"),
+    [
+        (local.place, "error: process 1 of 2 did not come within 2 s"),
+        (processes.by_slurm, "error: not all processes came within 2 s"),
+    ],
+)
+def test_a_process_that_does_not_come_is_told_in_time(
+    tmp_path: Path, placed: Callable[[int, int, int], dict[str, str]], says: str
+) -> None:
+    def first_of_two(port: int, count: int, index: int) -> dict[str, str]:
+        return placed(port, 2, 0) | {joined.JOIN_SECONDS: "2"}
+
+    (ended,) = processes.start(["-c", JOIN], tmp_path, processes=1, devices=1, placed=first_of_two, timeout=60)
+    assert ended.code == 1 and ended.err.startswith(says) and ended.err.count("\n") == 1
+
+
 def test_processes_tell_each_other_what_they_found_and_what_failed(tmp_path: Path) -> None:
-    ended = processes.start(["-c", NOTES, tmp_path], tmp_path, processes=2, devices=2, launch=processes.by_slurm)
+    ended = processes.start(["-c", NOTES, tmp_path], tmp_path, processes=2, devices=2, placed=processes.by_slurm)
     assert [process.code for process in ended] == [0, 0], [process.err for process in ended]
     found = [json.loads((tmp_path / f"{index}.json").read_text()) for index in range(2)]
     assert [one.pop("on_first") for one in found] == ["made", None]

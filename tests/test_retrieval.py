@@ -7,12 +7,12 @@ from sklearn.metrics import f1_score
 
 from clinicclip.data import schema
 from clinicclip.evals import embedding, retrieval
-from clinicclip.evals.base import EmbedFns, EvalSet, Gallery, Result
+from clinicclip.evals.base import EmbedFns, EvalSet, Exhibit, Result, Verdict
 from clinicclip.evals.retrieval import Retrieval, search
 from clinicclip.evals.stats import PatientBootstrap
 
 
-def _run(evalset: EvalSet, embed: EmbedFns) -> list[Result | Gallery]:
+def _run(evalset: EvalSet, embed: EmbedFns) -> list[Result | Exhibit]:
     embedded = embedding.embed_set(embed, evalset, embedding.TextBank(embed.texts))
     return list(Retrieval().run(evalset, embedded, PatientBootstrap(evalset.patients, draws=50)))
 
@@ -87,15 +87,16 @@ def test_label_f1_equals_scikit_learn() -> None:
 
 def test_the_gallery_tells_right_from_wrong() -> None:
     evalset = planted.evalset()
-    gallery = next(item for item in _run(evalset, planted.oracle(evalset)) if isinstance(item, Gallery))
-    assert len(gallery.queries) == 6
-    for query in gallery.queries:
-        owners = sum(report == query.text for report in evalset.reports)
-        assert query.verdicts[: min(owners, 5)] == ("own report",) * min(owners, 5)
-        assert set(query.verdicts[owners:]) <= {"other labels"}
-        assert query.rank == 1
+    gallery = next(item for item in _run(evalset, planted.oracle(evalset)) if isinstance(item, Exhibit))
+    assert len(gallery.cases) == 6
+    for case in gallery.cases:
+        owners = sum(report == case.texts[0].text for report in evalset.reports)
+        verdicts = [picture.verdict for picture in case.pictures]
+        assert verdicts[:owners] == [Verdict.RIGHT] * min(owners, 5)
+        assert set(verdicts[owners:]) <= {Verdict.WRONG}
+        assert case.texts[0].caption == f"own image at rank 1 of {len(evalset)}"
 
 
 def test_a_set_that_may_not_be_shown_has_no_gallery() -> None:
     evalset = planted.evalset(30, open=False)
-    assert not any(isinstance(item, Gallery) for item in _run(evalset, planted.oracle(evalset)))
+    assert not any(isinstance(item, Exhibit) for item in _run(evalset, planted.oracle(evalset)))

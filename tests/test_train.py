@@ -81,13 +81,13 @@ def finished(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 def test_the_run_folder_holds_everything_the_readme_promises(finished: tuple[Path, str]) -> None:
     workdir, output = finished
     files = {path.relative_to(workdir).as_posix() for path in workdir.rglob("*") if path.is_file()}
-    assert {"config.json", "metrics.jsonl", "DONE", "report/report.md", "report/results.json"} <= files
-    assert {"report/results.csv", "report/roc.png", "report/gallery.png", "tokenizer/vocab.txt"} <= files
+    assert {"config.json", "metrics.jsonl", "DONE", "report/report.html", "report/results.json"} <= files
+    assert {"report/results.csv", "report/draws.safetensors", "report/setting.json", "tokenizer/vocab.txt"} <= files
     assert {"export/model.safetensors", "export/config.json", "export/README.md"} <= files
     assert any(name.startswith("tensorboard/") for name in files)
     assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"4", "6"}
     assert "task_a" in output.lower().replace(" ", "_")
-    assert "PHANTOM" in (workdir / "report" / "report.md").read_text()
+    assert "PHANTOM" in (workdir / "report" / "report.html").read_text()
 
 
 def test_metrics_keep_what_is_deterministic_apart_from_timing(finished: tuple[Path, str]) -> None:

@@ -46,7 +46,7 @@ def test_scores_equal_scikit_learn_on_cosines() -> None:
     embed = planted.chance(evalset)
     found = _run(evalset, embed)
     images = embed.images(evalset.images)
-    sides = prompts.ensemble("pleural_effusion")
+    sides = prompts.REPORTS.ensemble("pleural_effusion")
     means = [planted.unit(embed.texts(list(side)).mean(axis=0)[None])[0] for side in sides]
     scores = {"positive": images @ means[0], "pair": images @ means[0] - images @ means[1]}
     truth = evalset.truth[:, EFFUSION]
@@ -165,14 +165,14 @@ def test_unknown_suites_and_findings_name_the_nearest() -> None:
 
 
 def test_normality_is_affirmed_and_denied_by_its_own_sentences() -> None:
-    sides = prompts.ensemble("no_finding")
+    sides = prompts.REPORTS.ensemble("no_finding")
     assert all(planted.statements(text)[-1] >= 0 for text in sides.positive)  # 0: denies findings one by one
     assert [planted.statements(text)[-1] for text in sides.negative] == [-1] * len(sides.negative)
 
 
 def test_prompts_say_what_they_should() -> None:
     for finding in schema.FINDINGS:
-        sides = prompts.ensemble(finding)
+        sides = prompts.REPORTS.ensemble(finding)
         assert len(set(sides.positive)) >= 4 and len(set(sides.negative)) >= 4
         assert not set(sides.positive) & set(sides.negative)
         texts = [*sides.positive, *sides.negative]
@@ -181,6 +181,9 @@ def test_prompts_say_what_they_should() -> None:
 
 
 def test_the_overlap_of_prompts_and_training_templates_is_told() -> None:
-    assert prompts.overlap(["There is no {x}.", "Absent {x}."]) == "1 of 8 templates shared with the training generator"
+    assert (
+        prompts.REPORTS.overlap(["There is no {x}.", "Absent {x}."])
+        == "1 of 8 templates shared with the training generator"
+    )
     evaluation = suites.run_suites(planted.chance(planted.evalset(20)), [planted.evalset(20)], ["zero_shot"], draws=2)
-    assert evaluation.facts["prompt_overlap"] == prompts.overlap(templates.TRAIN.patterns)
+    assert evaluation.facts["prompt_overlap"] == prompts.REPORTS.overlap(templates.TRAIN.patterns)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from clinicclip.checks import likeness
 from clinicclip.checks.base import Finding, Gravity, few
 from clinicclip.checks.chart import Chart, Row, groups
+from clinicclip.data.patients import people
 
 
 def images(chart: Chart) -> Iterator[Finding]:
@@ -35,6 +36,6 @@ def _findings(chart: Chart, check: str, says: str, found: Sequence[Sequence[Row]
 def _kind(same: Sequence[Row]) -> tuple[Gravity, str, str]:
     if len({row.split for row in same}) > 1:
         return Gravity.SPOILS, "in different splits", "keep them in one split: a model may have learnt the answer"
-    if len({(row.release, row.patient) for row in same}) > 1:
+    if len({(people(row.release), row.patient) for row in same}) > 1:
         return Gravity.LOOK, "under different patients", "one person under two ids? give both the same patient id"
     return Gravity.NOTE, "of one patient", "keep one of them where a study should count once"

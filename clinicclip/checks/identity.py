@@ -1,19 +1,20 @@
 """Who is where: patients in several splits, and image ids met twice.
 
-Ids are compared within a release, over all folders given. Those of different releases agree by chance; copies of
-the images themselves are found by `duplicates`.
+Ids are compared within a release and those made from it, over all folders given. Those of other releases agree by
+chance; copies of the images themselves are found by `duplicates`.
 """
 
 from collections.abc import Iterator
 
 from clinicclip.checks.base import Finding, Gravity, few
 from clinicclip.checks.chart import Chart, Row, groups
+from clinicclip.data.patients import people
 
 
 def patients(chart: Chart) -> Iterator[Finding]:
     """Patients in more than one split."""
-    known = {(row.release, row.patient) for row in chart.rows}
-    torn = [same for same in groups(chart.rows, lambda row: (row.release, row.patient)) if _splits(same) > 1]
+    known = {(people(row.release), row.patient) for row in chart.rows}
+    torn = [same for same in groups(chart.rows, lambda row: (people(row.release), row.patient)) if _splits(same) > 1]
     if torn:
         yield Finding(
             "patient_overlap",

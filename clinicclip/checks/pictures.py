@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from clinicclip.checks import pixels
 from clinicclip.checks.base import Finding, Gravity, Section, few, percent
 from clinicclip.checks.chart import Chart
+from clinicclip.data import boxes
 from clinicclip.data.images import sanity
 
 _ODD = {
@@ -15,6 +16,8 @@ _ODD = {
     sanity.UPSIDE_DOWN: "look at them, and turn the files",
     sanity.LOW_CONTRAST: "blank or nearly so: look at them, and leave them out",
     sanity.BURNED_IN: "their header says that text is burned in: look for names before anything is shown",
+    boxes.CLIPPED: "a box passes the border of its image and is cut there: resized files, or another release's table?",
+    boxes.REPEATED: "a box is there twice and kept once: look whether its table is whole",
     pixels.CLIPPED: "bright or dark areas are cut off: another window, or a wrong bit depth, when the files were made?",
 }
 _FRONTAL = re.compile(r"(?:frontal|pa|ap)\b.*", re.IGNORECASE)

@@ -149,7 +149,7 @@ def _finished(output: Path, settings: Mapping[str, Any], say: Callable[[str], No
             raise UserError(f"{output} is not empty and not a prepared folder; choose another --output")
         return None
     manifest = read_manifest(output)
-    made = manifest["settings"]
+    made = dict(releases.READERS[settings["release"]].OPTIONS) | manifest["settings"]  # an option may be younger
     changed = [key for key in {**made, **settings} if made.get(key) != settings.get(key)]
     if changed:
         told = ", ".join(f"{key}={made.get(key)}" for key in changed)
@@ -226,7 +226,7 @@ def _read(
         for item in items:
             if isinstance(item, Drop):
                 ledger.drop(item)
-                bar.update(item.kind == "image")
+                bar.update(item.kind == "image" and not limit)  # a limit counts what is used
                 continue
             ledger.read(item)
             yield item

@@ -93,6 +93,9 @@ class Ledger:
                     "the source changed while it was read: run again"
                 )
             account[kind] = counts
+        rows = Counter(drop.reason for drop in self.drops if drop.kind == "label")
+        if rows:
+            account["labels"] = dict(sorted(rows.items()))
         splits = {
             split: {"records": self._records[split], "patients": len(patients)}
             for split, patients in self._written.items()

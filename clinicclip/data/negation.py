@@ -27,6 +27,7 @@ from clinicclip.data.schema import (
     PRESENT,
     UNCERTAIN,
     UNKNOWN,
+    Altered,
     Sentence,
 )
 from clinicclip.data.separating import Part
@@ -44,15 +45,6 @@ NO_REPORT, NORMAL, DOUBTFUL, INSEPARABLE, UNSOUND, NO_DENIAL, NOT_DENIED = REASO
     "no_denial",
     "not_denied",
 )
-
-
-class Altered(NamedTuple):
-    """r^n and r^o as text with the finding they turn on; ('', '', -1) and a reason when the report gives none."""
-
-    negated: str
-    omitted: str
-    finding: int
-    reason: str = ""  # one of `REASONS`
 
 
 class Plan(NamedTuple):

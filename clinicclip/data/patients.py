@@ -1,7 +1,7 @@
 """Patients as 64-bit digests of release and id: what a run keeps of those it learnt from.
 
-Ids are compared within a release only; in another one the same number is somebody else. A digest hides no id from
-whoever can guess it, so the file stays in the run's folder and is no part of an export.
+Ids are compared within a release and those made from it; in another one the same number is somebody else. A
+digest hides no id from whoever can guess it, so the file stays in the run's folder and is no part of an export.
 """
 
 from collections.abc import Iterable
@@ -17,11 +17,17 @@ from clinicclip.data.schema import Record
 
 FILE = "patients.safetensors"
 _KEY = "trained_on"
+_MADE_FROM = {"ms_cxr": "mimic_cxr", "cxr_align": "mimic_cxr"}
+
+
+def people(release: str) -> str:
+    """The release whose patients, under the same ids, are those of ``release``: its own name, mostly."""
+    return _MADE_FROM.get(release, release)
 
 
 def of(release: str, records: Iterable[Record]) -> UInt64[np.ndarray, " n"]:
     """The digests of the records' patients, each once, in rising order."""
-    return np.unique(digests([f"{release}\n{record['patient']}" for record in records]))
+    return np.unique(digests([f"{people(release)}\n{record['patient']}" for record in records]))
 
 
 def save(folder: Path, trained_on: UInt64[np.ndarray, " n"]) -> None:

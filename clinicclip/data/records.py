@@ -1,6 +1,6 @@
 """A stored record: its fields, how a Study becomes one, and how it reads back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int8
 
-from clinicclip.data import images, negation, rule_graphs, schema, text
+from clinicclip.data import boxes, images, negation, rule_graphs, schema, text
 from clinicclip.data.generators import Generator, templates
 from clinicclip.data.generators.llm import Question
 from clinicclip.data.schema import Drop, Record, Study
@@ -96,20 +96,24 @@ def make(study: Study, recipe: Recipe) -> Record | Drop:
         return Drop("image", study.image_id, "report_without_sentences")
     try:
         picture = _picture(study, recipe.shorter_side)
+        marked, flags = boxes.fit(study, picture.height, picture.width)
     except images.ImageFault as fault:
         return Drop("image", study.image_id, fault.reason)
     gray = images.shrink(picture.gray, recipe.shorter_side, (picture.height, picture.width))
-    altered = negation.alter(sentences, seed=recipe.seed, key=study.image_id, generator=recipe.generator)
+    altered, author = study.altered, study.altered_by
+    if altered is None:
+        altered = negation.alter(sentences, seed=recipe.seed, key=study.image_id, generator=recipe.generator)
+        author = recipe.generator.name
     labels = _labels(study, sentences)
     return {
         "image": images.encode(gray),
-        "image_flags": images.flags(gray, picture.facts),
+        "image_flags": [*images.flags(gray, picture.facts), *flags],
         "height": picture.height,
         "width": picture.width,
         "negated": altered.negated,
         "omitted": altered.omitted,
         "altered": altered.finding,
-        "negated_by": recipe.generator.name if altered.finding >= 0 else "",
+        "negated_by": author if altered.finding >= 0 else "",
         "not_negated": altered.reason,
         "labels": labels,
         "normal": _normal(study, labels, sentences),
@@ -118,13 +122,15 @@ def make(study: Study, recipe: Recipe) -> Record | Drop:
         **{name: getattr(study, name) for name in _OF_STUDY},
         **{name: getattr(study, name) or getattr(picture.facts, name) for name in _OF_HEADER},
         **_sentence_fields(sentences),
-        **_box_fields(study),
+        **_box_fields(marked),
         **_graph_fields(study, sentences),
     }
 
 
 def questions(study: Study, recipe: Recipe) -> list[Question]:
     """The statements that `make` will have its generator deny."""
+    if study.altered is not None:
+        return []
     sentences = text.sentences(study.findings, study.impression)
     found = negation.choose(sentences, negation.chooser(recipe.seed, study.image_id))
     return [] if isinstance(found, str) else [Question(found.finding, said) for said in found.statements]
@@ -164,10 +170,10 @@ def _normal(study: Study, labels: Int8[np.ndarray, "14"], sentences: list[schema
     return text.is_normal(sentences)
 
 
-def _box_fields(study: Study) -> dict[str, Any]:
-    sides = [(box.x, box.y, box.width, box.height) for box in study.boxes]
+def _box_fields(marked: Sequence[schema.Box]) -> dict[str, Any]:
+    sides = [(box.x, box.y, box.width, box.height) for box in marked]
     return {
-        "box_names": [box.finding for box in study.boxes],
+        "box_names": [box.finding for box in marked],
         "boxes": np.asarray(sides, np.float32).reshape(-1, 4),
     }
 

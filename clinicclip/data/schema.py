@@ -102,6 +102,22 @@ class Box(NamedTuple):
     height: float
 
 
+class Mask(NamedTuple):
+    """A finding's pixels in the original image, as runs down its columns, the first column first."""
+
+    finding: str
+    runs: tuple[tuple[int, int], ...]  # first pixel, counted from 0 at the upper left corner, and how many
+
+
+class Altered(NamedTuple):
+    """r^n and r^o as text with the finding they turn on; ('', '', -1) and a reason when the report gives none."""
+
+    negated: str
+    omitted: str
+    finding: int  # index into FINDINGS
+    reason: str = ""  # one of `negation.REASONS`
+
+
 class Graph(NamedTuple):
     """A report graph in RadGraph's form: spans of its own tokens, typed, with edges between spans."""
 
@@ -127,6 +143,10 @@ class Study:
     gold: Mapping[str, int] = field(default_factory=dict)  # evaluation truth, never read by training
     gold_source: str = ""
     boxes: tuple[Box, ...] = ()
+    masks: tuple[Mask, ...] = ()  # stored as the boxes of their connected parts
+    drawn_on: tuple[int, int] | None = None  # height and width of the image the boxes were drawn on, where stated
+    altered: Altered | None = None  # the release's own r^n and r^o; None = made by the recipe's generator
+    altered_by: str = ""  # what made `altered`
     graph: Graph | None = None  # None = built by rules from the text
     graph_by: str = ""  # what made `graph`
     sex: str = ""
@@ -146,7 +166,7 @@ class Sketch(NamedTuple):
 class Drop(NamedTuple):
     """Something of a release that is not used, with the reason it is counted under."""
 
-    kind: str  # "report" or "image"
+    kind: str  # "report", "image", or "label": a row that belongs to nothing, is there twice, or is not there
     id: str
     reason: str
 

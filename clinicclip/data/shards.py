@@ -156,9 +156,10 @@ def _parts(study: Study | Sketch) -> Iterator[bytes]:
     for field in fields(study):
         value = getattr(study, field.name)
         yield value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
-    if isinstance(study.image, Path) and study.image.exists():
-        state = study.image.stat()
-        yield f"{state.st_size} {state.st_mtime_ns}".encode()
+    if isinstance(study.image, Path):
+        with contextlib.suppress(OSError, ValueError):  # no such file: reading it will say so
+            state = study.image.stat()
+            yield f"{state.st_size} {state.st_mtime_ns}".encode()
 
 
 def _write(path: Path, kept: list[Record], summary: Summary) -> Summary:

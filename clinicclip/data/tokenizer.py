@@ -4,6 +4,7 @@ A tokenizer is its vocabulary plus three normalizer switches, so what is saved, 
 read back by transformers is the same thing by construction. Text is cleaned here and nowhere else.
 """
 
+import hashlib
 import html
 import json
 import re
@@ -80,6 +81,10 @@ class Tokenizer:
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    def digest(self) -> str:
+        """Twelve hex digits over the pieces and what is done to a text before it is cut into them."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
 
     @property
     def vocab_size(self) -> int:

@@ -17,6 +17,7 @@ from clinicclip.data.generators import templates
 from clinicclip.evals import matching
 from clinicclip.evals.base import Embedded, EvalSet, Result
 from clinicclip.evals.stats import PatientBootstrap, mean, wins
+from clinicclip.evals.truth import RELEASED
 
 GENERATOR = templates.EVAL  # shares no phrase with the training generator
 TASKS = ("task_a", "task_b", "omitted_vs_negated", "first_of_three")
@@ -35,7 +36,17 @@ class Item(NamedTuple):
 
 
 def build_items(evalset: EvalSet, *, seed: int) -> list[Item]:
-    """An item for each study whose report states a finding; deterministic by (seed, image id)."""
+    """An item for each study whose report states a finding; deterministic by (seed, image id).
+
+    A set whose release brings altered reports has those items and no others.
+    """
+    brought = [
+        Item(row, item.finding, item.report, item.negated, item.omitted)
+        for row, item in enumerate(evalset.released)
+        if item is not None
+    ]
+    if brought:
+        return [item for item in brought if item.finding >= 0 and item.negated]
     items = []
     for row, (image_id, sentences) in enumerate(zip(evalset.ids, evalset.sentences, strict=True)):
         altered = negation.alter(list(sentences), seed=seed, key=image_id, generator=GENERATOR)
@@ -44,9 +55,14 @@ def build_items(evalset: EvalSet, *, seed: int) -> list[Item]:
     return items
 
 
+def generator_of(evalset: EvalSet) -> str:
+    """Who wrote the altered reports of `build_items`."""
+    return RELEASED if any(evalset.released) else GENERATOR.name
+
+
 @dataclass(frozen=True)
 class CxrAlign:
-    """Items are built from the set itself by the evaluation generator."""
+    """Items are those of the release, or else built from the set itself by the evaluation generator."""
 
     control_images: int = matching.CONTROL_IMAGES
     seed: int = 0
@@ -135,4 +151,4 @@ def _result(
     rows: np.ndarray,
 ) -> Result:
     draws = bootstrap.draws(mean(values), rows)
-    return Result.of(metric, evalset, draws, bootstrap, rows, truth=evalset.source, generator=GENERATOR.name)
+    return Result.of(metric, evalset, draws, bootstrap, rows, truth=evalset.source, generator=generator_of(evalset))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clinicclip.data import schema
-from clinicclip.evals import matching, prompts
+from clinicclip.evals import matching
 from clinicclip.evals.base import Embedded, EvalSet, Result
 from clinicclip.evals.stats import Draws, PatientBootstrap, macro, mean, wins
 from clinicclip.evals.truth import NORMAL
@@ -35,7 +35,7 @@ class PairStrict:
             rows, partners = rows[partners[:, 0] >= 0], partners[partners[:, 0] >= 0]
             if not len(rows):
                 continue
-            sides = prompts.embed(name, embedded.texts)
+            sides = embedded.sides(name)
             affirmed = wins(vectors @ sides.positive, vectors @ sides.negative)
             denied = np.where(partners >= 0, 1 - affirmed[partners], np.nan)
             parts.append(bootstrap.draws(mean(affirmed[rows] * np.nanmean(denied, axis=1)), rows))

@@ -1,4 +1,4 @@
-"""The zero-shot prompt set: own wording, versioned, hashed into every result.
+"""Zero-shot prompt sets: small files of our own wording in prompt_sets/, versioned, hashed into every result.
 
 Prompts are worded as reports are: a template of words that no report uses ("chest x-ray with ...") would test the
 vocabulary, not the eye. Templates come in pairs that differ in polarity alone.
@@ -11,8 +11,10 @@ normality has its own sentences.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -20,70 +22,9 @@ from jaxtyping import Float, Float32
 from clinicclip.data import schema
 from clinicclip.errors import UserError, nearest
 
-VERSION = "2"
-
-POSITIVE = (
-    "There is {}.",
-    "There is evidence of {}.",
-    "{} is seen.",
-    "{} is present.",
-)
-NEGATIVE = (
-    "There is no {}.",
-    "There is no evidence of {}.",
-    "No {} is seen.",
-    "No {} is present.",
-)
-# Words for a finding that fit every template; the display name stands for a finding that is not listed.
-PHRASES = {
-    "enlarged_cardiomediastinum": ("widening of the mediastinum", "an enlarged cardiomediastinal silhouette"),
-    "cardiomegaly": ("cardiomegaly", "cardiac enlargement"),
-    "lung_opacity": ("lung opacity", "airspace opacity"),
-    "lung_lesion": ("a lung lesion", "a focal lung lesion"),
-    "edema": ("pulmonary edema", "edema"),
-    "consolidation": ("consolidation", "focal consolidation"),
-    "atelectasis": ("atelectasis", "atelectatic change"),
-    "pneumothorax": ("pneumothorax", "a pneumothorax"),
-    "pleural_effusion": ("pleural effusion", "a pleural effusion"),
-    "pleural_other": ("pleural disease", "a pleural abnormality"),
-    "fracture": ("fracture", "a rib fracture"),
-    "support_devices": ("a support device", "an indwelling tube or line"),
-    "emphysema": ("emphysema", "emphysematous change"),
-    "fibrosis": ("fibrosis", "interstitial fibrosis"),
-    "hernia": ("a hiatal hernia", "hernia"),
-    "nodule": ("a pulmonary nodule", "a lung nodule"),
-    "mass": ("a lung mass", "a pulmonary mass"),
-    "infiltration": ("an infiltrate", "a lung infiltrate"),
-    "granuloma": ("a calcified granuloma", "granuloma"),
-    "calcification": ("calcification", "vascular calcification"),
-    "degenerative_change": ("degenerative change of the spine", "degenerative disease of the spine"),
-    "tortuous_aorta": ("a tortuous aorta", "tortuosity of the aorta"),
-    "hyperinflation": ("hyperinflation", "pulmonary hyperinflation"),
-}
-# Whole sentences that affirm or deny one finding and say nothing about others.
-ALSO_POSITIVE = {
-    "cardiomegaly": ("The heart is enlarged.",),
-    "hyperinflation": ("The lungs are hyperexpanded.",),
-    "tortuous_aorta": ("The aorta is tortuous.",),
-}
-ALSO_NEGATIVE = {
-    "cardiomegaly": ("The heart is normal in size.",),
-    "enlarged_cardiomediastinum": ("The mediastinal contour is normal.",),
-    "lung_opacity": ("The lungs are clear.",),
-    "tortuous_aorta": ("The aorta is normal.",),
-}
-NORMAL_POSITIVE = (
-    "Normal chest radiograph.",
-    "The heart and lungs are normal.",
-    "There is no acute cardiopulmonary abnormality.",
-    "The chest is normal.",
-)
-NORMAL_NEGATIVE = (
-    "Abnormal chest radiograph.",
-    "The heart or lungs are abnormal.",
-    "There is an acute cardiopulmonary abnormality.",
-    "The chest is abnormal.",
-)
+FOLDER = Path(__file__).with_name("prompt_sets")
+NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
+NORMAL = "no_finding"
 
 
 class Ensemble(NamedTuple):
@@ -93,14 +34,88 @@ class Ensemble(NamedTuple):
     negative: tuple[str, ...]
 
 
-def ensemble(finding: str) -> Ensemble:
-    """The prompt ensemble of one finding of `schema.FINDINGS`; ``no_finding`` is the normal class."""
-    if finding == "no_finding":
-        return Ensemble(NORMAL_POSITIVE, NORMAL_NEGATIVE)
-    phrases = PHRASES.get(finding, (schema.display_name(finding),))
-    affirmed = tuple(_filled(template, phrase) for template in POSITIVE for phrase in phrases)
-    denied = tuple(_filled(template, _bare(phrase)) for template in NEGATIVE for phrase in phrases)
-    return Ensemble(affirmed + ALSO_POSITIVE.get(finding, ()), denied + ALSO_NEGATIVE.get(finding, ()))
+@dataclass(frozen=True)
+class PromptSet:
+    """Templates with one place each, the phrases that fill them, and whole sentences; keys as in the file."""
+
+    name: str
+    about: str
+    version: str
+    positive: tuple[str, ...]
+    negative: tuple[str, ...]
+    phrases: Mapping[str, Sequence[str]]  # the display name stands for a finding that is not listed
+    also_positive: Mapping[str, Sequence[str]]  # sentences that affirm one finding and say nothing about others
+    also_negative: Mapping[str, Sequence[str]]
+    normal_positive: tuple[str, ...]
+    normal_negative: tuple[str, ...]
+
+    @classmethod
+    def load(cls, name: str) -> "PromptSet":
+        """A set of `NAMES`, or a JSON file of the same keys.
+
+        Raises: UserError when there is no such set, or the file does not hold one.
+        """
+        path = FOLDER / f"{name}.json" if name in NAMES else Path(name)
+        if not path.is_file():
+            raise UserError(f"no prompt set {name!r}{nearest(name, NAMES)}; {', '.join(NAMES)}, or a JSON file")
+        try:
+            content = json.loads(path.read_text())
+        except ValueError:
+            raise UserError(f"{path}: not JSON; see {FOLDER / NAMES[0]}.json for the form") from None
+        return cls(name=path.stem, **_checked(path, content))
+
+    def ensemble(self, finding: str) -> Ensemble:
+        """The prompts of one finding of `schema.FINDINGS`; ``no_finding`` is the normal class."""
+        if finding == NORMAL:
+            return Ensemble(self.normal_positive, self.normal_negative)
+        phrases = self.phrases.get(finding, (schema.display_name(finding),))
+        affirmed = tuple(_filled(template, phrase) for template in self.positive for phrase in phrases)
+        denied = tuple(_filled(template, _bare(phrase)) for template in self.negative for phrase in phrases)
+        return Ensemble(
+            affirmed + tuple(self.also_positive.get(finding, ())), denied + tuple(self.also_negative.get(finding, ()))
+        )
+
+    def digest(self) -> str:
+        """Twelve hex digits that change when any prompt does."""
+        wording = {finding: self.ensemble(finding) for finding in schema.FINDINGS}
+        return hashlib.sha256(json.dumps(wording, sort_keys=True).encode()).hexdigest()[:12]
+
+    def overlap(self, training_templates: Iterable[str]) -> str:
+        """How many of the templates, case and full stop aside, the training texts are made from too."""
+        seen = {_plain(template) for template in training_templates}
+        templates = self.positive + self.negative
+        shared = [template for template in templates if _plain(template) in seen]
+        return f"{len(shared)} of {len(templates)} templates shared with the training generator"
+
+    def describe(self) -> str:
+        """Name, version and hash, for every result."""
+        return f"{self.name} version {self.version}, {self.digest()}"
+
+
+def _checked(path: Path, content: Any) -> dict[str, Any]:
+    """The fields of a file, lists as tuples. Raises UserError naming the key that is wrong."""
+    lists = ("positive", "negative", "normal_positive", "normal_negative")
+    tables = ("phrases", "also_positive", "also_negative")
+    keys = ("about", "version", *lists, *tables)
+    if not isinstance(content, dict) or set(content) != set(keys):
+        raise UserError(f"{path}: expected the keys {', '.join(keys)} and no others")
+    for key in lists:
+        if not _are_sentences(content[key]) or not content[key]:
+            raise UserError(f"{path}: {key} is no list of sentences")
+    for key in tables:
+        table = content[key]
+        if not isinstance(table, dict) or not all(map(_are_sentences, table.values())):
+            raise UserError(f"{path}: {key} is no table of finding: list")
+        for finding in table:
+            if finding not in schema.FINDINGS or finding == NORMAL:
+                raise UserError(f"{path}: {key}: {finding!r} is no finding{nearest(finding, schema.FINDINGS)}")
+    if any(template.count("{}") != 1 for template in content["positive"] + content["negative"]):
+        raise UserError(f"{path}: a template has one place {{}} for the finding")
+    return content | {key: tuple(content[key]) for key in lists}
+
+
+def _are_sentences(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) and text for text in value)
 
 
 def _filled(template: str, phrase: str) -> str:
@@ -113,6 +128,13 @@ def _bare(phrase: str) -> str:
     return re.sub(r"^(an?) ", "", phrase)
 
 
+def _plain(template: str) -> str:
+    return " ".join(re.sub(r"{\w*}", "{}", template).lower().rstrip(".").split())
+
+
+REPORTS = PromptSet.load("reports")  # what is used unless another one is asked for
+
+
 class PromptVectors(NamedTuple):
     """The normalised mean embedding of each side of an ensemble, or of several."""
 
@@ -120,9 +142,11 @@ class PromptVectors(NamedTuple):
     negative: Float32[np.ndarray, "*f d"]
 
 
-def embed(finding: str, texts: Callable[[Sequence[str]], Float32[np.ndarray, "n d"]]) -> PromptVectors:
+def embed(
+    finding: str, texts: Callable[[Sequence[str]], Float32[np.ndarray, "n d"]], wording: PromptSet = REPORTS
+) -> PromptVectors:
     """Embed a finding's prompts and average each side on the sphere."""
-    return PromptVectors(*(_mean_direction(texts(side)) for side in ensemble(finding)))
+    return PromptVectors(*(_mean_direction(texts(side)) for side in wording.ensemble(finding)))
 
 
 class Scores(NamedTuple):
@@ -155,22 +179,6 @@ def embed_all(findings: Sequence[str], texts: Callable[[Sequence[str]], Float32[
 
 
 def _mean_direction(vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "d"]:
-    mean = vectors.mean(axis=0)
-    return mean / max(float(np.linalg.norm(mean)), 1e-12)
-
-
-def digest() -> str:
-    """Twelve hex digits that change when any prompt does."""
-    wording = {finding: ensemble(finding) for finding in schema.FINDINGS}
-    return hashlib.sha256(json.dumps(wording, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def overlap(training_templates: Iterable[str]) -> str:
-    """How many of the templates, case and full stop aside, the training texts are made from too."""
-    seen = {_plain(template) for template in training_templates}
-    shared = [template for template in POSITIVE + NEGATIVE if _plain(template) in seen]
-    return f"{len(shared)} of {len(POSITIVE + NEGATIVE)} templates shared with the training generator"
-
-
-def _plain(template: str) -> str:
-    return " ".join(re.sub(r"{\w*}", "{}", template).lower().rstrip(".").split())
+    """In float64, so that sides of equal vectors are equal however many they are."""
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    return (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)

@@ -12,13 +12,18 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from clinicclip.evals.base import Embedded, EvalSet, Gallery, Query, Result
+from clinicclip.evals.base import Case, Embedded, EvalSet, Exhibit, Passage, Picture, Result, Verdict
 from clinicclip.evals.stats import PatientBootstrap, Statistic, mean, median
 from clinicclip.evals.truth import NORMAL
 
 DEPTHS = (1, 5, 10)
 F1_DEPTHS = (1, 5)  # labels of the nearest, and of the majority of the five nearest
 KEPT = 5
+FITS = {
+    "own": ("own report", Verdict.RIGHT),
+    True: ("same labels", Verdict.NEAR),
+    False: ("other labels", Verdict.WRONG),
+}
 CHUNK = 1024  # queries scored at once, so that no full query x gallery matrix is held
 
 
@@ -58,7 +63,7 @@ class Retrieval:
     gallery_queries: int = 6
     seed: int = 0
 
-    def run(self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap) -> Iterator[Result | Gallery]:
+    def run(self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap) -> Iterator[Result | Exhibit]:
         """Yield `retrieval/{i2t,t2i}/{recall@K,median_rank,f1_micro@K,f1_macro@K}`."""
         texts, first, owner = np.unique(np.asarray(evalset.reports), return_index=True, return_inverse=True)
         owner = owner.reshape(-1)
@@ -90,24 +95,21 @@ class Retrieval:
         if evalset.open:
             yield self._gallery(evalset, directions["t2i"][0], texts, owner)
 
-    def _gallery(self, evalset: EvalSet, found: Search, texts: np.ndarray, owner: Int[np.ndarray, "n"]) -> Gallery:
+    def _gallery(self, evalset: EvalSet, found: Search, texts: np.ndarray, owner: Int[np.ndarray, "n"]) -> Exhibit:
         rng = np.random.default_rng(self.seed)
         chosen = rng.permutation(len(texts))[: self.gallery_queries]
         findings = np.column_stack([evalset.truth, evalset.normal]) == 1
-        queries = []
+        cases = []
         for text in chosen:
             wanted = findings[np.flatnonzero(owner == text)[0]]
-            verdicts = tuple(
-                "own report"
-                if owner[image] == text
-                else "same labels"
-                if (findings[image] == wanted).all()
-                else "other labels"
-                for image in found.nearest[text]
-            )
-            pictures = evalset.images[found.nearest[text]]
-            queries.append(Query(str(texts[text]), pictures, verdicts, float(found.rank[text])))
-        return Gallery(evalset.name, tuple(queries))
+            fits = ["own" if owner[i] == text else (findings[i] == wanted).all() for i in found.nearest[text]]
+            pictures = [
+                Picture(evalset.images[i], *FITS[fit]) for i, fit in zip(found.nearest[text], fits, strict=True)
+            ]
+            rank = Passage(str(texts[text]), f"own image at rank {found.rank[text]:g} of {len(evalset)}")
+            cases.append(Case("", (rank,), tuple(pictures)))
+        note = "Reports drawn at random by seed, never chosen; beside each the five images nearest to it, best first."
+        return Exhibit(evalset.name, "Retrieval gallery", note, tuple(cases))
 
 
 def _majority(labels: Float32[np.ndarray, "n f"], counts: Int[np.ndarray, "m"]) -> Float32[np.ndarray, "m f"]:

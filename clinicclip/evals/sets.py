@@ -27,8 +27,33 @@ def open_set(
     records = itertools.islice(source, limit or len(source))
     phantom = manifest["name"] == "phantom"
     title = manifest["title"] + (f", level {manifest['settings']['level']}" if phantom else "")
-    facts = {"open": manifest["open"], "phantom": phantom, "title": title}
-    return EvalSet.from_records(name, split, records, image_size, view=view, **facts)
+    opened = EvalSet.from_records(
+        name,
+        split,
+        records,
+        image_size,
+        open=manifest["open"],
+        phantom=phantom,
+        title=title,
+        release=manifest["name"],
+        view=view,
+    )
+    asked = min(limit, len(source)) if limit else len(source)
+    if len(opened) + len(opened.unread) != asked:
+        raise UserError(f"{data_dir}: {asked} records were asked for and {len(opened)} came; prepare the data again")
+    return opened
+
+
+def other_split(data_dir: Path | str, role: str, split: str, config: Mapping) -> str:
+    """The split to learn from (role ``train``) or to choose by (``validation``) beside ``split``; "" = there is none.
+
+    The run's own where it is of this data set, else the folder's of that name; never one that shares a part with
+    ``split``.
+    """
+    manifest = builder.read_manifest(data_dir)
+    own = config["data"].get(role, "") if "data" in config and config["data"]["name"] == manifest["name"] else role
+    known = all(part in manifest["splits"] for part in _parts(own))
+    return own if own and known and not _parts(own) & _parts(split) else ""
 
 
 def held_out_split(data_dir: Path | str, config: Mapping) -> str:
@@ -42,6 +67,11 @@ def held_out_split(data_dir: Path | str, config: Mapping) -> str:
     if TEST in manifest["splits"]:
         return TEST
     raise UserError(f"{data_dir} has no split {TEST!r}; choose with --split among {', '.join(manifest['splits'])}")
+
+
+def has_split(data_dir: Path | str, split: str) -> bool:
+    """Whether a prepared folder has every part of a split such as ``fold0+fold1[:50]``."""
+    return _parts(split) <= set(builder.read_manifest(data_dir)["splits"])
 
 
 def overlap(data_dir: Path | str, split: str, config: Mapping, trained_on: UInt64[np.ndarray, " n"]) -> str:

@@ -1,36 +1,75 @@
 """The suites by name, and the one function that runs them: embed each set once, score on the host."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
 from clinicclip.data import schema
 from clinicclip.data.generators import templates
 from clinicclip.errors import UsageError, nearest
-from clinicclip.evals import prompts
+from clinicclip.evals import benchmarks, exhibits, prompts
 from clinicclip.evals.base import (
+    Calibrated,
     Curve,
+    Embedded,
     EmbedFns,
     EvalSet,
     Evaluation,
     Evaluator,
-    Gallery,
+    Exhibit,
+    Heat,
     Result,
+    Seen,
     SetFacts,
 )
 from clinicclip.evals.cxr_align import CxrAlign
-from clinicclip.evals.embedding import TextBank, embed_set
+from clinicclip.evals.embedding import Store, TextBank, embed_set
+from clinicclip.evals.five_way import FiveWay
+from clinicclip.evals.grounding import Grounding
+from clinicclip.evals.normality import Normality
+from clinicclip.evals.operating import Operating
 from clinicclip.evals.pair_strict import PairStrict
+from clinicclip.evals.probe import Probe
 from clinicclip.evals.retrieval import Retrieval
 from clinicclip.evals.stats import PatientBootstrap
+from clinicclip.evals.subgroups import Subgroups
 from clinicclip.evals.zero_shot import ZeroShot
 
-# name -> factory(findings of the macro mean, seed)
-SUITES: Mapping[str, Callable[[Sequence[str], int], Evaluator]] = {
-    "zero_shot": lambda findings, seed: ZeroShot(findings=tuple(findings)),
-    "cxr_align": lambda findings, seed: CxrAlign(seed=seed),
-    "pair_strict": lambda findings, seed: PairStrict(seed=seed),
-    "retrieval": lambda findings, seed: Retrieval(seed=seed),
+
+class Setting(NamedTuple):
+    """What suites are made from, besides the set that they measure."""
+
+    findings: Sequence[str] = ()  # of macro means; () = as the literature has them for the release, or all
+    seed: int = 0
+    train: Seen | None = None
+    validation: Seen | None = None
+
+
+class Beside(NamedTuple):
+    """Other splits of a set's release, of other patients."""
+
+    train: EvalSet | None = None
+    validation: EvalSet | None = None
+
+
+SUITES: Mapping[str, Callable[[Setting], Evaluator]] = {
+    "zero_shot": lambda setting: ZeroShot(findings=tuple(setting.findings)),
+    "cxr_align": lambda setting: CxrAlign(seed=setting.seed),
+    "pair_strict": lambda setting: PairStrict(seed=setting.seed),
+    "retrieval": lambda setting: Retrieval(seed=setting.seed),
+    "five_way": lambda setting: FiveWay(),
+    "normality": lambda setting: Normality(),
+    "subgroups": lambda setting: Subgroups(findings=tuple(setting.findings)),
+    "operating": lambda setting: Operating(setting.validation),
+    "grounding": lambda setting: Grounding(setting.validation),
+    "probe": lambda setting: Probe(setting.train, setting.validation),
 }
-OF_IMAGES = ("zero_shot", "pair_strict")  # suites that need no report
+CORE = ("zero_shot", "cxr_align", "pair_strict", "retrieval")  # what a run is watched by
+OF_REPORTS = ("cxr_align", "retrieval")  # suites that need reports
+LEARNING = ("probe",)  # suites that need a training split
+CHOOSING = ("operating", "grounding", "probe")  # suites that use a validation split
+USUAL = tuple(name for name in SUITES if name not in LEARNING)  # all that do not embed a training split
+OF_IMAGES = tuple(name for name in USUAL if name not in OF_REPORTS)
 
 
 def check_names(suites: Sequence[str], findings: Sequence[str] = ()) -> None:
@@ -45,45 +84,82 @@ def check_names(suites: Sequence[str], findings: Sequence[str] = ()) -> None:
 def run_suites(
     embed: EmbedFns,
     sets: Sequence[EvalSet],
-    suites: Sequence[str] = tuple(SUITES),
+    suites: Sequence[str] = CORE,
     *,
     findings: Sequence[str] = (),
     draws: int = 1000,
     seed: int = 0,
+    store: Store | None = None,
+    beside: Mapping[str, Beside] = MappingProxyType({}),
+    wording: prompts.PromptSet = prompts.REPORTS,
 ) -> Evaluation:
-    """Run the named suites on every set; `findings` are those of the zero-shot macro (empty: all evaluable).
+    """Run the named suites on every set; `findings` are those of macro means (empty: see `Setting`).
+
+    `beside` holds, by the set's name, the splits to learn from and to choose by; without them suites that need one
+    say so in their rows.
+
+    Where a `store` is given, what it holds of this model is not embedded again, and what is embedded goes there.
 
     Raises: UsageError for an unknown suite or finding; ValueError when embeddings do not fit the sets.
     """
     check_names(suites, findings)
     for evalset in sets:
-        if not any(evalset.reports) and not set(suites) <= set(OF_IMAGES):
+        if not any(evalset.reports) and set(suites) & set(OF_REPORTS):
             raise UsageError(f"{evalset.name} has no reports: choose --suite={','.join(OF_IMAGES)} for it")
     evaluation = Evaluation(
         facts={
-            "prompts": f"version {prompts.VERSION}, {prompts.digest()}",
-            "prompt_overlap": prompts.overlap(templates.TRAIN.patterns),
+            "prompts": wording.describe(),
+            "prompt_overlap": wording.overlap(templates.TRAIN.patterns),
             "bootstrap_draws": str(draws),
             "seed": str(seed),
         },
-        sets=tuple(_facts(evalset) for evalset in sets),
+        sets=tuple(facts_of(evalset) for evalset in sets),
     )
-    texts = TextBank(embed.texts)
+    texts = TextBank(embed.texts, store)
     homes: dict[type, list] = {
         Result: evaluation.results,
         Curve: evaluation.curves,
-        Gallery: evaluation.galleries,
+        Calibrated: evaluation.calibrated,
+        Heat: evaluation.heats,
+        Exhibit: evaluation.exhibits,
     }
     for evalset in sets:
-        embedded = embed_set(embed, evalset, texts)
+        embedded = embed_set(embed, evalset, texts, wording, store)
+        near = beside.get(evalset.name, Beside())
+        _require_apart(evalset, near)
+        seen = [Seen(other, embed_set(embed, other, texts, wording, store)) if other else None for other in near]
+        setting = Setting(findings, seed, *seen)
         bootstrap = PatientBootstrap(evalset.patients, draws=draws, seed=seed)
         for suite in suites:
-            for found in SUITES[suite](findings, seed).run(evalset, embedded, bootstrap):
+            for found in SUITES[suite](setting).run(evalset, embedded, bootstrap):
                 homes[type(found)].append(found)
+        for shown in _shown(evalset, embedded, suites, evaluation.curves, seed) if draws else ():
+            homes[type(shown)].append(shown)
+    texts.save()
     return evaluation
 
 
-def _facts(evalset: EvalSet) -> SetFacts:
+def _shown(
+    evalset: EvalSet, embedded: Embedded, suites: Sequence[str], curves: Sequence[Curve], seed: int
+) -> Iterator[Heat | Exhibit]:
+    """What a report shows beside the suites' own: of evaluations with intervals, the others being on the way."""
+    if "zero_shot" in suites:
+        yield from exhibits.similarity(evalset, embedded)
+        yield from exhibits.worst_mistakes(evalset, curves)
+    if "cxr_align" in suites:
+        yield from exhibits.align_examples(evalset, embedded, seed)
+
+
+def _require_apart(evalset: EvalSet, others: Beside) -> None:
+    """Raises ValueError when a patient is both learnt from or chosen by and measured."""
+    for role, other in others._asdict().items():
+        shared = set(evalset.patients) & set(other.patients if other else ())
+        if shared:
+            raise ValueError(f"{evalset.name}: {len(shared)} patients are in split {evalset.split} and in its {role}")
+
+
+def facts_of(evalset: EvalSet) -> SetFacts:
+    """What a report says about a set."""
     return SetFacts(
         evalset.name,
         evalset.split,
@@ -91,8 +167,11 @@ def _facts(evalset: EvalSet) -> SetFacts:
         len(set(evalset.patients)),
         evalset.open,
         evalset.phantom,
-        evalset.source,
+        f"{evalset.source}; {benchmarks.of(evalset.release).blank}",
         evalset.title,
         evalset.preprocessing,
         evalset.digest(),
+        evalset.pixel_digest(),
+        evalset.ids,
+        evalset.patients,
     )

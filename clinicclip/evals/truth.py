@@ -12,6 +12,20 @@ from clinicclip.errors import UserError
 N_FINDINGS = len(schema.FINDINGS)
 NORMAL = schema.INDEX["no_finding"]
 GOLD_COLUMNS = {**schema.INDEX, "normal": NORMAL}  # releases write the normal class either way
+GROUPS = ("sex", "age_band", "view")  # what is said of a study, "" = unknown
+RELEASED = "cxr_align"  # maker of r^n and r^o that a release brings itself
+
+
+_ABNORMAL = [i for i, name in enumerate(schema.FINDINGS) if name not in schema.NOT_ABNORMAL]
+
+
+class Released(NamedTuple):
+    """The report with one finding denied and left out, as a release has them ('' where it has none)."""
+
+    finding: int
+    report: str
+    negated: str
+    omitted: str
 
 
 class View(NamedTuple):
@@ -33,35 +47,75 @@ class Row(NamedTuple):
     sentences: tuple[schema.Sentence, ...]
     mentioned: Float32[np.ndarray, "f"]
     gold: Float32[np.ndarray, "f"]
+    labels: Float32[np.ndarray, "f"]  # of the release or its labeller, that training reads
     source: str
     normal: float
+    groups: tuple[str, ...]  # values of GROUPS
+    boxes: tuple[schema.Box, ...]  # in pixels of the original image
+    shape: tuple[int, int]  # height and width of the original image
+    released: Released | None
 
 
-def read_row(record: schema.Record, image_size: int, view: View = SQUASH) -> Row:
+def read_row(record: schema.Record, image_size: int, absent: Sequence[str] = (), view: View = SQUASH) -> Row:
     """Decode a stored record's image and bring it to size, and gather what its gold labels and sentences say.
 
-    Raises: UserError for a gold label that is no finding.
+    In a study with any gold label, those of ``absent`` that have none count as absent.
+
+    Raises: UserError for a gold label that is no finding; ImageFault for an image that cannot be read.
     """
+    name = str(record["image_id"])
     columns = ("sentences", "sentence_finding", "sentence_polarity", "sentence_laterality")
     sentences = tuple(
         schema.Sentence(str(text), int(finding), int(polarity), int(side))
         for text, finding, polarity, side in zip(*(record[column] for column in columns), strict=True)
     )
+    try:
+        gray = images.decode(record["image"])
+    except OSError:
+        raise images.ImageFault("image_unreadable", f"{name}: the stored image is damaged; prepare again") from None
+    return Row(
+        id=name,
+        patient=str(record["patient"]),
+        image=images.resize(gray, image_size),
+        sentences=sentences,
+        mentioned=mentioned_findings(sentences),
+        gold=_gold(record, absent),
+        labels=_labels(record),
+        source=str(record["gold_source"]),
+        normal=_known(int(record["normal"])),
+        groups=tuple(str(record[group]) for group in GROUPS),
+        boxes=tuple(
+            schema.Box(str(finding), *map(float, sides))
+            for finding, sides in zip(record["box_names"], record["boxes"], strict=True)
+        ),
+        shape=(int(record["height"]), int(record["width"])),
+        released=_released(record),
+    )
+
+
+def _gold(record: schema.Record, absent: Sequence[str]) -> Float32[np.ndarray, "f"]:
     gold = np.full(N_FINDINGS, np.nan, np.float32)
+    if len(record["gold_names"]):
+        gold[[schema.INDEX[name] for name in absent]] = 0
     for finding, value in zip(record["gold_names"], record["gold_values"], strict=True):
         if finding not in GOLD_COLUMNS:
             raise UserError(f"{record['image_id']}: gold label {finding!r} is no known finding; prepare the data again")
         gold[GOLD_COLUMNS[finding]] = _known(int(value))
-    return Row(
-        id=str(record["image_id"]),
-        patient=str(record["patient"]),
-        image=view.square(images.decode(record["image"]), image_size),
-        sentences=sentences,
-        mentioned=mentioned_findings(sentences),
-        gold=gold,
-        source=str(record["gold_source"]),
-        normal=_known(int(record["normal"])),
-    )
+    if np.isnan(gold[NORMAL]) and (gold[_ABNORMAL] == 1).any():
+        gold[NORMAL] = 0
+    return gold
+
+
+def _labels(record: schema.Record) -> Float32[np.ndarray, "f"]:
+    labels = np.full(N_FINDINGS, np.nan, np.float32)
+    labels[: len(schema.CHEXPERT)] = [_known(int(code)) for code in record["labels"]]
+    return labels
+
+
+def _released(record: schema.Record) -> Released | None:
+    if record["negated_by"] != RELEASED:
+        return None
+    return Released(int(record["altered"]), record["findings"], record["negated"], record["omitted"])
 
 
 def _known(code: int) -> float:

@@ -7,25 +7,31 @@ import numpy as np
 from jaxtyping import Float32
 
 from clinicclip.data import schema
-from clinicclip.evals import prompts
+from clinicclip.evals import benchmarks, prompts
 from clinicclip.evals.base import Curve, Embedded, EvalSet, Result
-from clinicclip.evals.stats import Draws, PatientBootstrap, Ranking, few_outcomes, macro
+from clinicclip.evals.stats import NOTHING, Draws, PatientBootstrap, Ranking, few_outcomes, macro
 from clinicclip.evals.truth import NORMAL
 
 RULES = prompts.Scores._fields  # positive minus negative ensemble, and positive ensemble alone: always both
 MEASURES = ("auroc", "auprc")
+ONE_OUTCOME = "one outcome only"
+FEW_NOTE = "few of one outcome: the interval is too narrow"
 
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """Scores every coded finding; the macro mean runs over `findings`, or all evaluable ones if empty."""
+    """Scores every coded finding; the macro mean runs over `findings`.
+
+    Where they are empty: over those that the literature reports of the release, or else all evaluable ones.
+    """
 
     findings: Sequence[str] = ()
 
     def run(self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap) -> Iterator[Result | Curve]:
         """Yield `zero_shot/SET/MEASURE/RULE/FINDING` for each finding, `macro` and `normal`."""
         evaluable = []
-        for finding in _coded(evalset, self.findings):
+        wanted = self.findings or benchmarks.of(evalset.release).macro
+        for finding in _coded(evalset, wanted):
             outcomes = np.unique(evalset.truth[:, finding][np.isfinite(evalset.truth[:, finding])])
             if len(outcomes) == 2:
                 evaluable.append(finding)
@@ -36,7 +42,7 @@ class ZeroShot:
         for finding in [*evaluable, NORMAL] if normal_known else evaluable:
             truth = evalset.normal if finding == NORMAL else evalset.truth[:, finding]
             yield from self._score(evalset, embedded, bootstrap, finding, truth, parts)
-        members = [f for f in evaluable if not self.findings or schema.FINDINGS[f] in self.findings]
+        members = [f for f in evaluable if not wanted or schema.FINDINGS[f] in wanted]
         if members:
             yield from _macro(evalset, bootstrap, members, parts)
 
@@ -53,10 +59,10 @@ class ZeroShot:
         present = truth[rows] == 1
         label = "normal" if finding == NORMAL else schema.FINDINGS[finding]
         vectors = embedded.images(evalset)[rows]
-        sides = prompts.embed(schema.FINDINGS[finding], embedded.texts)
+        sides = embedded.sides(schema.FINDINGS[finding])
         for rule, scores in prompts.scores(vectors, sides)._asdict().items():
             ranking = Ranking(present, scores)
-            yield Curve(evalset.name, label, rule, present, scores)
+            yield Curve(evalset.name, label, rule, rows, present, scores)
             for measure in MEASURES:
                 draws = bootstrap.draws(getattr(ranking, measure), rows)
                 parts[measure, rule, finding] = draws
@@ -68,7 +74,7 @@ class ZeroShot:
                     rows,
                     positives=int(present.sum()),
                     truth=evalset.source,
-                    note="few of one outcome: the interval is too narrow" if few_outcomes(present) else "",
+                    note=FEW_NOTE if few_outcomes(present) else "",
                 )
 
 
@@ -83,18 +89,17 @@ def _one_outcome(evalset: EvalSet, finding: int, bootstrap: PatientBootstrap) ->
     column = evalset.truth[:, finding]
     rows = np.flatnonzero(np.isfinite(column))
     positives = int((column == 1).sum())
-    nothing = Draws(float("nan"), np.full(1, np.nan), 0)
     for measure in MEASURES:
         for rule in RULES:
             yield Result.of(
                 f"zero_shot/{evalset.name}/{measure}/{rule}/{schema.FINDINGS[finding]}",
                 evalset,
-                nothing,
+                NOTHING,
                 bootstrap,
                 rows,
                 positives=positives,
                 truth=evalset.source,
-                note="one outcome only" if len(rows) else "not coded in this set",
+                note=ONE_OUTCOME if len(rows) else "not coded in this set",
             )
 
 

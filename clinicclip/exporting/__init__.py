@@ -1,6 +1,6 @@
 """A trained model as a folder that PyTorch users load without this package."""
 
-from clinicclip.exporting.card import Origin
 from clinicclip.exporting.folder import Export, is_export, load_export, write_export
+from clinicclip.exporting.origin import Origin
 
 __all__ = ["Export", "Origin", "is_export", "load_export", "write_export"]

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from clinicclip.data import schema
-from clinicclip.models.clip import ClipSpec
+from clinicclip.exporting.metadata import front_matter, overall
+from clinicclip.exporting.origin import Origin
+from clinicclip.models.clip import DTYPES, ClipSpec
 from clinicclip.models.torch_names import OPEN_CLIP, TRANSFORMERS
 
 RESEARCH = "**Research use only. Not a medical device; not for diagnosis or treatment.**"
@@ -61,24 +61,24 @@ print(images @ words.T)  # cosine similarities
 ```
 """
 
+INTENDED = """\
+## Intended use
+
+Research on image-report alignment of frontal chest radiographs. Out of scope: any clinical decision, screening or
+triage, other body parts, other modalities, other languages.
+"""
+# Of every model of this kind, whatever its results.
+FAILURES = """\
+- A finding that reports seldom mention is seldom recognised, and a small one less than a large one.
+- Tubes, wires, markers, burned-in text and the look of a scanner or ward stand in for findings they come with.
+- Lateral views, children, inverted, rotated or cropped images and hospitals other than those of the training data were
+  not measured.
+- Left and right, severity and change over time are read from words more than from images.
+- Texts are cut after {tokens} tokens. A model of reports knows what reports say, not what they leave out.
+- Similarities are no probabilities: a threshold chosen on one data set does not hold on another.
+"""
+WRONG_IMAGE = "wrong_image"
 USES = {TRANSFORMERS: USE_TRANSFORMERS, OPEN_CLIP: USE_OPEN_CLIP}
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where weights come from, as the card must say it; `studies` counts image-report pairs by role."""
-
-    name: str  # of the model, e.g. the config's name
-    data: str  # name of the prepared set
-    data_title: str
-    data_licence: str
-    data_citation: str
-    data_open: bool  # its images and texts may be shown
-    phantom: bool
-    steps: int
-    studies: Mapping[str, int] = field(default_factory=dict)
-    # False for a vocabulary trained on restricted reports as they are: its rare pieces may be names.
-    vocabulary_public: bool = True
 
 
 def card(
@@ -90,44 +90,25 @@ def card(
     config: Mapping[str, Any],
     results: Sequence[Mapping[str, Any]],
     parity: Mapping[str, Any] | None,
+    dtype: str,
 ) -> str:
     """The card as Markdown, with Hugging Face's metadata block on top."""
     sections = [
-        _front_matter(origin, dialects),
+        front_matter(origin, dialects, results),
         f"# {origin.name}\n",
         "\n\n".join((RESEARCH, PHANTOM) if origin.phantom else (RESEARCH,)) + "\n",
-        _description(spec, origin, text_length),
+        _description(spec, text_length),
+        INTENDED,
         _training(origin, config),
         _results(results, origin),
-        "## Use\n\n" + "\n".join(USES[dialect] for dialect in dialects),
-        _notes(spec, dialects, parity),
+        _failures(results, text_length),
+        "## Use\n\n" + "\n".join(_use(dialect, dtype) for dialect in dialects),
+        _notes(spec, dialects, parity, dtype),
     ]
     return "\n".join(sections)
 
 
-def _front_matter(origin: Origin, dialects: Sequence[str]) -> str:
-    library = "transformers" if TRANSFORMERS in dialects else "open_clip"
-    tags = ["clip", "medical", "radiology", "chest-x-ray", *(["open_clip"] if OPEN_CLIP in dialects else [])]
-    licence = (
-        ["license: apache-2.0"]
-        if origin.phantom
-        else ["license: other", f"license_name: {json.dumps('terms of ' + origin.data_title)}"]
-    )
-    lines = [
-        "---",
-        f"library_name: {library}",
-        "pipeline_tag: zero-shot-image-classification",
-        *licence,
-        "language: en",
-        "tags:",
-        *(f"- {tag}" for tag in (*tags, *(["phantom-data"] if origin.phantom else []))),
-        "---",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _description(spec: ClipSpec, origin: Origin, text_length: int) -> str:
+def _description(spec: ClipSpec, text_length: int) -> str:
     image, text = spec.image, spec.text
     return f"""\
 ## Model
@@ -142,11 +123,14 @@ width {image.embed_dim}, depths {"/".join(map(str, image.depths))}, heads {"/".j
 at most {text_length} tokens |
 | preprocessing | gray, squashed to {image.image_size} x {image.image_size} (bicubic), three equal channels, \
 ImageNet mean and std; never flipped |
-
-Intended use: research on image-report alignment of frontal chest radiographs. Out of scope: any clinical
-decision, other body parts, other modalities, other languages. Similarities are not probabilities, and a
-finding that reports seldom mention is seldom recognised.
 """
+
+
+def _use(dialect: str, dtype: str) -> str:
+    """The snippet of a dialect; narrow weights are computed with in float32, as they were measured."""
+    if dtype == DTYPES[0]:
+        return USES[dialect]
+    return USES[dialect].replace("Model.from_pretrained(folder)", "Model.from_pretrained(folder, dtype=torch.float32)")
 
 
 def _training(origin: Origin, config: Mapping[str, Any]) -> str:
@@ -157,7 +141,7 @@ def _training(origin: Origin, config: Mapping[str, Any]) -> str:
 
 Data: {origin.data_title}{f" (image-report pairs: {counts})" if counts else ""}; {origin.steps:,} steps.
 Terms of the data: {origin.data_licence}. They bind whoever uses what was learned from it.
-{citation}
+{_started(config)}{citation}
 <details><summary>Configuration</summary>
 
 ```json
@@ -167,13 +151,23 @@ Terms of the data: {origin.data_licence}. They bind whoever uses what was learne
 """
 
 
+def _started(config: Mapping[str, Any]) -> str:
+    """Whose weights the training began with, if any."""
+    model = public(config.get("model", {}))
+    towers = {tower: model[tower]["init"] for tower in ("image", "text") if model.get(tower, {}).get("init")}
+    places = (
+        {"the whole model": model["init"]} if model.get("init") else {f"the {k} tower": v for k, v in towers.items()}
+    )
+    return "".join(f"Start of {part}: `{place}`; its terms bind too.\n" for part, place in places.items())
+
+
 def _results(results: Sequence[Mapping[str, Any]], origin: Origin) -> str:
     if not results:
         return "## Results\n\nNot evaluated.\n"
     label = " (PHANTOM data)" if origin.phantom else ""
-    single = [row for row in results if row["metric"].rpartition("/")[2] in schema.INDEX]
-    overall = [row for row in results if row not in single]
-    lines = [f"## Results{label}", "", "Intervals: 95 %, by bootstrap over patients.", "", *_table(overall)]
+    general = overall(results)
+    single = [row for row in results if row not in general]
+    lines = [f"## Results{label}", "", "Intervals: 95 %, by bootstrap over patients.", "", *_table(general)]
     if single:
         lines += ["", "<details><summary>By finding</summary>", "", *_table(single), "", "</details>"]
     return "\n".join(lines) + "\n"
@@ -189,7 +183,20 @@ def _table(results: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _notes(spec: ClipSpec, dialects: Sequence[str], parity: Mapping[str, Any] | None) -> str:
+def _failures(results: Sequence[Mapping[str, Any]], text_length: int) -> str:
+    """Known ways to fail; of negation, as far as it was measured."""
+    lines = ["## Failure modes", ""]
+    values = {row["metric"]: row["value"] for row in results if row["value"] is not None}
+    for metric, value in values.items():
+        if (wrong := values.get(f"{metric}/{WRONG_IMAGE}")) is not None:
+            lines.append(
+                f"- `{metric}`: right for {value:.3f} of the items, and for {wrong:.3f} with images of other patients "
+                "in place of the right ones. That much is a habit of the text tower; only what is above it was seen."
+            )
+    return "\n".join([*lines, FAILURES.format(tokens=text_length)])
+
+
+def _notes(spec: ClipSpec, dialects: Sequence[str], parity: Mapping[str, Any] | None, dtype: str) -> str:
     lines = [
         "## Notes",
         "",
@@ -198,6 +205,8 @@ def _notes(spec: ClipSpec, dialects: Sequence[str], parity: Mapping[str, Any] | 
         + " The logit bias shifts all scores alike and belongs to a sigmoid loss; rankings do not need it.",
         "- `parity.safetensors` holds fixed inputs and the embeddings the JAX model gives for them.",
     ]
+    if dtype != DTYPES[0]:
+        lines.append(f"- Weights are rounded to {dtype}; results above were measured before rounding.")
     if parity is None:
         lines.append(
             "- Written where no PyTorch library that reads this folder was installed: equality was not measured."

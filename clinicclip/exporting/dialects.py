@@ -60,8 +60,10 @@ def require_agreement(spec: ClipSpec, tokenizer: Tokenizer, text_length: int) ->
         raise UserError(f"export: {'; '.join(wrong)}; export with the tokenizer the model was trained with")
 
 
-def config_files(spec: ClipSpec, *, text_length: int, logit_scale: float) -> dict[str, dict[str, Any]]:
-    """Name -> JSON content of every configuration the allowed dialects read."""
+def config_files(
+    spec: ClipSpec, *, text_length: int, logit_scale: float, dtype: str = "float32"
+) -> dict[str, dict[str, Any]]:
+    """Name -> JSON content of every configuration the allowed dialects read; `dtype` is that of the stored weights."""
     allowed = dialects(spec)
     files = {"preprocessor_config.json": _preprocessor(spec)}
     if TRANSFORMERS in allowed:
@@ -70,6 +72,7 @@ def config_files(spec: ClipSpec, *, text_length: int, logit_scale: float) -> dic
             "model_type": "vision-text-dual-encoder",
             "projection_dim": spec.dim,
             "logit_scale_init_value": logit_scale,
+            "dtype": dtype,
             "vision_config": swin_config(spec.image),
             "text_config": bert_config(spec.text),
         }

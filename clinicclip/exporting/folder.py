@@ -10,20 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-
 import clinicclip
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.exporting import contract, parity
-from clinicclip.exporting.card import Origin, card, public
+from clinicclip.exporting.card import card, public
 from clinicclip.exporting.dialects import WEIGHTS, config_files, dialects, require_agreement
-from clinicclip.models import convert, tensor_file
+from clinicclip.exporting.origin import Origin
+from clinicclip.models import convert, shards, tensor_file
 from clinicclip.models.bert import BertSpec
 from clinicclip.models.clip import ClipSpec
 from clinicclip.models.gcn import GcnSpec
 from clinicclip.models.swin import SwinSpec
+from clinicclip.models.torch_names import TRANSFORMERS
 
 META, EXTRA = "clinicclip.json", "extra.safetensors"
 FORMAT = 1
@@ -48,12 +47,15 @@ def write_export(
     config: Mapping[str, Any],
     origin: Origin,
     results: Sequence[Mapping[str, Any]] = (),
+    dtype: str = "float32",
+    shard_bytes: int = shards.LIMIT,
 ) -> dict[str, Any] | None:
     """Write a model as a folder that transformers and open_clip load without us.
 
-    `results` are records with metric, value, ci_low, ci_high, n, data, split. Returns the measured parity,
-    None where no PyTorch library that reads the folder is installed. An earlier export in `output` is replaced; on
-    any failure nothing changes.
+    `results` are records with metric, value, ci_low, ci_high, n, data, split. `dtype` is that of the stored weights;
+    what is measured and read back is the model so rounded. Files for transformers above `shard_bytes` are split.
+    Returns the measured parity, None where no PyTorch library that reads the folder is installed. An earlier export
+    in `output` is replaced; on any failure nothing changes.
     Raises UserError when no dialect can say the model, or `output` holds something else.
     """
     output = Path(output)
@@ -64,16 +66,15 @@ def write_export(
             f"export: the vocabulary was trained on restricted reports of {origin.data} and may hold names; "
             "train with a published tokenizer or the patient filter"
         )
-    params = jax.tree.map(np.asarray, dict(params))
+    params = convert.rounded(params, dtype)
     with _replacing(output) as draft:
         sample = parity.sample(spec, params, tokenizer, text_length)
         parity.write_sample(draft, sample)
         agreed = contract.metadata(contract.terms(spec, tokenizer, text_length), draft / parity.TENSORS)
-        _write_weights(draft, spec, params, allowed, agreed)
+        _write_weights(draft, spec, params, allowed, dtype, shard_bytes, agreed)
         tokenizer.save(draft, text_length)
-        for name, content in config_files(
-            spec, text_length=text_length, logit_scale=float(params["logit_scale"])
-        ).items():
+        scale = float(params["logit_scale"])
+        for name, content in config_files(spec, text_length=text_length, logit_scale=scale, dtype=dtype).items():
             _write_json(draft / name, content)
         measured = parity.measure(draft, sample)
         if measured:
@@ -86,6 +87,7 @@ def write_export(
             config=config,
             results=results,
             parity=measured,
+            dtype=dtype,
         )
         (draft / "README.md").write_text(text, encoding="utf-8")
         _write_json(draft / META, _meta(draft, spec, text_length, config, origin, allowed))
@@ -111,7 +113,7 @@ def load_export(folder: Path | str, *, force: bool = False) -> Export:
 
 def disagreements(folder: Path, spec: ClipSpec, text_length: int, weights: str) -> list[str]:
     """In words, how a folder prepares images and texts otherwise than its weights were trained with."""
-    trained, _ = contract.read(folder / weights)
+    trained, _ = contract.read(shards.parts(folder / weights)[0])
     given = contract.terms(spec, Tokenizer.load(folder), text_length)
     return contract.differences(trained, given) or contract.differences(trained, given | contract.preprocessor(folder))
 
@@ -124,10 +126,11 @@ def _refuse_other_terms(folder: Path, found: Sequence[str]) -> None:
         )
 
 
-def _read_whole(folder: Path, name: str, meta: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    if not (folder / name).is_file() or _sha256(folder / name) != meta["files"][name]:
-        raise UserError(f"{folder / name}: absent or changed since the export was written; export or copy again")
-    return tensor_file.read(folder / name)
+def _read_whole(folder: Path, name: str, meta: Mapping[str, Any]) -> shards.Tensors:
+    for path in shards.parts(folder / name):
+        if not path.is_file() or _sha256(path) != meta["files"].get(path.name):
+            raise UserError(f"{path}: absent or changed since the export was written; export or copy again")
+    return shards.read(folder / name)
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -149,10 +152,20 @@ def is_export(folder: Path) -> bool:
 
 
 def _write_weights(
-    folder: Path, spec: ClipSpec, params: Mapping[str, Any], allowed: Sequence[str], metadata: Mapping[str, str]
+    folder: Path,
+    spec: ClipSpec,
+    params: Mapping[str, Any],
+    allowed: Sequence[str],
+    dtype: str,
+    limit: int,
+    metadata: Mapping[str, str],
 ) -> None:
     for dialect in allowed:
-        tensor_file.write(folder / WEIGHTS[dialect], convert.to_torch(params, spec, dialect), metadata=metadata)
+        tensors = {k: convert.in_dtype(t, dtype) for k, t in convert.to_torch(params, spec, dialect).items()}
+        if dialect == TRANSFORMERS:
+            shards.write(folder / WEIGHTS[dialect], tensors, metadata=metadata, limit=limit)
+        else:  # open_clip reads a single file only
+            tensor_file.write(folder / WEIGHTS[dialect], tensors, metadata=metadata)
     tensor_file.write(folder / EXTRA, convert.extras(params, spec), metadata=metadata)
 
 

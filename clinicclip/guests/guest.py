@@ -27,6 +27,7 @@ class Guest:
     """
 
     config: Mapping[str, Any] = {}  # of no run of ours
+    embed_patches = None  # others have no patches that are known to lie in the space of texts
     trained_on: UInt64[np.ndarray, " n"] = np.empty(0, np.uint64)  # not known
 
     def __init__(self, folder: Path, layout: str) -> None:
@@ -62,7 +63,7 @@ class Guest:
         library = self.reader.library
         return {
             "checkpoint": self.source,
-            "weights_sha256": _digest(self._folder),
+            "parameters_sha256": _digest(self._folder),
             "read_by": f"{library} {version(library)}, torch {version('torch')}",
             "trained_on": "not known: whether it has seen these patients cannot be told",
         }

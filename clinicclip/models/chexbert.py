@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32, Int
 from clinicclip.errors import UserError
 from clinicclip.models import convert
 from clinicclip.models.bert import BertSpec
+from clinicclip.models.shapes import bert_sizes
 from clinicclip.models.torch_names import chexbert_leaves
 
 # CheXbert's own order of heads; "no finding" has the first two classes only.
@@ -34,7 +35,6 @@ CONDITIONS = (
 )
 CLASSES = ("blank", "positive", "negative", "uncertain")
 HEAD_CLASSES = (*(len(CLASSES),) * (len(CONDITIONS) - 1), 2)
-HEAD_WIDTH = 64  # of an attention head, in every BERT of the original sizes; the file does not say
 PREFIX, UNUSED = "module.", "bert.pooler."
 
 
@@ -51,17 +51,9 @@ def from_torch(tensors: Mapping[str, np.ndarray], source: str) -> tuple[BertSpec
 
 
 def _spec(tensors: Mapping[str, np.ndarray], source: str) -> BertSpec:
-    names = {"word": "vocab_size", "position": "max_positions", "token_type": "type_vocab_size"}
-    tables = {size: tensors.get(f"bert.embeddings.{name}_embeddings.weight") for name, size in names.items()}
-    first = tensors.get("bert.encoder.layer.0.intermediate.dense.weight")
-    if first is None or any(table is None or table.ndim != 2 for table in tables.values()):
+    if "bert.embeddings.word_embeddings.weight" not in tensors:
         raise UserError(f"{source}: is not CheXbert's file: it holds no bert.embeddings and bert.encoder")
-    depth = len({key.split(".")[3] for key in tensors if key.startswith("bert.encoder.layer.")})
-    sizes = {size: table.shape[0] for size, table in tables.items() if table is not None}
-    width = first.shape[-1]
-    return BertSpec(
-        **sizes, width=width, depth=depth, heads=max(1, width // HEAD_WIDTH), mlp_width=first.shape[0], pooling="cls"
-    )
+    return BertSpec(**bert_sizes(tensors, "bert.", source), pooling="cls")
 
 
 def logits(params: Mapping[str, Any], first: Float32[np.ndarray, "b w"]) -> Float[np.ndarray, "b 14 4"]:

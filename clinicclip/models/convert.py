@@ -4,36 +4,25 @@ Everything here is numpy: neither PyTorch nor an accelerator is needed to read o
 missing, unexpected or mis-shaped array is never skipped; all offenders are named in one error.
 """
 
-import dataclasses
-import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from clinicclip.errors import UserError
-from clinicclip.models import tensor_file
-from clinicclip.models.bert import BertSpec
 from clinicclip.models.clip import ClipSpec
-from clinicclip.models.hf_config import bert_spec, swin_spec
-from clinicclip.models.swin import SwinSpec
 from clinicclip.models.torch_names import (
     BUFFERS,
     TRANSFORMERS,
     Leaf,
-    bert_leaves,
     clip_leaves,
     extra_shapes,
     index_buffers,
-    swin_leaves,
 )
 
 Tensors = dict[str, np.ndarray]
 Params = dict[str, Any]  # nested dict of arrays, as flax has it
-# Task heads that published checkpoints carry on top of a tower; a tower is read without them.
-HEADS = ("cls.", "classifier.", "qa_outputs.")
 
 
 def to_torch(params: Mapping[str, Any], spec: ClipSpec, dialect: str) -> Tensors:
@@ -52,6 +41,24 @@ def extras(params: Mapping[str, Any], spec: ClipSpec) -> Tensors:
     """The leaves no PyTorch dialect has a name for (graph tower, logit bias) as float32, by flax path."""
     flat = _flat(params, spec)
     return {path: flat[path].astype(np.float32) for path in extra_shapes(spec)}
+
+
+def rounded(params: Mapping[str, Any], dtype: str) -> Params:
+    """The parameters as an export in `dtype` will hold them, in float32: every array rounded, single numbers kept.
+
+    Raises UserError naming every array that has numbers too large for the type.
+    """
+    flat = {path: np.asarray(leaf) for path, leaf in flatten_dict(dict(params), sep="/").items()}
+    with np.errstate(over="ignore"):
+        narrow = {path: in_dtype(leaf, dtype).astype(np.float32) for path, leaf in flat.items()}
+    if large := [path for path, leaf in narrow.items() if not np.isfinite(leaf).all()]:
+        raise UserError(f"export: {dtype} cannot hold the numbers of {', '.join(large)}; choose --dtype=bfloat16")
+    return unflatten_dict(narrow, sep="/")
+
+
+def in_dtype(array: np.ndarray, dtype: str) -> np.ndarray:
+    """A floating-point array in another type; a single number and any other array as it is."""
+    return array.astype(dtype) if array.ndim and _is_float(array) else array
 
 
 def from_torch(
@@ -80,55 +87,6 @@ def from_leaves(leaves: Iterable[Leaf], tensors: Mapping[str, np.ndarray], sourc
     return unflatten_dict(_inward(tuple(leaves), tensors, source), sep="/")
 
 
-def load_text_tower(folder: Path | str, *, pooling: str = "pooler") -> tuple[BertSpec, Params]:
-    """A BERT tower of any size from a Hugging Face folder (config.json, model.safetensors).
-
-    `pooling` is how the tower will be pooled; other than "pooler", the file's pooler is left behind.
-    Raises UserError when the folder holds another architecture or an incomplete file.
-    """
-    config, tensors, source = _read_folder(Path(folder), prefix="bert.")
-    spec = dataclasses.replace(bert_spec(config, source=source), pooling=pooling)
-    if pooling != "pooler":
-        tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith("pooler.")}
-    elif not any(key.startswith("pooler.") for key in tensors):
-        raise UserError(f"{source}: this BERT was saved without its pooler; choose text pooling 'mean' or 'cls'")
-    return spec, from_leaves(bert_leaves(spec), tensors, source)["text"]
-
-
-def load_image_tower(folder: Path | str) -> tuple[SwinSpec, Params]:
-    """A Swin tower from a Hugging Face SwinModel folder (config.json, model.safetensors).
-
-    Raises UserError when the folder holds another architecture or an incomplete file.
-    """
-    config, tensors, source = _read_folder(Path(folder), prefix="swin.")
-    spec = swin_spec(config, source=source)
-    return spec, from_leaves(swin_leaves(spec, TRANSFORMERS), tensors, source)["image"]
-
-
-def _read_folder(folder: Path, prefix: str) -> tuple[dict[str, Any], Tensors, str]:
-    """Config, bare-named tensors and weight-file name of a Hugging Face folder."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read; give a folder with config.json and model.safetensors") from error
-    except ValueError as error:
-        raise UserError(f"{path}: is not JSON; fetch the folder again") from error
-    weights = folder / "model.safetensors"
-    tensors = {_modern(key): tensor for key, tensor in tensor_file.read(weights).items()}
-    if any(key.startswith(prefix) for key in tensors):
-        tensors = {key.removeprefix(prefix): t for key, t in tensors.items() if not key.startswith(HEADS)}
-    return config, tensors, str(weights)
-
-
-def _modern(key: str) -> str:
-    """The oldest BERT files call a norm's scale and bias gamma and beta."""
-    for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
-        if key.endswith(old):
-            return key.removesuffix(old) + new
-    return key
-
-
 def _outward(leaf: Leaf, value: np.ndarray) -> list[tuple[str, np.ndarray]]:
     order = {"plain": range(value.ndim), "dense": (1, 0), "conv": (3, 2, 0, 1)}[leaf.kind]
     theirs = value.astype(np.float32).transpose(tuple(order))
@@ -153,6 +111,8 @@ def _inward(leaves: tuple[Leaf, ...], tensors: Mapping[str, np.ndarray], source:
         theirs = np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
         order = {"plain": range(theirs.ndim), "dense": (1, 0), "conv": (2, 3, 1, 0)}[leaf.kind]
         flat[leaf.path] = np.array(theirs.transpose(tuple(order)), np.float32, order="C")
+    if broken := [path for path, array in flat.items() if not np.isfinite(array).all()]:
+        raise UserError(f"{source}: {len(broken)} arrays hold numbers that are not finite: {', '.join(broken)}")
     return flat
 
 

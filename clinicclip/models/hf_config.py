@@ -1,6 +1,7 @@
 """Tower specs to and from the Hugging Face configs that say the same, and what those configs may not say."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from clinicclip.errors import UserError
@@ -39,16 +40,17 @@ def swin_spec(config: Mapping[str, Any], *, source: str) -> SwinSpec:
     """The Swin tower a SwinConfig describes. Raises UserError listing what our class cannot be."""
     _refuse(config, SWIN_FIXED, source)
     _require(config, ("image_size", "patch_size", "window_size", "embed_dim", "depths", "num_heads"), source)
-    return SwinSpec(
-        image_size=int(config["image_size"]),
-        patch_size=int(config["patch_size"]),
-        window_size=int(config["window_size"]),
-        embed_dim=int(config["embed_dim"]),
-        depths=tuple(config["depths"]),
-        heads=tuple(config["num_heads"]),
-        mlp_ratio=float(config.get("mlp_ratio", 4.0)),
-        drop_path=float(config.get("drop_path_rate", 0.1)),
-    )
+    with _in_numbers(source):
+        return SwinSpec(
+            image_size=_size(config["image_size"]),
+            patch_size=_size(config["patch_size"]),
+            window_size=_size(config["window_size"]),
+            embed_dim=_size(config["embed_dim"]),
+            depths=tuple(map(_size, config["depths"])),
+            heads=tuple(map(_size, config["num_heads"])),
+            mlp_ratio=float(config.get("mlp_ratio", 4.0)),
+            drop_path=float(config.get("drop_path_rate", 0.1)),
+        )
 
 
 def bert_config(spec: BertSpec) -> dict[str, Any]:
@@ -74,18 +76,36 @@ def bert_spec(config: Mapping[str, Any], *, source: str) -> BertSpec:
     _refuse(config, BERT_FIXED | BERT_DEFAULTS, source)
     keys = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     _require(config, keys, source)
-    return BertSpec(
-        vocab_size=int(config["vocab_size"]),
-        width=int(config["hidden_size"]),
-        depth=int(config["num_hidden_layers"]),
-        heads=int(config["num_attention_heads"]),
-        mlp_width=int(config["intermediate_size"]),
-        max_positions=int(config.get("max_position_embeddings", 512)),
-        type_vocab_size=int(config.get("type_vocab_size", 2)),
-        dropout=float(config.get("hidden_dropout_prob", 0.1)),
-        layer_norm_eps=float(config.get("layer_norm_eps", 1e-12)),
-        pad_id=int(config.get("pad_token_id") or 0),
-    )
+    with _in_numbers(source):
+        return BertSpec(
+            vocab_size=_size(config["vocab_size"]),
+            width=_size(config["hidden_size"]),
+            depth=_size(config["num_hidden_layers"]),
+            heads=_size(config["num_attention_heads"]),
+            mlp_width=_size(config["intermediate_size"]),
+            max_positions=_size(config.get("max_position_embeddings", 512)),
+            type_vocab_size=_size(config.get("type_vocab_size", 2)),
+            dropout=float(config.get("hidden_dropout_prob", 0.1)),
+            layer_norm_eps=float(config.get("layer_norm_eps", 1e-12)),
+            pad_id=int(config.get("pad_token_id") or 0),
+        )
+
+
+@contextlib.contextmanager
+def _in_numbers(source: str) -> Iterator[None]:
+    """Tells in one line that a size is no number, or that sizes do not fit together."""
+    try:
+        yield
+    except (TypeError, ValueError, OverflowError) as fault:
+        raise UserError(f"{source}: a size in its config.json is unusable ({fault})") from None
+    except UserError as fault:
+        raise UserError(f"{source}: {fault}") from None
+
+
+def _size(value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{value!r} where a whole number above 0 is needed")
+    return value
 
 
 def _refuse(config: Mapping[str, Any], named: Mapping[str, Any], source: str) -> None:

@@ -14,12 +14,11 @@ from clinicclip.errors import UserError
 def read(path: Path) -> dict[str, np.ndarray]:
     """All arrays of a safetensors file by name. Raises UserError when it is absent or damaged."""
     if not path.is_file():
-        others = [p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in path.parent.glob(pattern)]
-        hint = f"; {others[0]} there must be saved as safetensors first" if others else ""
-        raise UserError(f"{path}: no such weight file{hint}")
+        raise UserError(f"{path}: no such weight file")
     try:
         return load_file(path)
-    except (SafetensorError, ValueError, KeyError) as error:
+    # It looks types up by name, in tables that lack some: KeyError, AttributeError, TypeError
+    except (SafetensorError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         fault = str(error).splitlines()[0]
         raise UserError(f"{path}: not a readable safetensors file ({fault}); fetch it again") from error
 

@@ -6,8 +6,11 @@ Every function must be called by all processes, in the same order. With a single
 import itertools
 import json
 import os
+import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import numpy as np
@@ -15,6 +18,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import Float
 
 from clinicclip.errors import UserError
+from clinicclip.training.roll_call import Note, roll_call
 
 T = TypeVar("T")
 ADDRESS, COUNT, INDEX = VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -22,10 +26,13 @@ LAUNCHED = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # how many processe
 NOTE = 4096  # bytes that a process tells the others at a time
 LONGEST_FAULT = 300  # characters; a note has room for so many, whatever they are
 PATIENCE = 60  # seconds that a process which ends waits for the others, before all are ended
+JOIN_SECONDS = "CLINICCLIP_JOIN_SECONDS"  # how long all may take to come together
+JOIN_WAIT = 300  # without it
+MARGIN = 30  # seconds behind which jax gives up too
 _turns = itertools.count()
 
 
-def join() -> None:
+def join(note: Note | None = None, agree: Callable[[list[Note]], None] = lambda notes: None) -> None:
     """Makes this process one of several that train together, where the environment says so; else does nothing.
 
     It says so by JAX_COORDINATOR_ADDRESS (HOST:PORT, a free port of process 0's machine), JAX_NUM_PROCESSES and
@@ -33,29 +40,69 @@ def join() -> None:
     Kubernetes with several hosts, none of the three is needed: jax reads what the launcher set, and gives each process
     that srun or Open MPI starts one GPU. It must be called before anything asks jax for a device.
 
+    All must come within CLINICCLIP_JOIN_SECONDS (300).
+
+    Args:
+        note: what this process has to say; travels as JSON.
+        agree: is called with the notes of all, in their order, and raises what keeps them from going on. Each note has
+            "clock" added, seconds at one moment.
+
     Raises:
-        UserError: only some of the variables are set, or one cannot be what it is.
+        UserError: only some of the variables are set, one cannot be what it is, or a process did not come, which is
+            named where the three are set.
+        Exception: whatever ``agree`` raised.
     """
     given = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
     if not given and not _launched():
-        return
-    if given and len(given) < len(VARIABLES):
-        missing = ", ".join(name for name in VARIABLES if name not in given)
-        raise UserError(f"{' and '.join(given)} set without {missing}: set all three to train in several processes")
+        return agree([(note or {}) | {"clock": 0.0}])
+    wait = _join_wait()
+    place = _place(given)
+    if place:
+        count, index = place["num_processes"], place["process_id"]
+        agree(roll_call(given[ADDRESS], count=count, index=index, note=note or {}, patience=wait))
+    _initialize(place, wait)
+    if not place:
+        everywhere(lambda: None)  # so that all look at their clocks at one moment
+        agree(everywhere(lambda: (note or {}) | {"clock": time.time()}))
+
+
+def _initialize(place: dict[str, Any], wait: int) -> None:
     # Its SIGTERM handler would take the place of ours.
     jax.config.update("jax_enable_preemption_service", False)
+    # Where somebody is missing, jax would abort this process with its inner state for a message.
+    impatience = threading.Timer(wait, _give_up, [wait])
+    impatience.daemon = True
+    impatience.start()
     try:
-        jax.distributed.initialize(**_place(given), shutdown_timeout_seconds=PATIENCE)
+        jax.distributed.initialize(**place, initialization_timeout=wait + MARGIN, shutdown_timeout_seconds=PATIENCE)
     except ValueError as fault:
         raise UserError(
             f"several processes were started, but jax cannot join them ({fault}): set {', '.join(VARIABLES)}"
         ) from None
+    finally:
+        impatience.cancel()
+
+
+def _give_up(wait: int) -> NoReturn:
+    """Ends the process from a thread, as the main one is held up by jax."""
+    print(f"error: not all processes came within {wait} s: see which did not start", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+def _join_wait() -> int:
+    text = os.environ.get(JOIN_SECONDS, str(JOIN_WAIT))
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"{JOIN_SECONDS}={text}: expected a whole number of seconds")
+    return int(text)
 
 
 def _place(given: dict[str, str]) -> dict[str, Any]:
     """The arguments of jax's ``initialize``; none where it shall find them by itself."""
     if not given:
         return {}
+    if len(given) < len(VARIABLES):
+        missing = ", ".join(name for name in VARIABLES if name not in given)
+        raise UserError(f"{' and '.join(given)} set without {missing}: set all three to train in several processes")
     if not (given[COUNT].isdecimal() and given[INDEX].isdecimal() and int(given[INDEX]) < int(given[COUNT])):
         raise UserError(f"{COUNT}={given[COUNT]}, {INDEX}={given[INDEX]}: expected whole numbers, the second smaller")
     if not given[ADDRESS].rpartition(":")[2].isdecimal():

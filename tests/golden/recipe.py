@@ -19,6 +19,16 @@ SIZES = {
     "padded": ClipSpec(SwinSpec(56, 4, 4, 24, (2, 2, 2), (2, 4, 8)), TEXT, dim=16),
     "full": ClipSpec(SwinSpec(), BertSpec(), dim=512),
 }
+# The registered Swins with fewer blocks: still a shifted window in one stage, and every width and number of heads.
+SWINS = {
+    "tiny": ClipSpec(SwinSpec(depths=(2, 1, 1, 1)), TEXT, dim=16),
+    "small": ClipSpec(SwinSpec(depths=(1, 1, 3, 1)), TEXT, dim=16),
+    "base": ClipSpec(SwinSpec(embed_dim=128, depths=(1, 1, 2, 1), heads=(4, 8, 16, 32)), TEXT, dim=16),
+    "base_384": ClipSpec(
+        SwinSpec(384, window_size=12, embed_dim=128, depths=(1, 1, 2, 1), heads=(4, 8, 16, 32)), TEXT, dim=16
+    ),
+}
+WINDOWS = ((7, 12), (12, 7), (4, 6), (7, 8))  # of tables that are resized
 LENGTHS = (11, 4, 17)  # tokens of the golden texts
 
 
@@ -35,6 +45,11 @@ def weights(spec, seed=0):
         else:
             flat[path] = np.float32(name == "scale") + np.float32(0.2) * noise
     return unflatten_dict(flat, sep="/")
+
+
+def table(window, heads=3):
+    """A relative-position table, float32 [(2 window - 1)^2, heads]."""
+    return np.random.default_rng(window).standard_normal(((2 * window - 1) ** 2, heads)).astype(np.float32)
 
 
 def images(spec, count=2):

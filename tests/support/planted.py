@@ -33,11 +33,28 @@ def record(number: int, present: Sequence[str], *, gold: bool = True) -> schema.
         "sentence_polarity": np.array([int(f in present) for f in WORDS], np.int32),
         "sentence_laterality": np.zeros(len(WORDS), np.int32),
         "sentence_severity": np.zeros(len(WORDS), np.int32),
+        "labels": np.array([_label(name, present) for name in schema.CHEXPERT], np.int8),
         "normal": int(not present),
         "gold_names": [*WORDS, "normal"] if gold else [],
         "gold_values": np.array([*(int(f in present) for f in WORDS), int(not present)] if gold else [], np.int8),
         "gold_source": "planted" if gold else "",
+        "sex": "FM"[number // 2 % 2],
+        "age_band": "",
+        "view": "PA",
+        "height": SIDE,
+        "width": SIDE,
+        "box_names": [],
+        "boxes": np.zeros((0, 4), np.float32),
+        "findings": " ".join(sentences),
+        "negated": "",
+        "omitted": "",
+        "altered": -1,
+        "negated_by": "",
     }
+
+
+def _label(name: str, present: Sequence[str]) -> int:
+    return int(name in present) if name in WORDS else schema.UNKNOWN
 
 
 def records(studies: int, *, seed: int = 0, gold: bool = True) -> list[schema.Record]:

@@ -1,13 +1,12 @@
 """Starts a Python command in several processes that join through jax.distributed, and waits for all of them."""
 
 import os
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import local
 
 ROOT = Path(__file__).parents[2]
 GRACE = 30  # seconds that the others may go on after one has ended
@@ -19,13 +18,6 @@ class Ended(NamedTuple):
     code: int
     out: str
     err: str
-
-
-def by_variables(port: int, processes: int, index: int) -> dict[str, str]:
-    """What makes a process one of several anywhere; nothing for one alone."""
-    names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-    values = (f"localhost:{port}", str(processes), str(index))
-    return dict(zip(names, values, strict=True)) if processes > 1 else {}
 
 
 def by_slurm(port: int, processes: int, index: int) -> dict[str, str]:
@@ -42,7 +34,7 @@ def start(
     processes: int,
     devices: int,
     timeout: float = 240,
-    launch: Callable[[int, int, int], dict[str, str]] = by_variables,
+    placed: Callable[[int, int, int], dict[str, str]] = local.place,
 ) -> list[Ended]:
     """Runs ``python WORDS`` in so many processes of so many CPU devices; outputs and compiled code go to ``folder``.
 
@@ -57,31 +49,8 @@ def start(
         "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    line, port, started = [sys.executable, *map(str, words)], free_port(), []
-    for index in range(processes):
-        variables = shared | launch(port, processes, index)
-        with (folder / f"{index}.out").open("w") as out, (folder / f"{index}.err").open("w") as err:
-            started.append(subprocess.Popen(line, stdout=out, stderr=err, env=variables, cwd=ROOT))
-    _await(started, timeout)
+    line = [sys.executable, *map(str, words)]
+    started = local.start(line, processes, environment=shared, placed=placed, outputs=folder)
+    local.await_all(started, GRACE, timeout)
     texts = [[(folder / f"{index}.{kind}").read_text() for kind in ("out", "err")] for index in range(processes)]
     return [Ended(process.returncode, *text) for process, text in zip(started, texts, strict=True)]
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return found.getsockname()[1]
-
-
-def _await(started: Sequence[subprocess.Popen], timeout: float) -> None:
-    end = time.monotonic() + timeout
-    try:
-        while any(process.poll() is None for process in started) and time.monotonic() < end:
-            if any(process.poll() is not None for process in started):
-                end = min(end, time.monotonic() + GRACE)
-            time.sleep(0.05)
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()

@@ -10,6 +10,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from clinicclip import labeller
 from clinicclip.data.schema import ABSENT, PRESENT, UNCERTAIN
+from clinicclip.importing import weights
 from clinicclip.models import chexbert, tensor_file
 from clinicclip.reading import Reader
 
@@ -78,7 +79,7 @@ def their_logits(twin: Twin, folder: Path, text: str) -> list[np.ndarray]:
 
 
 def test_the_published_file_gives_its_own_scores(twin: Twin, folder: Path) -> None:
-    spec, params = chexbert.from_torch(labeller._tensors(folder / "chexbert.pth"), "chexbert.pth")
+    spec, params = chexbert.from_torch(weights.read(folder / "chexbert.pth"), "chexbert.pth")
     assert (spec.width, spec.depth, spec.heads, spec.mlp_width, spec.max_positions) == (128, 3, 2, 192, 512)
     ids, cut = TOKENIZER().encode(TEXTS, 512)
     assert cut == 2 and max(map(len, ids)) == 512
@@ -102,7 +103,7 @@ def test_labels_are_the_published_classes_in_our_codes(twin: Twin, folder: Path)
 
 def test_safetensors_give_the_same_labels_as_the_published_file(twin: Twin, folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "chexbert.safetensors"
-    tensor_file.write(file, labeller._tensors(folder / "chexbert.pth"))
+    tensor_file.write(file, weights.read(folder / "chexbert.pth"))
     assert labeller.Join(file, folder).label(TEXTS) == labeller.Join(folder).label(TEXTS)
 
 
@@ -111,7 +112,9 @@ def test_a_file_that_would_run_code_is_refused(folder: Path, tmp_path: Path) -> 
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return print, ("run",)
 
-    for name, content in (("evil.pth", {"model_state_dict": Evil()}), ("other.pth", {"weights": {}})):
+    faults = {"evil.pth": ({"model_state_dict": Evil()}, "no PyTorch file of arrays alone"),
+              "other.pth": ({"model": {}}, "is not CheXbert's file")}  # fmt: skip
+    for name, (content, says) in faults.items():
         torch.save(content, tmp_path / name)
-        with pytest.raises(labeller.UserError, match="is not CheXbert's file"):
+        with pytest.raises(labeller.UserError, match=says):
             labeller.Join(tmp_path / name, folder).label(["Clear."])

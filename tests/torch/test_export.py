@@ -17,7 +17,7 @@ import torch
 import transformers
 from PIL import Image
 
-from clinicclip import cli, doctor
+from clinicclip import cli, doctor, importing
 from clinicclip.data import images, packing
 from clinicclip.data.tokenizer import Tokenizer, clean, train_wordpiece
 from clinicclip.errors import UserError
@@ -51,7 +51,7 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
-def export(output, params=PARAMS):
+def export(output, params=PARAMS, **options):
     origin = Origin(
         name="small",
         data="phantom",
@@ -62,9 +62,8 @@ def export(output, params=PARAMS):
         phantom=True,
         steps=0,
     )
-    return write_export(
-        output, spec=SPEC, params=params, tokenizer=TOKENIZER, text_length=LENGTH, config={}, origin=origin
-    )
+    usual = {"tokenizer": TOKENIZER, "text_length": LENGTH, "config": {}, "origin": origin}
+    return write_export(output, spec=SPEC, params=params, **usual, **options)
 
 
 @pytest.fixture(scope="module")
@@ -182,10 +181,10 @@ def test_towers_saved_by_transformers_are_read(kind, tmp_path):
         config = transformers.BertConfig(
             vocab_size=40, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48
         )
-        theirs, load = transformers.BertModel(config), convert.load_text_tower
+        theirs, load = transformers.BertModel(config), importing.load_text_tower
     else:
         config = transformers.SwinConfig(image_size=32, embed_dim=8, depths=[1, 1], num_heads=[2, 4], window_size=4)
-        theirs, load = transformers.SwinModel(config), convert.load_image_tower
+        theirs, load = transformers.SwinModel(config), importing.load_image_tower
     theirs.save_pretrained(tmp_path)
     _, tower = load(tmp_path)
     assert sum(leaf.size for leaf in jax.tree.leaves(tower)) == sum(p.numel() for p in theirs.parameters())
@@ -194,7 +193,7 @@ def test_towers_saved_by_transformers_are_read(kind, tmp_path):
 def test_minilm_hidden_states_equal_torch(tmp_path):
     """A real BERT with real weights, 384 wide, uncased."""
     source = Path(MINILM.submodule_search_locations[0]) / "model"
-    spec, tower = convert.load_text_tower(source)
+    spec, tower = importing.load_text_tower(source)
     tokenizer = Tokenizer.load(source)
     ids, cut = tokenizer.encode(["No focal consolidation.", "Small right pleural effusion is unchanged."], 32)
     assert (spec.width, spec.depth, spec.vocab_size, cut) == (384, 6, tokenizer.vocab_size, 0)
@@ -228,3 +227,12 @@ def test_doctor_names_the_first_stage_that_transformers_sees_otherwise(folder, t
     assert cli.call(doctor.main, doctor.parser(), flags) == 1
     found = json.loads((tmp_path / "doctor" / "doctor.json").read_text())["findings"]
     assert len(found) == 1 and "the first is image preprocessing" in found[0]["says"]
+
+
+@pytest.mark.parametrize("options", [{"dtype": "bfloat16"}, {"dtype": "float16"}, {"shard_bytes": 50_000}])
+def test_narrow_and_split_exports_are_read_by_transformers_as_they_are_by_us(options, tmp_path):
+    measured = export(tmp_path / "out", **options)
+    found = measured["max_abs_difference"]["transformers"]
+    assert max(found["image"], found["text"]) < 1e-5
+    model = transformers.VisionTextDualEncoderModel.from_pretrained(tmp_path / "out")
+    assert str(model.dtype) == f"torch.{options.get('dtype', 'float32')}"

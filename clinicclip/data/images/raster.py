@@ -11,6 +11,8 @@ from clinicclip.data.images.faults import ImageFault, check_size, unreadable
 
 OVERSAMPLING = 2  # sides of a JPEG decoded at reduced scale over those it is resized to, at least
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+_PNG_END = b"IEND\xae\x42\x60\x82"  # the last chunk with its checksum
+_TRAILER = 2**16  # bytes that may stand behind it
 _WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -24,6 +26,8 @@ def read(content: bytes, side: int, name: str) -> tuple[UInt8[np.ndarray, "h w"]
         if content.startswith(_JPEG):
             return _read_jpeg(content, side, name)
         if content.startswith(_PNG):
+            if _PNG_END not in content[-_TRAILER:]:
+                raise unreadable(name, "the PNG file ends before its image does")
             with PngImagePlugin.PngImageFile(io.BytesIO(content)) as image:
                 return _read_png(image, name)
     except (OSError, SyntaxError, ValueError, EOFError) as fault:

@@ -47,7 +47,7 @@ def _content(path: Path) -> bytes:
         if path.stat().st_size > MOST_BYTES:
             raise ImageFault("image_too_large", f"{path.name}: more than {MOST_BYTES // 2**20} MiB")
         return path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # the latter for a zero character, which no file can have in its name
         raise ImageFault("image_missing", f"{path.name}: no such image file") from None
     except OSError as fault:
         raise unreadable(path.name, f"cannot be read ({fault.strerror})") from None

@@ -11,8 +11,25 @@ images there are to be accounted for.
 
 from types import ModuleType
 
-from clinicclip.data.releases import chestxray14, chexpert, folder, mimic_cxr, openi, phantom
+from clinicclip.data.releases import (
+    chestxray14,
+    chexpert,
+    cxr_align,
+    folder,
+    mimic_cxr,
+    ms_cxr,
+    openi,
+    padchest,
+    phantom,
+    rsna,
+    siim_acr,
+    vindr_cxr,
+)
 
 READERS: dict[str, ModuleType] = {
-    reader.NAME: reader for reader in (mimic_cxr, openi, chexpert, chestxray14, folder, phantom)
+    reader.NAME: reader
+    for reader in (
+        *(mimic_cxr, openi, chexpert, chestxray14, rsna, siim_acr, vindr_cxr, padchest, ms_cxr, cxr_align),
+        *(folder, phantom),
+    )
 }

@@ -10,7 +10,8 @@ from typing import Any
 
 from clinicclip.data import schema, spellings
 from clinicclip.data.images import age_band
-from clinicclip.data.releases import tables
+from clinicclip.data.releases import labelled, tables
+from clinicclip.data.releases.labelled import Labelled
 from clinicclip.data.schema import Box, Drop, Study
 from clinicclip.errors import UserError
 
@@ -29,10 +30,12 @@ OPTIONS: Mapping[str, Any] = {}
 PUBLISHED = {"images": 112_120, "patients": 30_805}
 
 ENTRIES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
+FILES = ("images_0??/images/*.png", "images/*.png")
 LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
 BOXES = ("BBox_List_2017.csv",)
 BOX_COLUMNS = ("Image Index", "Finding Label", "Bbox [x", "y", "w", "h]")
 COLUMNS = ("Image Index", "Finding Labels", "Patient ID", "Patient Age", "Patient Gender", "View Position")
+FRONTAL = ("PA", "AP")
 GOLD_SOURCE = "nih_report_mining"
 NORMAL = "No Finding"
 SPELLING = spellings.by_spelling(spellings.NIH)
@@ -43,48 +46,47 @@ LABELS = (
 
 
 def count(source: Path) -> dict[str, int]:
-    """How many images the table names, and of how many patients."""
-    patients = [row["Patient ID"] for row in tables.rows(_table(source), COLUMNS, NAME)]
-    return {"images": len(patients), "patients": len(set(patients))}
+    """How many images there are, of the table or the folders, and of how many patients."""
+    found = _labelled(source)
+    patients = {said.patient for said in found.values()}
+    return labelled.count(found, labelled.files(source, FILES, NAME, suffix=True)) | {"patients": len(patients)}
 
 
 def read(source: Path) -> Iterator[Study | Drop]:
     """Every image of the table; of the patients for training, a tenth by hash is for validation.
 
     A label that is not named counts as absent. Raises UserError when a file or column is missing, a label or split is
-    unknown, or an image occurs twice.
+    unknown, or two rows of an image differ.
     """
-    splits, boxes, files = _splits(source), _boxes(source), _files(source)
-    for row in tables.rows(_table(source), COLUMNS, NAME):
-        image = row["Image Index"]
-        if image not in splits:
-            yield Drop("image", image, "split_missing")
-        elif image not in files:
-            yield Drop("image", image, "image_missing")
-        else:
-            yield _study(row, splits[image], files[image], boxes.get(image, ()))
+    yield from labelled.read(_labelled(source), labelled.files(source, FILES, NAME, suffix=True), GOLD_SOURCE)
 
 
-def _study(row: Mapping[str, str], split: str, path: Path, boxes: tuple[Box, ...]) -> Study:
-    image, patient = row["Image Index"], row["Patient ID"]
-    present = {_finding(name, image) for name in row["Finding Labels"].split("|") if name != NORMAL}
-    if split == "train" and schema.fold(patient, 10) == 0:
-        split = "validation"
-    return Study(
-        patient=patient,
-        study=image,
-        image_id=image,
-        split=split,
-        image=path,
-        findings="",
-        impression="",
-        view=row["View Position"],
-        gold={name: int(name in present) for name in LABELS} | {"normal": int(not present)},
-        gold_source=GOLD_SOURCE,
-        boxes=boxes,
-        sex=row["Patient Gender"],
-        age_band=age_band(row["Patient Age"].removesuffix("Y") + "Y"),
-    )
+def _labelled(source: Path) -> dict[str, Labelled]:
+    path = tables.need(source, ENTRIES, NAME)
+    splits, boxes = _splits(source), _boxes(source)
+    found: dict[str, Labelled] = {}
+    for row in tables.rows(path, COLUMNS, NAME):
+        image, patient, view = row["Image Index"], row["Patient ID"], row["View Position"]
+        names = row["Finding Labels"].split("|")
+        present = {_finding(name, image) for name in names if name != NORMAL}
+        if present and NORMAL in names:
+            raise UserError(f"{NAME}: {path.name}: image {image} has {NORMAL} and a finding; fetch the file again")
+        split = splits.get(image, "")
+        if split == "train" and schema.fold(patient, 10) == 0:
+            split = "validation"
+        said = Labelled(
+            patient=patient,
+            split=split,
+            gold={name: int(name in present) for name in LABELS} | {"normal": int(not present)},
+            boxes=boxes.get(image, ()),
+            view=view,
+            sex=row["Patient Gender"],
+            age_band=age_band(row["Patient Age"].removesuffix("Y") + "Y"),
+            unused="split_missing" * (not split) or "view_unknown" * (view not in FRONTAL),
+        )
+        labelled.add(found, image, said, path, NAME)
+    labelled.known(boxes, found, tables.find(source, BOXES) or path, NAME)
+    return found
 
 
 def _finding(name: str, image: str) -> str:
@@ -94,19 +96,12 @@ def _finding(name: str, image: str) -> str:
     return finding
 
 
-def _table(source: Path) -> Path:
-    path = tables.find(source, ENTRIES)
-    if path is None:
-        raise UserError(f"{NAME}: no {' or '.join(ENTRIES)} in {source}; fetch it from the NIH, or correct --source")
-    return path
-
-
 def _splits(source: Path) -> dict[str, str]:
     splits: dict[str, str] = {}
     for name, split in LISTS.items():
         if not (source / name).is_file():
             raise UserError(f"{NAME}: no {name} in {source}; fetch it from the NIH")
-        for image in (source / name).read_text().split():
+        for image in tables.words(source / name, NAME):
             if splits.setdefault(image, split) != split:
                 raise UserError(f"{NAME}: image {image} is in both {' and '.join(LISTS)}; remove it from one")
     return splits
@@ -117,19 +112,7 @@ def _boxes(source: Path) -> dict[str, tuple[Box, ...]]:
     path, found = tables.find(source, BOXES), dict[str, tuple[Box, ...]]()
     for row in tables.rows(path, BOX_COLUMNS, NAME) if path else ():
         image = row["Image Index"]
-        try:
-            x, y, width, height = (float(row[column]) for column in BOX_COLUMNS[2:])
-        except ValueError:
-            raise UserError(f"{NAME}: {path and path.name}: image {image} has a box that is no four numbers") from None
-        box = Box(_finding(row["Finding Label"], image), x, y, width, height)
+        where = f"{NAME}: {BOXES[0]}: image {image}"
+        box = labelled.box(_finding(row["Finding Label"], image), row, BOX_COLUMNS[2:], where)
         found[image] = (*found.get(image, ()), box)
     return found
-
-
-def _files(source: Path) -> dict[str, Path]:
-    """{file name: path} of all images."""
-    folders = [*sorted(source.glob("images_0??/images")), source / "images"]
-    files = {path.name: path for folder in folders if folder.is_dir() for path in folder.iterdir()}
-    if not files:
-        raise UserError(f"{NAME}: no images in {source}/images_001/images or {source}/images; unpack images_*.tar.gz")
-    return files

@@ -40,6 +40,7 @@ GOLD_SOURCE = {"validation": "chexpert_radiologists", "test": "chexpert_radiolog
 FIVE = ("atelectasis", "cardiomegaly", "consolidation", "edema", "pleural_effusion")
 EACH = 200
 DRAW = "draw"
+VIEWS = ("frontal", "lateral")
 SEXES = {"male": "M", "female": "F"}
 VALUES = {"1": schema.PRESENT, "0": schema.ABSENT, "-1": schema.UNCERTAIN, "": schema.UNKNOWN}
 
@@ -59,9 +60,10 @@ class _Image(NamedTuple):
 
 
 def count(source: Path, *, five_by_200: str = "", draw_seed: int = 0) -> dict[str, int]:
-    """How many images the tables name, and of how many patients."""
+    """How many images the tables name or the folders hold, and of how many patients the tables do."""
     images = _images(source)
-    return {"images": len(images), "patients": len({image.patient for image in images})}
+    unlabelled = _files(source) - {image.path for image in images}
+    return {"images": len(images) + len(unlabelled), "patients": len({image.patient for image in images})}
 
 
 def read(source: Path, *, five_by_200: str = "", draw_seed: int = 0) -> Iterator[Study | Drop]:
@@ -84,6 +86,14 @@ def read(source: Path, *, five_by_200: str = "", draw_seed: int = 0) -> Iterator
             yield Drop("image", image.path, "patient_in_five_by_200")
         else:
             yield _study(source, image)
+    unlabelled = _files(source) - {image.path for image in images}
+    yield from (Drop("image", path, "labels_missing") for path in sorted(unlabelled))
+
+
+def _files(source: Path) -> set[str]:
+    """Every image on the disk, by its path below the source."""
+    found = (path for folder in FOLDERS for path in source.glob(f"{folder}/*/*/*.jpg"))
+    return {path.relative_to(source).as_posix() for path in found}
 
 
 def _study(source: Path, image: _Image) -> Study:
@@ -124,7 +134,10 @@ def _images(source: Path) -> list[_Image]:
 
 def _image(path: Path, split: str, row: Mapping[str, str]) -> _Image:
     name = _path(path, row["Path"])
-    frontal = (row.get("Frontal/Lateral") or name.rpartition("_")[2]).lower().startswith("frontal")
+    view = (row.get("Frontal/Lateral") or name.rpartition("_")[2].partition(".")[0]).lower()
+    if view not in VIEWS:
+        raise UserError(f"{NAME}: {path.name}: image {name} is {view!r}, neither {' nor '.join(VIEWS)}; repair the row")
+    frontal = view == VIEWS[0]
     age = row.get("Age", "").removesuffix(".0")
     return _Image(
         path=name,

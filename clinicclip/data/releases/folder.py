@@ -6,12 +6,12 @@ training), ``view``, ``sex``.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from clinicclip.data import schema, text
+from clinicclip.data.releases import tables
 from clinicclip.data.schema import Drop, Study
 from clinicclip.errors import UserError, nearest
 
@@ -121,13 +121,13 @@ def _rows(source: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _row(line: int, content: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(content.decode("utf-8-sig"))
-    except ValueError:
-        raise _fault(line, "not JSON in UTF-8") from None
+        row = tables.objects(content)
+    except ValueError as fault:
+        raise _fault(line, str(fault)) from None
     if not isinstance(row, dict):
         raise _fault(line, 'not an object such as {"image": ..., "text": ..., "patient": ...}')
     row = {key: value for key, value in row.items() if value is not None}
-    missing = [key for key in REQUIRED if key not in row or (key != "text" and row[key] == "")]
+    missing = [key for key in REQUIRED if key not in row or (key != "text" and not str(row[key]).strip())]
     if missing:
         raise _fault(line, f"lacks {', '.join(missing)}")
     for key in row:

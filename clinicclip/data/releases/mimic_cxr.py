@@ -67,6 +67,19 @@ def report_key(patient: str, study: str) -> str:
     return f"p{patient[:2]}/p{patient}/s{study}.txt"
 
 
+def root(folder: Path | str, release: str = NAME) -> Path:
+    """The folder of MIMIC-CXR-JPG. Raises UserError when it holds no ``files/``."""
+    if not (Path(folder) / "files").is_dir():
+        advice = "point --source at the download" if release == NAME else "name the download with --images=DIR"
+        raise UserError(f"{release}: no folder files/ in {folder}; {advice} of MIMIC-CXR-JPG")
+    return Path(folder)
+
+
+def image_file(folder: Path, patient: str, study: str, image_id: str) -> Path:
+    """Where MIMIC-CXR-JPG keeps an image."""
+    return folder / "files" / f"p{patient[:2]}" / f"p{patient}" / f"s{study}" / f"{image_id}.jpg"
+
+
 def count(source: Path, *, reports: str = "", labels: str = "chexpert") -> dict[str, int]:
     """How many reports there are, how many images the tables name, and of how many patients."""
     images = _images(source)
@@ -82,17 +95,22 @@ def read(source: Path, *, reports: str = "", labels: str = "chexpert") -> Iterat
     """Every frontal image with its study's report; what is not used comes as a Drop with its reason.
 
     ``reports`` is the zip or folder of the reports ('' = beside the tables); ``labels`` whose training labels to take:
-    ``chexpert``, ``negbio`` or ``text`` (read off the report, as for a study that the table lacks). The 2.1.0 test
-    labels are taken as gold where their table is there. Raises UserError when a file, folder or column is missing, a
-    row occurs twice, or two tables contradict each other.
+    ``chexpert``, ``negbio`` or ``text`` (read off the report, as for a study that the table lacks, which a Drop names).
+    The 2.1.0 test labels are taken as gold where their table is there. Raises UserError when a file, folder or column
+    is missing, a row occurs twice, or two tables contradict each other.
     """
     trained, gold = _labels(source, labels), _gold(source)
+    orphans = dict.fromkeys((*trained, *gold))
     with _reports(source, reports) as texts:
         unused = dict(texts.names)
         for (patient, study), own in itertools.groupby(_images(source), key=lambda image: image[:2]):
             present = unused.pop(report_key(patient, study), None) is not None
+            orphans.pop(study, None)
+            if trained and study not in trained:
+                yield Drop("label", study, "label_missing")
             yield from _pairs(source, list(own), texts, present, trained.get(study), gold.get(study, UNCODED))
         yield from (Drop("report", Path(key).stem[1:], "report_without_image") for key in unused)
+        yield from (Drop("label", study, "label_without_image") for study in orphans)
 
 
 def _pairs(
@@ -116,7 +134,7 @@ def _pairs(
             study=study,
             image_id=image.image_id,
             split=image.split,
-            image=source / "files" / f"p{patient[:2]}" / f"p{patient}" / f"s{study}" / f"{image.image_id}.jpg",
+            image=image_file(source, patient, study, image.image_id),
             findings=findings,
             impression=impression,
             view=image.view or "",
@@ -131,20 +149,21 @@ def _pairs(
 def _unused(image: _Image) -> str:
     if image.view is None:
         return "metadata_missing"
+    if not image.split:
+        return "split_missing"
     if not image.view:
         return "view_unknown"
     if image.view not in FRONTAL:
         return "not_frontal"
-    return "" if image.split else "split_missing"
+    return ""
 
 
 def _images(source: Path) -> list[_Image]:
     """Every image that the metadata or the splits name, by patient and study."""
-    if not (source / "files").is_dir():
-        raise UserError(f"{NAME}: no folder files/ in {source}; point --source at the download of MIMIC-CXR-JPG")
-    splits = _by_image(source, SPLIT, "split")
+    root(source)
+    splits = by_image(source, SPLIT, "split")
     found = []
-    for image_id, (patient, study, view) in _by_image(source, METADATA, "ViewPosition").items():
+    for image_id, (patient, study, view) in by_image(source, METADATA, "ViewPosition").items():
         said = splits.pop(image_id, None)
         if said and said[:2] != (patient, study):
             raise UserError(
@@ -153,7 +172,19 @@ def _images(source: Path) -> list[_Image]:
         found.append(_Image(patient, study, image_id, view.upper(), _split(image_id, said[2]) if said else ""))
     for image_id, (patient, study, split) in splits.items():
         found.append(_Image(patient, study, image_id, None, _split(image_id, split)))
+    _check_splits(found)
     return sorted(found, key=lambda image: image[:3])
+
+
+def _check_splits(images: list[_Image]) -> None:
+    """Raises UserError when a patient's images, used or not, are in two splits."""
+    splits: dict[str, str] = {}
+    for image in images:
+        if image.split and splits.setdefault(image.patient, image.split) != image.split:
+            raise UserError(
+                f"{NAME}: patient {image.patient} is in two splits, {splits[image.patient]} and {image.split}; fetch "
+                f"{SPLIT[0]} again"
+            )
 
 
 def _split(image_id: str, name: str) -> str:
@@ -162,9 +193,9 @@ def _split(image_id: str, name: str) -> str:
     return SPLIT_NAMES[name]
 
 
-def _by_image(source: Path, names: tuple[str, ...], column: str) -> dict[str, tuple[str, str, str]]:
-    """{image: (patient, study, value of ``column``)} of a table of images."""
-    path = _table(source, names)
+def by_image(source: Path, names: tuple[str, ...], column: str) -> dict[str, tuple[str, str, str]]:
+    """{image: (patient, study, value of ``column``)} of a table of images. Raises UserError when it is faulty."""
+    path = tables.need(source, names, NAME)
     found: dict[str, tuple[str, str, str]] = {}
     for row in tables.rows(path, ("dicom_id", *IDS, column), NAME):
         image_id = row["dicom_id"]
@@ -180,7 +211,7 @@ def _labels(source: Path, labels: str) -> dict[str, Values]:
     """{study: report labels}; empty when they are to be read off the text."""
     if labels not in LABELS:
         raise UserError(f"{NAME}: labels={labels}: expected one of {', '.join(LABELS)}{nearest(labels, LABELS)}")
-    return _by_study(_table(source, LABELS[labels]), IDS) if LABELS[labels] else {}
+    return _by_study(tables.need(source, LABELS[labels], NAME), IDS) if LABELS[labels] else {}
 
 
 def _gold(source: Path) -> dict[str, Values]:
@@ -194,6 +225,8 @@ def _by_study(path: Path, ids: tuple[str, ...]) -> dict[str, Values]:
     for row in tables.rows(path, ids, NAME):
         study = row["study_id"]
         columns = columns or _columns(path, row, ids)
+        if not study:
+            raise UserError(f"{NAME}: {path.name}: a row lacks its study_id; fetch it again")
         if study in found:
             raise UserError(f"{NAME}: {path.name} has two rows of study {study}; remove one")
         values = {name: _value(path, study, row[column]) for name, column in columns.items()}
@@ -221,15 +254,6 @@ def _value(path: Path, study: str, value: str) -> int:
         raise UserError(
             f"{NAME}: {path.name} study {study}: {value!r} is no label; expected 1, 0, -1 or blank"
         ) from None
-
-
-def _table(source: Path, names: tuple[str, ...]) -> Path:
-    path = tables.find(source, names)
-    if path is None:
-        raise UserError(
-            f"{NAME}: no {' or '.join(names)} (or .gz) in {source}; it is a file of MIMIC-CXR-JPG: fetch it"
-        )
-    return path
 
 
 def _reports(source: Path, reports: str) -> Reports:

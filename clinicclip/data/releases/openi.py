@@ -14,7 +14,7 @@ from clinicclip.data import schema, spellings
 from clinicclip.data.images import SUFFIXES
 from clinicclip.data.releases import tables
 from clinicclip.data.schema import Drop, Study
-from clinicclip.errors import UserError
+from clinicclip.errors import UserError, nearest
 
 NAME = "openi"
 TITLE = "Open-I (Indiana University chest X-rays)"
@@ -27,13 +27,14 @@ OPEN = True
 SPLITS = ("fold0", "fold1", "fold2", "fold3", "fold4")
 HAS_REPORTS = True
 GENERATED = False
-OPTIONS: Mapping[str, Any] = {}
+OPTIONS: Mapping[str, Any] = {"views": "frontal"}
 PUBLISHED: Mapping[str, int] = {"reports": 3_955, "images": 7_470}
 
 REPORTS = "ecgen-radiology"
 IMAGES = ("NLMCXR_png", "images")
 VIEWS = ("projections.csv", "indiana_projections.csv")
 FRONTAL = ("frontal", "pa", "ap")
+ALL = "all"
 GOLD_SOURCE = "openi_mesh"
 SPELLING = spellings.by_spelling(spellings.NIH)  # of the findings in labels.csv
 NOT_FINDINGS = ("uid", "split", "normal")
@@ -55,17 +56,20 @@ class Report(NamedTuple):
     impression: str
 
 
-def count(source: Path) -> dict[str, int]:
+def count(source: Path, *, views: str = FRONTAL[0]) -> dict[str, int]:
     """How many reports and images there are: XML files, and images on disk or named in the table of views."""
     images = _images(source)
     return {"reports": len(_report_files(source)), "images": sum(map(len, images.values()))}
 
 
-def read(source: Path) -> Iterator[Study | Drop]:
+def read(source: Path, *, views: str = FRONTAL[0]) -> Iterator[Study | Drop]:
     """Every frontal image with its report; what is not used comes as a Drop with its reason.
 
-    Raises UserError when a folder, the table of views or a column is missing, or two reports share a uid.
+    With ``views="all"`` the other known views are used, too. Raises UserError for another choice, when a folder, the
+    table of views or a column is missing, or two reports share a uid.
     """
+    if views not in (FRONTAL[0], ALL):
+        raise UserError(f"{NAME}: views={views}: expected {FRONTAL[0]} or {ALL}{nearest(views, (FRONTAL[0], ALL))}")
     images, coded = _images(source), gold(source)
     seen: dict[str, str] = {}
     for path in _report_files(source):
@@ -79,7 +83,8 @@ def read(source: Path) -> Iterator[Study | Drop]:
             yield Drop("report", uid, "report_unreadable")
             yield from (Drop("image", image_id, "report_unreadable") for image_id in own)
         else:
-            yield from _pairs(report, own, coded.get(uid, {}))
+            yield from _pairs(report, own, coded.get(uid, {}), views)
+    yield from (Drop("label", uid, "label_without_report") for uid in coded if uid not in seen)
     for own in images.values():
         yield from (Drop("image", image_id, "image_without_report") for image_id in own)
 
@@ -89,10 +94,10 @@ def reports(source: Path) -> Iterator[Report]:
     yield from filter(None, map(_parse, _report_files(source)))
 
 
-def _pairs(report: Report, images: Mapping[str, _Image], gold: Mapping[str, int]) -> Iterator[Study | Drop]:
+def _pairs(report: Report, images: Mapping[str, _Image], gold: Mapping[str, int], views: str) -> Iterator[Study | Drop]:
     used = False
     for image_id, image in sorted(images.items()):
-        reason = _unused(image)
+        reason = _unused(image, views)
         if reason:
             yield Drop("image", image_id, reason)
             continue
@@ -114,10 +119,10 @@ def _pairs(report: Report, images: Mapping[str, _Image], gold: Mapping[str, int]
         yield Drop("report", report.uid, _unpaired(report, images))
 
 
-def _unused(image: _Image) -> str:
+def _unused(image: _Image, views: str) -> str:
     if not image.view:
         return "view_unknown"
-    if image.view not in FRONTAL:
+    if views != ALL and image.view not in FRONTAL:
         return "not_frontal"
     return "" if image.path else "image_missing"
 
@@ -160,7 +165,7 @@ def _images(source: Path) -> dict[str, dict[str, _Image]]:
     views = _views(source)
     found: dict[str, dict[str, _Image]] = {}
     for path in _image_files(source):
-        uid, rest = _name(path.stem, path.name)
+        uid, rest = _name(path.stem, path.parent.name, path.name)
         image_id = f"CXR{uid}_{rest}"
         if image_id in found.get(uid, {}):
             raise UserError(f"{NAME}: two files are image {image_id}; keep one")
@@ -195,17 +200,17 @@ def _views(source: Path) -> dict[tuple[str, str], str]:
     views: dict[tuple[str, str], str] = {}
     for row in tables.rows(path, (image, "uid", view), NAME):
         name = row[image]
-        key = row["uid"], _name(name.removesuffix(Path(name).suffix if "." in name else ""), name)[1]
+        key = row["uid"], _name(name.removesuffix(Path(name).suffix if "." in name else ""), path.name, name)[1]
         if key in views:
             raise UserError(f"{NAME}: {path.name} names image {name} twice; remove one of the rows")
         views[key] = row[view].lower()
     return views
 
 
-def _name(stem: str, name: str) -> tuple[str, str]:
+def _name(stem: str, place: str, name: str) -> tuple[str, str]:
     match = _IMAGE_NAME.fullmatch(stem)
     if match is None:
-        raise UserError(f"{NAME}: {name!r} is not an Open-I image name such as CXR1_1_IM-0001-4001")
+        raise UserError(f"{NAME}: {place}: {name!r} is not an Open-I image name such as CXR1_1_IM-0001-4001")
     return match["uid"], match["rest"]
 
 

@@ -1,0 +1,167 @@
+"""Grounding: does the likeness of patches and prompt lie where the finding is boxed?
+
+A map is the cosine of the affirming prompts with every patch, between patches as a bilinear surface. Images are
+squashed to a square, so that a point of the map lies at the same share of width and height as in the original; boxes
+are compared there, in original pixels.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+
+from clinicclip.data.schema import Box
+from clinicclip.evals.base import Embedded, EvalSet, Result, Seen
+from clinicclip.evals.stats import NOTHING, Draws, PatientBootstrap, macro, mean
+
+GRID = 224  # points a side at which a map and the boxes are compared
+THRESHOLDS = np.linspace(-1.0, 1.0, 81)  # cosines from which on a point is called
+NO_PATCHES = "this model gives no embeddings of patches"
+NO_BOXES = "no validation split with boxes: nothing to choose a threshold on"
+CHUNK = 32  # images whose patches are held at once
+
+
+class Case(NamedTuple):
+    """One finding boxed in one image."""
+
+    row: int
+    finding: str
+    boxes: tuple[Box, ...]
+
+
+def cases(evalset: EvalSet) -> list[Case]:
+    """Every finding of every image that has boxes of it."""
+    found = []
+    for row, boxes in enumerate(evalset.boxes):
+        by_finding: dict[str, list[Box]] = {}
+        for box in boxes:
+            by_finding.setdefault(box.finding, []).append(box)
+        found += [Case(row, finding, tuple(own)) for finding, own in by_finding.items()]
+    return found
+
+
+def points(height: int, width: int, grid: int = GRID) -> tuple[Float[np.ndarray, "g"], Float[np.ndarray, "g"]]:
+    """Where the grid's rows and columns lie: y and x in pixels of an original image of this size."""
+    places = (np.arange(grid) + 0.5) / grid
+    return places * height, places * width
+
+
+def inside(boxes: tuple[Box, ...], height: int, width: int, grid: int = GRID) -> Bool[np.ndarray, "g g"]:
+    """Which points of the grid lie in any of the boxes, which are in pixels of the original."""
+    y, x = points(height, width, grid)
+    mask = np.zeros((grid, grid), bool)
+    for box in boxes:
+        rows = (y >= box.y) & (y < box.y + box.height)
+        columns = (x >= box.x) & (x < box.x + box.width)
+        mask |= rows[:, None] & columns[None, :]
+    return mask
+
+
+def surface(patches: Float[np.ndarray, "h w"], grid: int = GRID) -> Float[np.ndarray, "g g"]:
+    """The map between the centres of its patches, bilinear; beyond the outermost centres it goes on level."""
+    height, width = patches.shape
+    return _between(height, grid) @ patches @ _between(width, grid).T
+
+
+@cache
+def _between(side: int, grid: int) -> Float[np.ndarray, "g s"]:
+    """Weights of the patches of one side at each point of the grid."""
+    at = np.clip((np.arange(grid) + 0.5) * side / grid - 0.5, 0, side - 1)
+    return np.maximum(0.0, 1 - np.abs(at[:, None] - np.arange(side)))
+
+
+def pointing(heat: Float[np.ndarray, "g g"], mask: Bool[np.ndarray, "g g"]) -> float:
+    """1 where the highest point lies in a box, else 0; points that tie share. Source: Zhang et al., ECCV 2016."""
+    return float(mask[heat == heat.max()].mean())
+
+
+def cnr(heat: Float[np.ndarray, "g g"], mask: Bool[np.ndarray, "g g"]) -> float:
+    """Contrast-to-noise ratio |mean in - mean out| / sqrt(variance in + variance out); nan for a flat map.
+
+    Source: Boecking et al., ECCV 2022.
+    """
+    within, without = heat[mask], heat[~mask]
+    if not (len(within) and len(without)) or within.var() + without.var() < 1e-12:
+        return float("nan")
+    return float(abs(within.mean() - without.mean()) / np.sqrt(within.var() + without.var()))
+
+
+def overlaps(heat: Float[np.ndarray, "g g"], mask: Bool[np.ndarray, "g g"]) -> Float[np.ndarray, "t"]:
+    """Intersection over union of the points called at each of THRESHOLDS with the boxes."""
+    order = np.sort(heat.ravel())
+    called = order.size - np.searchsorted(order, THRESHOLDS)
+    hits = np.sort(heat[mask])
+    common = hits.size - np.searchsorted(hits, THRESHOLDS)
+    return common / (called + hits.size - common)
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """The threshold of the mean IoU is one for all findings, the best on the validation split."""
+
+    validation: Seen | None
+
+    def run(self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap) -> Iterator[Result]:
+        """Yield `grounding/{pointing,cnr,miou}/FINDING` and their mean, `macro`; nothing of a set without boxes."""
+        found = cases(evalset)
+        if not found:
+            return
+        rows = np.array([case.row for case in found])
+        names = np.array([case.finding for case in found])
+        if embedded.patches is None:
+            yield Result.of("grounding/pointing/macro", evalset, NOTHING, bootstrap, rows, note=NO_PATCHES)
+            return
+        measured = _measure(evalset, embedded, found)
+        threshold = self._threshold()
+        values = {"pointing": measured["pointing"], "cnr": measured["cnr"]}
+        if threshold is not None:
+            values["miou"] = measured["overlaps"][:, threshold]
+        for measure, column in values.items():
+            parts: list[Draws] = []
+            note = f"threshold {THRESHOLDS[threshold]:.3f} from validation" if threshold is not None else ""
+            for name in np.unique(names):
+                keep = (names == name) & np.isfinite(column)
+                draws = bootstrap.draws(mean(column[keep]), rows[keep]) if keep.any() else NOTHING
+                parts += [draws] if keep.any() else []
+                yield _result(f"{measure}/{name}", evalset, bootstrap, draws, rows[keep], note * (measure == "miou"))
+            whole = macro(parts) if parts else NOTHING
+            yield _result(f"{measure}/macro", evalset, bootstrap, whole, rows, f"mean over {len(parts)} findings")
+        if threshold is None:
+            yield _result("miou/macro", evalset, bootstrap, NOTHING, rows, NO_BOXES)
+
+    def _threshold(self) -> int | None:
+        """Place in THRESHOLDS of the greatest mean over findings of the mean IoU on validation."""
+        if self.validation is None or not (found := cases(self.validation.evalset)):
+            return None
+        measured = _measure(self.validation.evalset, self.validation.embedded, found)["overlaps"]
+        names = np.array([case.finding for case in found])
+        means = [measured[names == name].mean(axis=0) for name in np.unique(names)]
+        return int(np.argmax(np.mean(means, axis=0)))
+
+
+def _measure(evalset: EvalSet, embedded: Embedded, found: list[Case]) -> dict[str, np.ndarray]:
+    """Pointing [m], CNR [m] and IoU at every threshold [m, t] of the cases."""
+    assert embedded.patches is not None
+    values: dict[str, list] = {"pointing": [], "cnr": [], "overlaps": []}
+    order = sorted({case.row for case in found})
+    by_row: dict[int, Float32[np.ndarray, "h w d"]] = {}
+    for case in sorted(found, key=lambda case: case.row):
+        if case.row not in by_row:
+            start = order.index(case.row)
+            rows = order[start : start + CHUNK]
+            by_row = dict(zip(rows, embedded.patches(evalset.images[rows]), strict=True))
+        heat = surface(by_row[case.row] @ embedded.sides(case.finding).positive)
+        mask = inside(case.boxes, *map(int, evalset.shapes[case.row]))
+        values["pointing"].append(pointing(heat, mask))
+        values["cnr"].append(cnr(heat, mask))
+        values["overlaps"].append(overlaps(heat, mask))
+    return {name: np.array(column) for name, column in values.items()}
+
+
+def _result(
+    metric: str, evalset: EvalSet, bootstrap: PatientBootstrap, draws: Draws, rows: np.ndarray, note: str
+) -> Result:
+    return Result.of(f"grounding/{metric}", evalset, draws, bootstrap, rows, truth=evalset.source, note=note)

@@ -1,0 +1,74 @@
+"""Linear probe: logistic regression on frozen image embeddings, learnt from 1, 10 and 100 % of the training patients.
+
+The strength of its penalty is chosen on the validation split, for all findings alike; without one it is the default.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32
+from sklearn.linear_model import LogisticRegression
+
+from clinicclip.evals.base import Embedded, EvalSet, Result, Seen
+from clinicclip.evals.shares import SEEDS, SHARES, both, drawn, measured, results
+from clinicclip.evals.stats import NOTHING, PatientBootstrap, auroc
+
+STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # C of scikit-learn: the larger, the weaker the penalty
+DEFAULT_STRENGTH = 1.0
+STEPS = 500
+NO_TRAINING = "no training split of other patients: nothing to learn a probe from"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Findings with both outcomes in the set and, in each draw, among the training patients drawn."""
+
+    train: Seen | None
+    validation: Seen | None
+    shares: Sequence[float] = SHARES
+    seeds: Sequence[int] = SEEDS
+
+    def run(self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap) -> Iterator[Result]:
+        """Yield `probe/auroc@SHARE/FINDING` and `macro`: means over the seeds, whose own values are in the note."""
+        if self.train is None:
+            yield Result.of("probe/auroc/macro", evalset, NOTHING, bootstrap, np.arange(len(evalset)), note=NO_TRAINING)
+            return
+        for share in self.shares:
+            by_seed: list[dict[int, Float[np.ndarray, "n"]]] = []
+            for seed in self.seeds:
+                again = share >= 1 and by_seed  # all patients are the same ones whatever the seed
+                by_seed.append(by_seed[0] if again else self._fit(evalset, embedded, share, seed))
+            yield from results(evalset, bootstrap, f"probe/auroc@{share:g}", by_seed)
+
+    def _fit(self, evalset: EvalSet, embedded: Embedded, share: float, seed: int) -> dict[int, Float[np.ndarray, "n"]]:
+        """Log-odds of the set's images for each finding that the drawn patients teach."""
+        assert self.train is not None
+        rows = drawn(self.train.evalset.patients, share, seed)
+        vectors, truth = self.train.embedded.images(self.train.evalset)[rows], self.train.evalset.truth[rows]
+        taught = [finding for finding in measured(evalset) if both(truth[:, finding])]
+        models = {c: {f: _logistic(vectors, truth[:, f], c) for f in taught} for c in self._strengths()}
+        best = max(models, key=lambda c: self._worth(models[c])) if len(models) > 1 else next(iter(models))
+        test = embedded.images(evalset)
+        return {finding: model.decision_function(test).astype(np.float64) for finding, model in models[best].items()}
+
+    def _strengths(self) -> Sequence[float]:
+        return (DEFAULT_STRENGTH,) if self.validation is None else STRENGTHS
+
+    def _worth(self, models: dict[int, LogisticRegression]) -> float:
+        """Mean AUROC on the validation split, over the findings with both outcomes there."""
+        assert self.validation is not None
+        vectors, truth = self.validation.embedded.images(self.validation.evalset), self.validation.evalset.truth
+        areas = []
+        for finding, model in models.items():
+            known = np.isfinite(truth[:, finding])
+            if both(truth[:, finding]):
+                areas.append(auroc(truth[known, finding] == 1, model.decision_function(vectors[known])))
+        return float(np.mean(areas)) if areas else 0.0
+
+
+def _logistic(
+    vectors: Float32[np.ndarray, "n d"], truth: Float32[np.ndarray, "n"], strength: float
+) -> LogisticRegression:
+    known = np.isfinite(truth)
+    return LogisticRegression(C=strength, max_iter=STEPS).fit(vectors[known], truth[known] == 1)

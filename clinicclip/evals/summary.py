@@ -1,0 +1,206 @@
+"""Several variants side by side: one row each, and how far each is from the baseline, draw by draw.
+
+Numbers of several seeds are averaged, and so are their bootstrap draws: an interval is that of the seeds' mean over
+patients. How far the seeds lie apart is told beside it, not hidden in it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from clinicclip import tabular
+from clinicclip.data.schema import FINDINGS
+from clinicclip.errors import UserError
+from clinicclip.evals.comparing import PAIRED_BY
+from clinicclip.evals.sections import PHANTOM, RESEARCH
+from clinicclip.evals.significance import holm
+from clinicclip.evals.stats import Draws, difference, macro, p_value
+from clinicclip.evals.stored import Stored
+from clinicclip.tabular import Table
+
+Key = tuple[str, str]  # data and metric
+BASELINE = "baseline"
+BY_FINDING = ("zero_shot",)  # suites whose numbers by finding are in the summary
+SUITES = ("zero_shot", "cxr_align", "pair_strict", "retrieval", "five_way")
+# What the tables for people show, in two parts that fit a page.
+SEEN = {
+    "zero_shot/{data}/auroc/pair/macro": "AUROC, pair",
+    "zero_shot/{data}/auroc/positive/macro": "AUROC, positive",
+    "zero_shot/{data}/auroc/pair/normal": "AUROC, normal",
+    "pair_strict/macro": "pair_strict",
+    "retrieval/t2i/recall@10": "t2i recall@10",
+    "retrieval/t2i/f1_micro@1": "t2i F1",
+}
+CONTROLLED = {
+    f"cxr_align/{task}{kind}": f"{title}, {word}"
+    for task, title in (("task_a", "Task A"), ("task_b", "Task B"))
+    for kind, word in (("", "own image"), ("/wrong_image", "wrong images"), ("/image_driven", "image-driven"))
+}
+TABLES = {"Zero-shot, pairs and retrieval": SEEN, "CXR-Align with image-blind control": CONTROLLED}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One configuration's results, a folder a seed."""
+
+    name: str
+    runs: tuple[Stored, ...]
+
+    def draws(self, key: Key) -> Draws | None:
+        """The mean of the seeds, and its draws; None where a seed has no such number."""
+        found = [run.draws[key] for run in self.runs if key in run.draws]
+        return macro(found) if len(found) == len(self.runs) else None
+
+    def spread(self, key: Key) -> float:
+        """Standard deviation between seeds; nan of one."""
+        values = [run.draws[key].value for run in self.runs if key in run.draws]
+        return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+class Delta(NamedTuple):
+    """How far a variant is from the baseline in one number."""
+
+    variant: str
+    data: str
+    metric: str
+    value: float
+    ci_low: float
+    ci_high: float
+    p: float
+    p_holm: float  # corrected over the variants
+
+
+def columns(variants: Sequence[Variant]) -> list[Key]:
+    """The numbers of the summary: everything overall, and zero-shot by finding; not subgroups or single findings."""
+    keys = dict.fromkeys(key for variant in variants for run in variant.runs for key in run.draws)
+    return [key for key in keys if _summarised(key[1])]
+
+
+def _summarised(metric: str) -> bool:
+    suite, *rest = metric.split("/")
+    return suite in SUITES and (suite in BY_FINDING or rest[-1] not in FINDINGS)
+
+
+def rows(variants: Sequence[Variant]) -> list[dict[str, object]]:
+    """A row a variant: what it was run on, then a column a number; empty where a variant has none."""
+    keys = columns(variants)
+    several = len({data for data, _ in keys}) > 1
+    found = []
+    for variant in variants:
+        record = next(iter(variant.runs[0].records.values()))
+        row: dict[str, object] = {"variant": variant.name, "seeds": len(variant.runs)}
+        row |= {name: record[name] for name in ("split", "data_title", "phantom", "prompts", "clinicclip")}
+        for data, metric in keys:
+            draws = variant.draws((data, metric))
+            row[f"{data}/{metric}" if several else metric] = "" if draws is None else draws.value
+        found.append(row)
+    return found
+
+
+def deltas(variants: Sequence[Variant]) -> list[Delta]:
+    """Every number's paired difference to the baseline; none without one. Raises UserError for unlike data."""
+    base = next((variant for variant in variants if variant.name == BASELINE), None)
+    others = [variant for variant in variants if variant is not base]
+    found = []
+    for key in columns(variants) if base else ():
+        parts = [(variant.name, _against(base, variant, key)) for variant in others] if base else []
+        told = [(name, between) for name, between in parts if between is not None]
+        tests = [p_value(between) for _, between in told]
+        for (name, between), p, corrected in zip(told, tests, holm(tests), strict=True):
+            found.append(Delta(name, *key, between.value, *between.interval(), p, corrected))
+    return found
+
+
+def _against(base: Variant, variant: Variant, key: Key) -> Draws | None:
+    for column, name in PAIRED_BY.items():
+        told = {run.records[key][column] for one in (base, variant) for run in one.runs if key in run.records}
+        if len(told) > 1:
+            raise UserError(f"{base.name} and {variant.name} were scored on another {name}: choose another --output")
+    ours, theirs = base.draws(key), variant.draws(key)
+    return None if ours is None or theirs is None else difference(theirs, ours)
+
+
+def markdown(
+    variants: Sequence[Variant], about: Mapping[str, str], published: Mapping[Key, Mapping[str, float]]
+) -> str:
+    """The page: values, differences to the baseline, controls, and published levels where the data are theirs."""
+    names = list(dict.fromkeys(data for data, _ in columns(variants)))
+    phantom = any(record["phantom"] for v in variants for run in v.runs for record in run.records.values())
+    lines = ["# The variants side by side", "", f"> {RESEARCH}", ""]
+    lines += [f"> **{PHANTOM}.**", ""] if phantom else []
+    lines += tabular.markdown([["what", "value"], *map(list, about.items())])
+    lines += [
+        "Values are followed by their 95 % interval, bootstrap over patients; differences to the baseline are paired, "
+        "of the same redrawn patients. * marks a difference whose p-value, corrected over the variants by Holm's "
+        "method, is below 0.05. Wrong images: the same texts against images of other patients without the finding, "
+        "which is what an image-blind model reaches; image-driven is the rest. " + _seed_note(variants),
+        "",
+    ]
+    changed = {(d.variant, d.data, d.metric): d for d in deltas(variants)}
+    for data in names:
+        for title, seen in (
+            ("Zero-shot, pairs and retrieval", SEEN),
+            ("CXR-Align with image-blind control", CONTROLLED),
+        ):
+            shown = {(data, metric.format(data=data)): heading for metric, heading in seen.items()}
+            lines += [f"## {data}: {title}", ""]
+            lines += tabular.markdown(_values(variants, shown))
+            if changed:
+                lines += ["Difference to the baseline:", "", *tabular.markdown(_changes(variants, shown, changed))]
+    return "\n".join([*lines, *_published(variants, published)]).rstrip() + "\n"
+
+
+def _seed_note(variants: Sequence[Variant]) -> str:
+    counts = {len(variant.runs) for variant in variants}
+    if counts == {1}:
+        return "One seed a variant: how far another seed would be is not in the intervals."
+    return f"Means over {max(counts)} seeds; \N{PLUS-MINUS SIGN} is the standard deviation between seeds."
+
+
+def _values(variants: Sequence[Variant], shown: Mapping[Key, str]) -> Table:
+    rows = [[f"`{variant.name}`", *(_value(variant, key) for key in shown)] for variant in variants]
+    return [["variant", *shown.values()], *rows]
+
+
+def _value(variant: Variant, key: Key) -> str:
+    draws = variant.draws(key)
+    if draws is None:
+        return ""
+    low, high = draws.interval()
+    spread = variant.spread(key)
+    apart = "" if np.isnan(spread) else f" \N{PLUS-MINUS SIGN}{spread:.3f}"
+    return f"{draws.value:.3f}{apart} [{low:.3f}, {high:.3f}]"
+
+
+def _changes(
+    variants: Sequence[Variant], shown: Mapping[Key, str], changed: Mapping[tuple[str, str, str], Delta]
+) -> Table:
+    table = [["variant", *shown.values()]]
+    for variant in variants:
+        found = [changed.get((variant.name, *key)) for key in shown]
+        if any(found):
+            table.append([f"`{variant.name}`", *map(_change, found)])
+    return table
+
+
+def _change(delta: Delta | None) -> str:
+    if delta is None:
+        return ""
+    mark = "*" if delta.p_holm < 0.05 else ""
+    return f"{delta.value:+.3f}{mark} [{delta.ci_low:+.3f}, {delta.ci_high:+.3f}]"
+
+
+def _published(variants: Sequence[Variant], published: Mapping[Key, Mapping[str, float]]) -> Iterator[str]:
+    yield from ("## Published levels", "")
+    if not published:
+        yield "None is shown: what was published was measured on other data than these."
+        return
+    yield "Of the same data, by the public reproduction and the paper; their prompts and averaging are not stated."
+    yield ""
+    table = [["number", "variant", "here", "published"]]
+    for (data, metric), levels in published.items():
+        ours = {variant.name: _value(variant, (data, metric)) for variant in variants}
+        table += [[f"{metric} ({data})", name, ours.get(name, ""), f"{level:.3f}"] for name, level in levels.items()]
+    yield from tabular.markdown(table)

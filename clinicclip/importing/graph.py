@@ -1,0 +1,94 @@
+"""The graph tower of a foreign file: two convolutions and a projection, told by how their shapes chain."""
+
+import itertools
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from clinicclip.errors import UserError
+from clinicclip.importing.layout import Row, linear, listed, role_of
+from clinicclip.models.gcn import ENTITY_TYPES, GcnSpec
+from clinicclip.models.torch_names import Leaf
+
+LINEAR = (".lin.weight", ".linear.weight")  # outputs first, whatever the shape
+KERNELS = (*LINEAR, ".weight", ".kernel")
+
+
+class Convolution(NamedTuple):
+    """One layer as stored; `outward` when outputs are the first axis of its kernel."""
+
+    kernel: str
+    bias: str
+    inputs: int
+    outputs: int
+    outward: bool
+
+
+class GraphReading(NamedTuple):
+    """A graph tower and its leaves; `identity` when the file has no projection, since none is needed."""
+
+    spec: GcnSpec
+    leaves: tuple[Leaf, ...]
+    identity: bool
+    rows: tuple[Row, ...]
+
+
+def find_graph(left: Mapping[str, np.ndarray], dim: int, source: str) -> GraphReading | None:
+    """The graph tower among the arrays that no other part has claimed; None where no array is left.
+
+    Raises UserError when what is left is no chain of two convolutions, or is one in two ways.
+    """
+    if not left:
+        return None
+    layers = [layer for key in left if (layer := _convolution(key, left, source)) is not None]
+    chains = [(a, b) for a, b in itertools.permutations(layers, 2) if a.outputs == b.inputs and a.inputs > ENTITY_TYPES]
+    named = [pair for pair in chains if pair[0].kernel < pair[1].kernel]
+    if len(layers) != 2 or not chains:
+        raise UserError(
+            f"{source}: holds arrays that are no part of image tower, text tower or graph tower: {listed(left)}"
+        )
+    first, second = chains[0] if len(chains) == 1 else named[0]
+    leaves = [*_leaves(0, first), *_leaves(1, second)]
+    rest = [key for key in left if key not in {key for leaf in leaves for key in leaf.keys}]
+    fitting = [key for key in rest if sorted(left[key].shape) == sorted((dim, second.outputs))]
+    projections = [key for key in fitting if role_of(key) in ("graph", None)]
+    identity = not projections and second.outputs == dim
+    if len(projections) > 1 or not (projections or identity):
+        raise UserError(
+            f"{source}: which array maps the graph tower's {second.outputs} features to {dim}? "
+            f"{listed({key: left[key] for key in rest})}"
+        )
+    leaves += [linear("graph_projection/kernel", key, left[key].shape, second.outputs, source) for key in projections]
+    spec = GcnSpec(feature_width=first.inputs - ENTITY_TYPES, hidden=first.outputs, width=second.outputs)
+    what = f"GCN, nodes of {spec.feature_width} + {ENTITY_TYPES}, {spec.hidden}, {spec.width}"
+    where, how = (projections[0], f"{spec.width} to {dim}") if projections else ("-", "none: as wide as the embedding")
+    rows = (
+        Row("graph tower", f"{first.kernel}, {second.kernel}", what, "shape"),
+        Row("graph projection", where, how, "shape"),
+    )
+    return GraphReading(spec, tuple(leaves), identity, rows)
+
+
+def _convolution(key: str, left: Mapping[str, np.ndarray], source: str) -> Convolution | None:
+    """The layer a kernel with a bias beside it makes, its direction told by the bias."""
+    ending = next((ending for ending in KERNELS if key.endswith(ending)), "")
+    bias = left.get(f"{key.removesuffix(ending)}.bias")
+    if not ending or bias is None or bias.ndim != 1 or left[key].ndim != 2 or len(bias) not in left[key].shape:
+        return None
+    rows, columns = left[key].shape
+    if rows == columns and ending not in LINEAR:
+        raise UserError(
+            f"{source}: {key} {left[key].shape} may map either way; save it as the weight of a linear layer"
+        )
+    outward = rows == len(bias)
+    inputs = columns if outward else rows
+    return Convolution(key, f"{key.removesuffix(ending)}.bias", inputs, len(bias), outward)
+
+
+def _leaves(index: int, layer: Convolution) -> tuple[Leaf, Leaf]:
+    kind = "dense" if layer.outward else "plain"
+    return (
+        Leaf(f"graph/conv_{index}/kernel", (layer.kernel,), kind, (layer.inputs, layer.outputs)),
+        Leaf(f"graph/conv_{index}/bias", (layer.bias,), "plain", (layer.outputs,)),
+    )

@@ -1,0 +1,231 @@
+"""Trains and evaluates the eight variants and OFF-CLIP on the same studies in the same order, and puts them in a table.
+
+OUTPUT holds a run's folder a variant and seed (VARIANT-seedS, as `clinicclip.train` makes it), results_summary.csv (a
+row a variant), results_differences.csv (every number against the baseline) and results.md. A child process trains
+each run, one after the other; the same command goes on where it stopped, between runs and within one.
+"""
+
+import argparse
+import fcntl
+import functools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from clinicclip import cli, files, host, scoring, tabular
+from clinicclip import config as config_files
+from clinicclip.data import builder
+from clinicclip.errors import UsageError, UserError, nearest
+from clinicclip.evals import references, stored, summary
+
+VARIANTS = ("baseline", "dt", "dt_c", "n", "n_dt_c", "g", "g_dtcg", "n_g_dtcg", "off_clip")
+PHANTOM = "phantom"
+SAVES = 4  # a run that is short for its configuration saves at least so often
+MORE = "evaluated"  # folder of further sets' results in a run's
+
+
+def parser() -> cli.Parser:
+    """The program's flags."""
+    flags = cli.Parser(
+        program="reproduce",
+        description=__doc__ or "",
+        example="python -m clinicclip.reproduce --data=phantom --output=runs/phantom --steps=300\n"
+        "  python -m clinicclip.reproduce --data=openi:data/openi --config_arg=size=micro,fold=0 --output=runs/openi",
+        overrides=True,
+    )
+    flags.add_argument("--data", required=True, help="NAME:DIR of a prepared folder, or phantom")
+    flags.add_argument("--output", required=True, type=Path, help="folder of all runs and of the tables")
+    flags.add_argument("--variants", default=",".join(VARIANTS), help=f"default: {','.join(VARIANTS)}")
+    flags.add_argument("--seeds", default="0", help="whole numbers, each a run of every variant; default: 0")
+    flags.add_argument("--steps", type=cli.count, default=0, help="training steps of each run; 0 = the configuration's")
+    flags.add_argument("--config_arg", default="", help="further config arguments, such as size=micro,fold=0")
+    flags.add_argument("--evaluate", default="", metavar="NAME:DIR,...", help="further sets to score every run on")
+    return flags
+
+
+class Job(NamedTuple):
+    """One run: which variant and seed, and the folder it lives in."""
+
+    variant: str
+    seed: int
+    folder: Path
+
+
+def main(args: argparse.Namespace) -> int:
+    """Trains what is not trained yet, run by run, then writes the tables."""
+    jobs = [
+        Job(variant, seed, args.output / f"{variant}-seed{seed}")
+        for seed in _seeds(args.seeds)
+        for variant in _variants(args.variants)
+    ]
+    for job in jobs:  # whatever is wrong with the settings is told before anything is trained
+        config_files.load(f"configs/{job.variant}.py:{_config_arg(args)}", args.overrides)
+    files.make_folder(args.output)
+    try:
+        with host.StopRequest(), _alone(args.output) as lock:
+            for number, job in enumerate(jobs, 1):
+                code = _run(job, args, f"{number} of {len(jobs)}", lock)
+                if code:
+                    return code
+    except host.Stopped:
+        print("stopped as asked, nothing is lost; the same command goes on")
+        return cli.PREEMPTED
+    write_tables(args.output, jobs)
+    return 0
+
+
+def _run(job: Job, args: argparse.Namespace, place: str, lock: int) -> int:
+    """Trains and scores one run in child processes, their output in OUTPUT/VARIANT-seedS.log. Returns the exit code."""
+    log = job.folder.with_name(f"{job.folder.name}.log")
+    print(f"{place}: {job.variant}, seed {job.seed} (output: {log})", flush=True)
+    started = time.monotonic()
+    lines = [train_line(job, args)]
+    if args.evaluate and not (job.folder / MORE / scoring.SETTING).exists():
+        lines.append(
+            ["evaluate", f"--checkpoint={job.folder}", f"--data={args.evaluate}", f"--output={job.folder / MORE}"]
+        )
+    for words in lines:
+        code = _child(words, log, lock)
+        if code not in (0, cli.PREEMPTED):
+            raise UserError(
+                f"{job.variant}, seed {job.seed}: {words[0]} ended with exit code {code}; see above and {log}"
+            )
+        if code:
+            return code
+    print(f"{place}: done in {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
+    return 0
+
+
+def train_line(job: Job, args: argparse.Namespace) -> list[str]:
+    """The words after ``python -m clinicclip.`` that train one run."""
+    arg = _config_arg(args)
+    name = f"configs/{job.variant}.py:{arg}"
+    given = dict(args.overrides)
+    if args.steps:
+        given |= {"total_steps": str(args.steps)}
+        save = config_files.load(name, args.overrides).checkpoint_every
+        given.setdefault("checkpoint_every", str(min(save, max(1, args.steps // SAVES))))
+    given |= {"seed": str(job.seed)}
+    _, _, folder = args.data.partition(":")
+    where = folder or str(args.output / "data")
+    overrides = [f"{cli.CONFIG_OVERRIDE}{key}={value}" for key, value in given.items()]
+    return ["train", f"--config={name}", f"--workdir={job.folder}", f"--data_dir={where}", *overrides]
+
+
+def _child(words: Sequence[str], log: Path, lock: int) -> int:
+    """Runs a program to its end; when this process is asked to stop, so is the child, which saves first.
+
+    Should this process be killed, the child is asked to stop; until it has, it holds the lock.
+    """
+    line = [sys.executable, "-m", f"clinicclip.{words[0]}", *words[1:]]
+    with log.open("a") as file:
+        child = subprocess.Popen(line, stdout=file, pass_fds=(lock,), preexec_fn=host.end_with_parent)
+        try:
+            return child.wait()
+        except (host.Stopped, KeyboardInterrupt):
+            child.terminate()
+            child.wait()
+            raise
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[int]:
+    """Holds the folder's lock, by its file descriptor. Raises UserError when another process holds it."""
+    descriptor = os.open(output / "lock", os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield descriptor
+    except BlockingIOError:
+        raise UserError(f"{output} is being worked on by another process: wait for its end, or end it") from None
+    finally:
+        os.close(descriptor)
+
+
+def write_tables(output: Path, jobs: Sequence[Job]) -> None:
+    """Reads the results of all runs, writes the tables, prints the page."""
+    variants = [
+        summary.Variant(name, tuple(_results(job.folder) for job in jobs if job.variant == name))
+        for name in dict.fromkeys(job.variant for job in jobs)
+    ]
+    rows = summary.rows(variants)
+    deltas = [delta._asdict() for delta in summary.deltas(variants)]
+    page = summary.markdown(variants, _about(jobs), _published(jobs))
+    files.write_whole(output / "results_summary.csv", tabular.comma_separated(rows))
+    if deltas:
+        files.write_whole(output / "results_differences.csv", tabular.comma_separated(deltas))
+    files.write_whole(output / "results.md", page)
+    print(
+        f"{page}\n{output / 'results_summary.csv'}: {len(rows)} variants, {len(summary.columns(variants))} numbers each"
+    )
+
+
+def _results(folder: Path) -> stored.Stored:
+    """What a run's own report and the further sets' hold, together."""
+    places = [place for place in (folder / "report", folder / MORE) if place.exists()]
+    return functools.reduce(stored.joined, map(stored.read, places))
+
+
+def _about(jobs: Sequence[Job]) -> dict[str, str]:
+    config = config_files.restore(jobs[0].folder / "config.json")
+    about = {
+        "seeds": ", ".join(str(seed) for seed in dict.fromkeys(job.seed for job in jobs)),
+        "steps": f"{config.total_steps} of {config.batch_size} studies, the same in the same order for all of a seed",
+        "trained on": f"{config.data.name}, {config.data.train} ({config.data.digest})",
+    }
+    for name, place in _places(jobs[0].folder).items():
+        record = next(row for (data, _), row in _results(jobs[0].folder).records.items() if data == name)
+        about[f"scored on {name}"] = f"{record['data_title']}, {place.split} ({record['data_hash']})"
+    return about
+
+
+def _places(folder: Path) -> dict[str, scoring.Place]:
+    """The sets that a run was scored on."""
+    return {
+        name: place
+        for results in (folder / "report", folder / MORE)
+        if results.exists()
+        for name, place in scoring.Setting.load(results).data.items()
+    }
+
+
+def _published(jobs: Sequence[Job]) -> dict[summary.Key, dict[str, float]]:
+    """Published levels of the sets that were scored whole."""
+    found: dict[summary.Key, dict[str, float]] = {}
+    for name, place in _places(jobs[0].folder).items():
+        release = builder.read_manifest(place.folder)["name"]
+        levels = {} if place.limit else references.of(release, place.split, name)
+        found |= {(name, metric): dict(level) for metric, level in levels.items()}
+    return found
+
+
+def _config_arg(args: argparse.Namespace) -> str:
+    name, _, _ = args.data.partition(":")
+    if name == PHANTOM and not args.config_arg:
+        return "demo"
+    return ",".join(filter(None, (f"data={name}", args.config_arg)))
+
+
+def _variants(text: str) -> list[str]:
+    names = list(dict.fromkeys(filter(None, text.split(","))))
+    for name in names:
+        if name not in VARIANTS:
+            raise UsageError(f"unknown variant {name!r}{nearest(name, VARIANTS)}")
+    if not names:
+        raise UsageError(f"--variants is empty: name some of {', '.join(VARIANTS)}")
+    return names
+
+
+def _seeds(text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() for word in words):
+        raise UsageError(f"--seeds={text}: expected whole numbers, such as 0,1,2")
+    return list(dict.fromkeys(map(int, words)))
+
+
+if __name__ == "__main__":
+    cli.run(main, parser())

@@ -1,0 +1,124 @@
+"""A model scored on prepared folders, and the setting that says how, so that it can be scored so again."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from clinicclip import api, files, guests
+from clinicclip.errors import UserError
+from clinicclip.evals import prompts, report, sets, suites
+from clinicclip.evals.base import EmbedFns, EvalSet, Evaluation
+from clinicclip.evals.embedding import Store
+from clinicclip.evals.truth import View
+
+SETTING = "setting.json"  # beside the results
+Model = api.ClinicCLIP | guests.Guest
+
+
+@dataclass(frozen=True)
+class Place:
+    """A prepared folder, and its splits that are scored, learnt from and chosen by ("" = none); `limit` 0 = all."""
+
+    folder: str
+    split: str
+    limit: int = 0
+    train: str = ""
+    validation: str = ""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that decides the numbers of an evaluation, beside the code."""
+
+    checkpoint: str
+    data: dict[str, Place]
+    suites: tuple[str, ...]
+    findings: tuple[str, ...]
+    prompts: str  # name of a prompt set, or its file
+    draws: int
+    seed: int
+
+    def save(self, folder: Path) -> None:
+        """Writes it beside the results."""
+        files.write_whole(folder / SETTING, json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Setting":
+        """Reads it back. Raises UserError when the folder has none."""
+        try:
+            told = json.loads((folder / SETTING).read_text())
+        except FileNotFoundError:
+            raise UserError(f"{folder} has no {SETTING}: give a folder that clinicclip.evaluate wrote") from None
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in told.items()
+        }
+        fields["data"] = {name: Place(**place) for name, place in told["data"].items()}
+        return cls(**fields)
+
+
+def absolute(checkpoint: str) -> str:
+    """``WORKDIR[@STEP]`` or a folder, as it is named from anywhere."""
+    folder, at, step = checkpoint.partition("@")
+    return f"{Path(folder).resolve()}{at}{step}"
+
+
+class Opened(NamedTuple):
+    """A set to be measured, and the splits beside it."""
+
+    measured: EvalSet
+    beside: suites.Beside
+
+
+def open_sets(setting: Setting, model: Model) -> Iterator[Opened]:
+    """The sets of a setting, images as a model takes them.
+
+    Raises: UserError when one cannot be opened, or shares patients with a split beside it.
+    """
+    view = View(model.square, model.says)
+    for name, place in setting.data.items():
+        read = functools.partial(
+            sets.open_set, name, place.folder, image_size=model.image_size, view=view, limit=place.limit
+        )
+        measured = read(place.split)
+        beside = {role: read(split) for role in suites.Beside._fields if (split := getattr(place, role))}
+        for role, other in beside.items():
+            shared = len(set(other.patients) & set(measured.patients))
+            if shared:
+                raise UserError(
+                    f"{name}: {shared} patients are both in split {place.split} and in {other.split}; choose another "
+                    f"--{role}_split"
+                )
+        yield Opened(measured, suites.Beside(**beside))
+
+
+def score(setting: Setting, model: Model, opened: Sequence[Opened], cache: Path | None = None) -> Evaluation:
+    """The evaluation of a loaded model on the setting's opened sets; embeddings go to, and come from, the cache."""
+    store = Store(cache, _model_digest(model.describe())) if cache else None
+    return suites.run_suites(
+        EmbedFns(model.embed_images, model.embed_texts, model.embed_patches),
+        [found.measured for found in opened],
+        setting.suites,
+        findings=setting.findings,
+        draws=setting.draws,
+        seed=setting.seed,
+        beside={found.measured.name: found.beside for found in opened},
+        wording=prompts.PromptSet.load(setting.prompts),
+        store=store,
+    )
+
+
+def publish(evaluation: Evaluation, folder: Path, setting: Setting, provenance: Mapping[str, str]) -> None:
+    """Writes the report, and beside it the setting."""
+    report.write(evaluation, folder, provenance=provenance)
+    setting.save(folder)
+
+
+def _model_digest(facts: Mapping[str, str]) -> str:
+    """Of what an embedding depends on beside the input: parameters, tokenizer and code, not where they lie."""
+    told = json.dumps({key: value for key, value in facts.items() if key != "checkpoint"}, sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]

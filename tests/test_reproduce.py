@@ -1,0 +1,190 @@
+"""All variants in one command: which runs, in which order, with which settings; how it stops; what the tables say."""
+
+import csv
+import fcntl
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import planted
+import pytest
+
+from clinicclip import cli, reproduce
+from clinicclip.data import builder
+from clinicclip.evals import report, suites
+from clinicclip.evals.references import REFERENCES
+from clinicclip.scoring import Place, Setting
+
+SUITES = ("zero_shot", "cxr_align", "pair_strict", "retrieval")
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What runs come to: one by chance, one that sees."""
+    evalset, folder = planted.evalset(50), tmp_path_factory.mktemp("reports")
+    setting = Setting("run", {"planted": Place("somewhere", "test")}, SUITES, (), "reports", 30, 0)
+    for name, embed in {"chance": planted.chance(evalset), "oracle": planted.oracle(evalset)}.items():
+        evaluation = suites.run_suites(embed, [evalset], SUITES, draws=30)
+        report.write_numbers(evaluation, folder / name, provenance={"checkpoint": name, "clinicclip": "0"})
+        setting.save(folder / name)
+    return folder
+
+
+class Children:
+    """Stands in for the processes: notes their words and leaves a finished run's folder."""
+
+    def __init__(self, reports: Path) -> None:
+        self.lines: list[list[str]] = []
+        self.code = 0
+        self._reports = reports
+
+    def __call__(self, words: list[str], log: Path, lock: int) -> int:
+        self.lines.append(words)
+        given = dict(word.removeprefix("--").split("=", 1) for word in words[1:])
+        folder = Path(given["workdir"])
+        if not self.code:
+            known = "chance" if folder.name.startswith("baseline") else "oracle"
+            shutil.copytree(self._reports / known, folder / "report")
+            config = {"total_steps": int(given["config.total_steps"]), "batch_size": 64}
+            config |= {"data": {"name": "phantom", "train": "train", "digest": "abc"}}
+            (folder / "config.json").write_text(json.dumps(config))
+        return self.code
+
+
+@pytest.fixture
+def children(reports: Path, monkeypatch: pytest.MonkeyPatch) -> Children:
+    made = Children(reports)
+    monkeypatch.setattr(reproduce, "_child", made)
+    monkeypatch.setattr(builder, "read_manifest", lambda folder: {"name": "phantom"})
+    return made
+
+
+def command(*words: str) -> int:
+    return cli.call(reproduce.main, reproduce.parser(), list(words))
+
+
+def test_every_variant_is_trained_alike(children: Children, tmp_path: Path) -> None:
+    words = ("--data=phantom", f"--output={tmp_path}", "--steps=30", "--seeds=0,3", "--config.batch_size=32")
+    assert command(*words) == 0
+    assert len(children.lines) == 18
+    names = [Path(line[1]).name for line in children.lines]
+    assert names[:9] == names[9:] == [f"{variant}.py:demo" for variant in reproduce.VARIANTS]
+    alike = {
+        tuple(word for word in line if "--config=" not in word and "--workdir=" not in word) for line in children.lines
+    }
+    assert {next(word for word in line if "seed" in word) for line in alike} == {"--config.seed=0", "--config.seed=3"}
+    for line in alike:
+        assert {"--config.total_steps=30", "--config.checkpoint_every=7", "--config.batch_size=32"} <= set(line)
+        assert f"--data_dir={tmp_path / 'data'}" in line
+
+
+def test_the_summary_has_a_row_a_variant_and_paired_differences(
+    children: Children, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("--data=phantom", f"--output={tmp_path}", "--variants=baseline,n,off_clip", "--steps=4") == 0
+    with (tmp_path / "results_summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["variant"] for row in rows] == ["baseline", "n", "off_clip"]
+    numbers = [name for name in rows[0] if "/" in name]
+    assert len(numbers) >= 37 and all(float(row[name]) >= -1 for row in rows for name in numbers)
+    assert {"zero_shot/planted/auroc/pair/edema", "cxr_align/task_a/wrong_image", "retrieval/t2i/f1_micro@1"} <= set(
+        numbers
+    )
+    with (tmp_path / "results_differences.csv").open() as file:
+        deltas = {(row["variant"], row["metric"]): row for row in csv.DictReader(file)}
+    found = deltas["n", "pair_strict/macro"]
+    assert float(found["value"]) == pytest.approx(
+        float(rows[1]["pair_strict/macro"]) - float(rows[0]["pair_strict/macro"])
+    )
+    assert 0 < float(found["ci_low"]) <= float(found["value"]) <= float(found["ci_high"])
+    page = (tmp_path / "results.md").read_text()
+    assert report.PHANTOM in page and "Difference to the baseline" in page and "Task A, wrong images" in page
+    assert "None is shown: what was published was measured on other data" in page
+    assert page in capsys.readouterr().out
+
+
+def test_seeds_are_averaged_and_their_spread_is_told(children: Children, tmp_path: Path) -> None:
+    assert command("--data=phantom", f"--output={tmp_path}", "--variants=dt", "--steps=4", "--seeds=0,1") == 0
+    page = (tmp_path / "results.md").read_text()
+    assert "Means over 2 seeds" in page and "\N{PLUS-MINUS SIGN}0.000" in page and "Difference" not in page
+
+
+def test_published_levels_stand_beside_the_same_data_only(
+    children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "read_manifest", lambda folder: {"name": "mimic_cxr"})
+    assert command("--data=mimic_cxr:somewhere", f"--output={tmp_path}", "--variants=n_g_dtcg", "--steps=4") == 0
+    page = (tmp_path / "results.md").read_text()
+    for reference in REFERENCES:
+        shown = reference.release == "mimic_cxr"
+        assert (f"{reference.metric.format(data='planted')} (planted) | n_g_dtcg" in page) is shown
+    assert (
+        "--config=configs/n_g_dtcg.py:data=mimic_cxr" in children.lines[0]
+        and "--data_dir=somewhere" in children.lines[0]
+    )
+
+
+def test_a_child_that_was_stopped_or_failed_ends_the_command(
+    children: Children, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for code, ending in ((cli.PREEMPTED, cli.PREEMPTED), (1, 1)):
+        children.code = code
+        assert command("--data=phantom", f"--output={tmp_path}", "--steps=4") == ending
+    assert len(children.lines) == 2 and not (tmp_path / "results.md").exists()
+    assert "baseline, seed 0: train ended with exit code 1" in capsys.readouterr().err
+
+
+def test_two_do_not_work_in_one_folder(children: Children, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (tmp_path / "lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert command("--data=phantom", f"--output={tmp_path}") == 1
+    assert "worked on by another process" in capsys.readouterr().err and not children.lines
+
+
+def test_when_asked_to_stop_it_stops_its_child_which_saves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    child = tmp_path / "python"
+    child.write_text(
+        f"#!/bin/sh\ntrap 'echo saved; exit 75' TERM\n: > {tmp_path}/started\nwhile :; do sleep 0.05; done\n"
+    )
+    child.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(child))
+
+    def stop() -> None:
+        while not (tmp_path / "started").exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    asking = threading.Thread(target=stop)
+    asking.start()
+    assert command("--data=phantom", f"--output={tmp_path / 'out'}") == cli.PREEMPTED
+    asking.join()
+    assert (tmp_path / "out/baseline-seed0.log").read_text() == "saved\n"
+    assert "the same command goes on" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flag", "code", "words"),
+    [
+        ("--variants=n_g_dtgc", 2, "did you mean n_g_dtcg"),
+        ("--variants=,", 2, "--variants is empty"),
+        ("--seeds=one", 2, "whole numbers"),
+        ("--steps=-1", 2, "whole number"),
+        ("--config_arg=size=huge", 2, "config argument size=huge"),
+        ("--config.lss.alpha=1", 2, "unknown config key"),
+        ("--varients=n", 2, "did you mean --variants"),
+    ],
+)
+def test_faults_are_told_before_anything_is_trained(
+    children: Children, tmp_path: Path, flag: str, code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("--data=phantom", f"--output={tmp_path / 'out'}", flag) == code
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+    assert not children.lines and not (tmp_path / "out").exists()
