@@ -22,11 +22,7 @@ PROVENANCE = {"checkpoint": "run@7", "parameters_sha256": "abc"}
 
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
-<<<<<<< HEAD
-    evalset = planted.evalset(60)
-=======
     evalset = dataclasses.replace(planted.evalset(60), groups={"sex": ("F", "M") * 30})
->>>>>>> report
     return suites.run_suites(planted.chance(evalset), [evalset], suites.USUAL, draws=20)
 
 
