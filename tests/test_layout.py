@@ -19,6 +19,7 @@ PROGRAMS = {
     "labeller",
     "plan",
     "reproduce",
+    "runs",
     "scoring",
     "explain",
     "preflight",

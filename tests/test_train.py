@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from clinicclip import api, cli, train
+from clinicclip import api, cli, runs, train
 from clinicclip import config as config_files
 from clinicclip.data import builder, patients
 from clinicclip.errors import UserError
@@ -137,7 +137,7 @@ def test_being_stopped_while_the_report_is_made_is_75_and_the_same_command_finis
 ) -> None:
     config = {"total_steps": 1, "evals__suites": '("pair_strict",)'}
     with monkeypatch.context() as patch:
-        patch.setattr(train, "finish", lambda run, state: signal.raise_signal(signal.SIGTERM))
+        patch.setattr(runs, "finish", lambda run, state: signal.raise_signal(signal.SIGTERM))
         assert train.train(tiny(**config), tmp_path, range(1)) == cli.PREEMPTED
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
     before = (tmp_path / "metrics.jsonl").read_bytes()
@@ -242,7 +242,7 @@ def test_impossible_settings_are_refused_before_training(
 
 
 def test_patients_on_both_sides_are_trained_on_when_told(tiny: Callable[..., ConfigDict], tmp_path: Path) -> None:
-    run = train.set_up(tiny(data__train="train+test", data__allow_overlap=True), tmp_path)
+    run = runs.set_up(tiny(data__train="train+test", data__allow_overlap=True), tmp_path)
     stored = builder.open_source(run.config.data.dir, "train+test")
     np.testing.assert_array_equal(patients.load(tmp_path), patients.of("phantom", stored))
 
