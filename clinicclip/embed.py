@@ -44,6 +44,7 @@ def main(args: argparse.Namespace) -> int:
     from clinicclip import api  # jax and all, which --help does without
 
     host.tune_allocator()
+    host.keep_compiled()
     names, texts = sources.texts(args.texts) if args.texts else ([], [])
     paths = sources.image_files(args.images) if args.images else []
     names = names or [str(path) for path in paths]

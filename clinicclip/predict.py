@@ -47,6 +47,7 @@ def main(args: argparse.Namespace) -> int:
     from clinicclip import api  # jax and all, which --help does without
 
     host.tune_allocator()
+    host.keep_compiled()
     paths = sources.image_files(args.images)
     model = api.load(args.checkpoint, force=args.force)
     sides = prompts.embed_all(findings, model.embed_texts)
