@@ -2,13 +2,14 @@
 
 import argparse
 import functools
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from clinicclip import cli
-from clinicclip.data import builder, graphs, images, negation, radgraph, releases
+from clinicclip.data import beam, builder, graphs, images, negation, radgraph, releases
 from clinicclip.data.generators import llm, templates
 from clinicclip.data.generators.endpoint import DATA_USE, KEY_VARIABLE, Endpoint
 from clinicclip.data.manifest import BEYOND_LIMIT, DROPPED, USED
@@ -23,6 +24,8 @@ EXAMPLE = """python -m clinicclip.prepare mimic_cxr --source=DIR --reports=ZIP -
       --base_url=http://127.0.0.1:8000/v1 --model=NAME --concurrency=16
   python -m clinicclip.prepare mimic_cxr --source=DIR --output=data/mimic_cxr --radgraph=MIMIC-CXR_graphs.json
   python -m clinicclip.prepare openi --source=DIR --output=data/openi --features=models/Bio_ClinicalBERT
+  python -m clinicclip.prepare mimic_cxr --source=DIR --output=DIR --runner=FlinkRunner \\
+      --beam_options='--flink_master=HOST:8081 --environment_type=LOOPBACK'
   python -m clinicclip.prepare phantom --level=easy --studies=2000 --size=128 --output=data/phantom
 
 folder: DIR/pairs.jsonl holds one {"image": path, "text": report, "patient": id} a line, and may give
@@ -54,6 +57,13 @@ def parser() -> cli.Parser:
     )
     workers = functools.partial(cli.count, most=256)
     add("--workers", type=workers, default=0, metavar="K", help="processes (0 = this one alone)")
+    add(
+        "--runner",
+        type=cli.one_of(beam.RUNNERS),
+        metavar="NAME",
+        help=f"let Apache Beam make the shards, on workers that see source and output: {', '.join(beam.RUNNERS)}",
+    )
+    add("--beam_options", default="", metavar="'...'", help="for the runner: '--project=P --region=R ...'")
     add("--dry_run", action="store_true", help="say what would be written and dropped; write nothing")
     add(
         "--shorter_side",
@@ -140,6 +150,7 @@ def main(args: argparse.Namespace) -> int:
         seed=args.seed,
         joins=_joins(args),
         model=model,
+        runner=_runner(args),
     )
     verb = "would hold" if args.dry_run else "holds"
     print(f"{args.output} {verb}\n{account(manifest)}")
@@ -168,6 +179,24 @@ def _model(args: argparse.Namespace) -> llm.Model | None:
     if endpoint.remote:
         print(f"warning: {DATA_USE}", file=sys.stderr)
     return llm.Model(endpoint, args.model, args.concurrency)
+
+
+def _runner(args: argparse.Namespace) -> beam.Runner | None:
+    """What runs the pipeline, if one is asked for. Raises UsageError for flags that do not go together."""
+    if not args.runner:
+        if args.beam_options:
+            raise UsageError("--beam_options belongs to --runner")
+        return None
+    if args.dry_run or args.generator == llm.NAME:
+        flag = "--dry_run" if args.dry_run else f"--generator={llm.NAME}"
+        raise UsageError(f"--runner makes shards on other workers: leave out {flag}")
+    try:
+        options = shlex.split(args.beam_options)
+    except ValueError as fault:
+        raise UsageError(f"--beam_options: {fault}") from None
+    if args.runner == "DirectRunner" and args.workers:
+        options = [f"--direct_num_workers={args.workers}", "--direct_running_mode=multi_processing", *options]
+    return beam.Runner(args.runner, tuple(options))
 
 
 def _joins(args: argparse.Namespace) -> list[builder.Join]:

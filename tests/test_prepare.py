@@ -255,6 +255,23 @@ def test_a_dry_run_counts_the_same_and_writes_nothing(source: Path, prepared: Pa
 # Order, workers, resuming
 
 
+def test_a_runner_without_beam_names_the_extra(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    flags = ["folder", f"--source={source}", f"--output={tmp_path / 'out'}"]
+    for more, code, words in (
+        (["--runner=DirectRunner"], 1, "clinicclip[beam]"),
+        (["--runner=DirectRunner", "--dry_run"], 2, "leave out --dry_run"),
+        (["--runner=DirectRuner"], 2, "did you mean DirectRunner?"),
+        (["--beam_options=--region=x"], 2, "belongs to --runner"),
+        (["--runner=SparkRunner", "--beam_options='x"], 2, "--beam_options"),
+    ):
+        assert cli.call(prepare.main, prepare.parser(), [*flags, *more]) == code
+        told = capsys.readouterr().err
+        assert words in told and told.count("\n") == 1, told
+
+
 def test_records_do_not_depend_on_the_number_of_workers(
     source: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

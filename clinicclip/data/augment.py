@@ -4,6 +4,7 @@ What happens to an image is drawn first (`draw`, a function of the generator alo
 (`render`).
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +13,10 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from clinicclip.errors import UserError
+
+# Pixels of the image a pixel of the view up to which four neighbours are enough: of radiographs of 256 pixels at 160,
+# a view was as close to one drawn at four times the resolution as by turning first and shrinking with a wide filter.
+_DIRECT = 1.5
 
 
 @dataclass(frozen=True)
@@ -59,17 +64,36 @@ def draw(spec: AugmentSpec, rng: np.random.Generator) -> View:
     )
 
 
-def render(gray: UInt8[np.ndarray, "h w"], view: View, size: int) -> UInt8[np.ndarray, "{size} {size}"]:
-    """The drawn view at `size` x `size` pixels: rotated, cropped and shrunk in one step, then levels."""
-    image = Image.fromarray(gray)
-    if view.rotation:
-        # Turning is the dear part: pixels beyond twice the wanted resolution are averaged away before it.
-        image = image.reduce(max(1, min(image.size) // (2 * size)))
-        image = image.rotate(view.rotation, Image.Resampling.BILINEAR)
+def render(image: Image.Image, view: View, size: int) -> UInt8[np.ndarray, "{size} {size}"]:
+    """The drawn view of a gray image at `size` x `size` pixels: rotated, cropped and shrunk, then levels."""
     left, upper, right, lower = view.box
-    box = (left * image.width, upper * image.height, right * image.width, lower * image.height)
-    pixels = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
-    if not view.brightness and not view.contrast:
-        return pixels
+    if view.rotation and max((right - left) * image.width, (lower - upper) * image.height) <= _DIRECT * size:
+        image = _turn_and_crop(image, view, size)
+    else:
+        if view.rotation:
+            # Turning is the dear part: pixels beyond twice the wanted resolution are averaged away before it.
+            image = image.reduce(max(1, min(image.size) // (2 * size)))
+            image = image.rotate(view.rotation, Image.Resampling.BILINEAR)
+        box = (left * image.width, upper * image.height, right * image.width, lower * image.height)
+        image = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
     levels = (np.arange(256) - 127.5) * (1.0 + view.contrast) + 127.5 + 255.0 * view.brightness
-    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)[pixels]
+    # Bytes translate faster than arrays index.
+    pixels = image.tobytes().translate(np.clip(np.rint(levels), 0, 255).astype(np.uint8).tobytes())
+    return np.frombuffer(pixels, np.uint8).reshape(size, size)
+
+
+def _turn_and_crop(image: Image.Image, view: View, size: int) -> Image.Image:
+    """Turning about the centre and cropping as one map of pixels, each interpolated from its four neighbours.
+
+    At half the cost of the two steps, and closer to the ideal picture while hardly any pixels are passed over.
+    """
+    left, upper, right, lower = view.box
+    across, down = (right - left) * image.width / size, (lower - upper) * image.height / size
+    middle_x, middle_y = image.width / 2, image.height / 2
+    x, y = left * image.width - middle_x, upper * image.height - middle_y
+    cos, sin = math.cos(math.radians(view.rotation)), math.sin(math.radians(view.rotation))
+    matrix = (
+        *(cos * across, -sin * down, cos * x - sin * y + middle_x),
+        *(sin * across, cos * down, sin * x + cos * y + middle_y),
+    )
+    return image.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)

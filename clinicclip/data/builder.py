@@ -7,6 +7,7 @@ OUTPUT holds manifest.json, dropped.jsonl and NAME/VERSION/, which ``tfds.builde
 import bisect
 import contextlib
 import fcntl
+import functools
 import itertools
 import json
 import operator
@@ -19,7 +20,7 @@ from typing import Any, Protocol, SupportsIndex, runtime_checkable
 from tqdm import tqdm
 
 from clinicclip import files
-from clinicclip.data import images, publish, records, releases, shards
+from clinicclip.data import beam, images, publish, records, releases, shards
 from clinicclip.data.generators import llm, templates
 from clinicclip.data.manifest import DROPPED, MANIFEST, PARTIAL, Ledger, read_manifest
 from clinicclip.data.records import Recipe
@@ -83,8 +84,8 @@ def open_source(data_dir: str | Path, split: str) -> Source:
         if name not in known:
             raise UserError(f"{data_dir} has no split {name!r}, only {', '.join(known)}{nearest(name, known)}")
     stored = tfds.builder_from_directory(Path(data_dir) / manifest["folder"])
-    encoded = {"image": tfds.decode.SkipDecoding()}
-    return Source([stored.as_data_source(split=part, decoders=encoded) for part in parts])
+    as_stored = tfds.decode.DeserializeMethod.RAW_BYTES
+    return Source([stored.as_data_source(split=part, deserialize_method=as_stored) for part in parts])
 
 
 def write(
@@ -100,15 +101,16 @@ def write(
     seed: int = 0,
     joins: Sequence[Join] = (),
     model: llm.Model | None = None,
+    runner: beam.Runner | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Prepares ``release`` into ``output`` and returns the manifest; one finished with equal settings stays.
 
     ``source`` is the folder of a release on disk, ``options`` the settings of its reader; ``limit`` 0 is all.
     ``joins`` add to the studies, one after the other, what other files or models say of them. Negated reports are
-    written by templates, or by a language ``model``. A killed run continues from its finished shards. ``dry_run``
-    reads and counts everything and writes nothing. Raises UserError for a faulty source, or an output that is taken or
-    cannot be written.
+    written by templates, or by a language ``model``. With a ``runner``, Apache Beam makes the shards. A killed run
+    continues from its finished shards. ``dry_run`` reads and counts everything and writes nothing. Raises UserError
+    for a faulty source, or an output that is taken or cannot be written.
     """
     reader = releases.READERS[release]
     settings: dict[str, Any] = {"release": release, "source": str(source.resolve()) if source else None}
@@ -125,6 +127,8 @@ def write(
     if finished:
         return finished
     with _workshop(output) as partial:
+        if runner:
+            beam.make_shards(functools.partial(_listed, release, arguments, joins, partial, recipe, limit), runner)
         writer = model.open(partial / llm.ANSWERS) if model else None
         account, summaries = _prepare(reader, arguments, joins, partial, recipe, limit, workers, writer)
         manifest = publish.describe(reader, settings) | account
@@ -193,7 +197,7 @@ def _prepare(
     summaries = []
     total = min(limit, expected["images"]) if limit else expected["images"]
     with tqdm(total=total, desc=reader.NAME, unit=" images", disable=None) as bar:
-        studies = _read(reader, arguments, joins, ledger, limit, bar)
+        studies = _noted(_read(reader, arguments, joins, limit), ledger, bar, limit)
         tasks = _tasks(studies, reader.SPLITS, folder, recipe)
         for summary in shards.run(_answered(tasks, writer) if writer else tasks, workers):
             ledger.add(summary)
@@ -211,28 +215,37 @@ def _prepare(
 
 
 def _read(
-    reader: ModuleType,
-    arguments: Mapping[str, Any],
-    joins: Sequence[Join],
-    ledger: Ledger,
-    limit: int,
-    bar: tqdm,
-) -> Iterator[Study | Sketch]:
+    reader: ModuleType, arguments: Mapping[str, Any], joins: Sequence[Join], limit: int
+) -> Iterator[Study | Sketch | Drop]:
     studies = 0
     with _reading(reader.NAME):
         items = reader.read(**arguments)
         for join in joins:
             items = join(items)
         for item in items:
-            if isinstance(item, Drop):
-                ledger.drop(item)
-                bar.update(item.kind == "image" and not limit)  # a limit counts what is used
-                continue
+            yield item
+            studies += not isinstance(item, Drop)
+            if studies == limit > 0:
+                return
+
+
+def _noted(items: Iterator[Study | Sketch | Drop], ledger: Ledger, bar: tqdm, limit: int) -> Iterator[Study | Sketch]:
+    for item in items:
+        if isinstance(item, Drop):
+            ledger.drop(item)
+            bar.update(item.kind == "image" and not limit)  # a limit counts what is used
+        else:
             ledger.read(item)
             yield item
-            studies += 1
-            if studies == limit:
-                return
+
+
+def _listed(
+    release: str, arguments: Mapping[str, Any], joins: Sequence[Join], folder: Path, recipe: Recipe, limit: int
+) -> Iterator[Task]:
+    """The tasks of a release, for a worker that has nothing but these names of it."""
+    reader = releases.READERS[release]
+    items = _read(reader, arguments, joins, limit)
+    yield from _tasks((item for item in items if not isinstance(item, Drop)), reader.SPLITS, folder, recipe)
 
 
 @contextlib.contextmanager

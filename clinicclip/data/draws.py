@@ -91,7 +91,7 @@ class DrawStudy(grain.transforms.RandomMap):
         (tokens,), truncated = self.tokenizer.encode([report], self.spec.text_length)
         labels = element["labels"] if drawn is kept else restrict(element["labels"], drawn)
         study = {
-            "image": augment.render(images.decode(element["image"]), view, self.spec.image_size),
+            "image": augment.render(images.load(element["image"]), view, self.spec.image_size),
             "text_tokens": tokens,
             "labels": target_labels(labels, self.spec.uncertain),
             "labels_valid": bool((element["labels"] != UNKNOWN).any()),

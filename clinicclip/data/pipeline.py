@@ -201,8 +201,9 @@ def train_batches(
     _check(len(source), batch_size, process_count, groups)
     if features is None and (spec.text_features or spec.graph):
         raise UserError("frozen features: the text-feature and graph streams need a feature table")
-    stream = grain.MapDataset.source(source).shuffle(seed=seed).repeat()
-    studies = stream.random_map(DrawStudy(spec, tokenizer, features), seed=seed)
+    # Numbers are shuffled and records read last: of what a source gives, grain counts every byte, each time.
+    numbers = grain.MapDataset.range(len(source)).shuffle(seed=seed).repeat()
+    studies = numbers.map(source.__getitem__).random_map(DrawStudy(spec, tokenizer, features), seed=seed)
     blocks = studies.batch(batch_size // process_count, batch_fn=Collate(spec, groups, tokenizer.pad_id))
     mine = blocks[start_step * process_count + process_index :: process_count]
     batches = mine.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))

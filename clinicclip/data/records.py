@@ -1,6 +1,6 @@
 """A stored record: its fields, how a Study becomes one, and how it reads back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,18 +73,29 @@ def serialize(record: Record) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def restore(example: Mapping[str, Any]) -> Record:
-    """A record as read by TFDS with the image left encoded -> str, int, list[str] and numpy arrays."""
-    record: Record = {"image": bytes(example["image"])}
-    record |= {name: example[name].decode() for name in TEXT}
-    record |= {name: [piece.decode() for piece in example[name]] for name in TEXTS}
-    record |= {name: int(example[name]) for name in NUMBER}
-    record |= {name: np.asarray(example[name], dtype) for name, dtype in NUMBERS.items()}
-    record |= {
-        name: np.asarray(example[name], dtype).reshape(tuple(-1 if n is None else n for n in shape))
-        for name, (shape, dtype) in TENSORS.items()
-    }
+def restore(example: bytes) -> Record:
+    """What `serialize` made -> str, int, list[str] and numpy arrays, the image left encoded.
+
+    TFDS's own way back, through the description of every field, takes four times as long.
+    """
+    fields = _example_type().FromString(example).features.feature
+    record: Record = {"image": fields["image"].bytes_list.value[0]}
+    record |= {name: fields[name].bytes_list.value[0].decode() for name in TEXT}
+    record |= {name: [piece.decode() for piece in fields[name].bytes_list.value] for name in TEXTS}
+    record |= {name: fields[name].int64_list.value[0] for name in NUMBER}
+    record |= {name: np.array(fields[name].int64_list.value[:], dtype) for name, dtype in NUMBERS.items()}
+    for name, (shape, dtype) in TENSORS.items():
+        kind = "float_list" if np.issubdtype(dtype, np.floating) else "int64_list"
+        values = np.array(getattr(fields[name], kind).value[:], dtype)
+        record[name] = values.reshape(tuple(-1 if side is None else side for side in shape))
     return record
+
+
+@cache
+def _example_type() -> Any:
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    return tf_example_pb2.Example
 
 
 def make(study: Study, recipe: Recipe) -> Record | Drop:

@@ -104,7 +104,7 @@ class Tokenizer:
     def encode(self, texts: Sequence[str], length: int) -> tuple[list[list[int]], int]:
         """Token ids [CLS] ... [SEP] of each text, at most `length` each, and how many were cut to fit."""
         cls, sep = self._ids[CLS], self._ids[SEP]
-        encoded = self._backend.encode_batch([clean(text) for text in texts], add_special_tokens=False)
+        encoded = self._backend.encode_batch_fast([clean(text) for text in texts], add_special_tokens=False)
         bodies = [item.ids for item in encoded]
         truncated = sum(len(body) > length - 2 for body in bodies)
         return [[cls, *body[: length - 2], sep] for body in bodies], truncated

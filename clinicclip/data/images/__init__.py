@@ -8,7 +8,8 @@ from clinicclip.data.images.faults import SUFFIXES, ImageFault
 from clinicclip.data.images.levels import to_gray
 from clinicclip.data.images.reading import Facts, Picture, read
 from clinicclip.data.images.sanity import FLAGS, flags
-from clinicclip.data.images.stored import JPEG_QUALITY, SHORTER_SIDE, decode, encode, resize, shrink
+from clinicclip.data.images.squares import Source, square, squares
+from clinicclip.data.images.stored import JPEG_QUALITY, SHORTER_SIDE, decode, encode, load, resize, shrink
 
 __all__ = [
     "FLAGS",
@@ -18,12 +19,16 @@ __all__ = [
     "Facts",
     "ImageFault",
     "Picture",
+    "Source",
     "age_band",
     "decode",
     "encode",
     "flags",
+    "load",
     "read",
     "resize",
     "shrink",
+    "square",
+    "squares",
     "to_gray",
 ]

@@ -43,6 +43,7 @@ def _read_jpeg(content: bytes, side: int, name: str) -> tuple[UInt8[np.ndarray, 
         check_size(name, height, width)
         wanted = OVERSAMPLING * side
         image.draft("L", (wanted, wanted) if side else image.size)
+        image.decodermaxblock = len(content)  # fed at once: it lies in memory
         return levels.to_gray(np.asarray(image.convert("L")), name), (height, width)
 
 

@@ -32,8 +32,13 @@ def encode(gray: UInt8[np.ndarray, "h w"]) -> bytes:
 
 def decode(stored: bytes) -> UInt8[np.ndarray, "h w"]:
     """The gray levels of a stored image."""
+    return np.asarray(load(stored))
+
+
+def load(stored: bytes) -> Image.Image:
+    """A stored image as Pillow holds it, for what goes on with Pillow: a copy to an array and back is dear."""
     with Image.open(io.BytesIO(stored), formats=("JPEG",)) as image:
-        return np.asarray(image.convert("L"))
+        return image.convert("L")
 
 
 def resize(

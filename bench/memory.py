@@ -1,0 +1,178 @@
+"""How much memory `prepare` takes for a release of MIMIC-CXR's size with RadGraph's graphs of it.
+
+Made up here, in the releases' layout: 377,110 images in the tables, labels of 227,835 studies, as many reports in a
+zip, and a RadGraph JSON of 1 GB; one image file in a hundred is there, and the others are accounted for as missing, so
+that the tables, the account and the graphs have their full size while pixels hardly matter. It takes 1.5 GB of disk.
+
+    python bench/memory.py [--quick]
+
+The last line is JSON; its value is the largest resident memory of `prepare`, in GiB.
+"""
+
+import argparse
+import csv
+import gzip
+import io
+import json
+import multiprocessing
+import resource
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from clinicclip import cli, prepare
+from clinicclip.data.releases import mimic_cxr
+from clinicclip.data.schema import CHEXPERT
+
+GOAL = 2.0
+STUDIES, IMAGES = mimic_cxr.PUBLISHED["reports"], mimic_cxr.PUBLISHED["images"]
+A_PATIENT, THERE = 3, 100  # studies; one image in so many is on the disk
+ENTRY = 4400  # bytes of a graph's entry: 1 GB in all
+WORDS = tuple(
+    [
+        "the",
+        "heart",
+        "is",
+        "enlarged",
+        "and",
+        "a",
+        "small",
+        "effusion",
+        "lies",
+        "at",
+        "the",
+        "left",
+        "base",
+        "without",
+        "pneumothorax",
+    ]
+)
+
+
+class Shot(NamedTuple):
+    """One image of the fake."""
+
+    patient: str
+    study: str
+    image: str
+    view: str
+
+
+def parser() -> cli.Parser:
+    """The program's flags."""
+    flags = cli.Parser(program="memory", description=__doc__, example="python bench/memory.py --quick")
+    flags.add_argument("--quick", action="store_true", help="a hundredth of it")
+    return flags
+
+
+def main(args: argparse.Namespace) -> int:
+    """Make the release, prepare it in a process of its own, print its memory and one JSON line."""
+    part = 100 if args.quick else 1
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        release(folder / "in", STUDIES // part, IMAGES // part)
+        graphs = folder / "graphs.json"
+        write_graphs(graphs, STUDIES // part)
+        flags = ["mimic_cxr", f"--source={folder / 'in'}", f"--output={folder / 'out'}", f"--radgraph={graphs}"]
+        started = time.perf_counter()
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+            before, peak = alone.submit(peak_of, flags).result()
+        minutes = (time.perf_counter() - started) / 60
+        size = graphs.stat().st_size
+    print(
+        f"{STUDIES // part:,} studies, {IMAGES // part:,} images, graphs of {size / 1e9:.2f} GB: {minutes:.1f} minutes"
+    )
+    print(f"largest resident memory {peak:.2f} GiB, of it {before:.2f} GiB before anything is read")
+    detail = {"before_gib": round(before, 3), "graphs_gb": round(size / 1e9, 3), "minutes": round(minutes, 1)}
+    print(json.dumps({"name": "memory", "value": round(peak, 3), "unit": "GiB", "goal": GOAL, "detail": detail}))
+    return 0
+
+
+def peak_of(flags: Sequence[str]) -> tuple[float, float]:
+    """GiB this process holds at most, before and after it has run `prepare`. Raises RuntimeError where that fails."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    if code := cli.call(prepare.main, prepare.parser(), list(flags)):
+        raise RuntimeError(f"prepare ended with {code}")
+    return before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def shots(studies: int, images: int) -> Iterator[Shot]:
+    """The images: one frontal of each study and, as far as they go, a lateral one."""
+    for number in range(studies):
+        patient, study = str(10_000_000 + number // A_PATIENT), str(50_000_000 + number)
+        for k in range(1 + (number < images - studies)):
+            digits = f"{number:08d}-{k:08d}"
+            yield Shot(patient, study, f"{digits}-{digits}-aaaaaaaa", ("PA", "LATERAL")[k])
+
+
+def release(root: Path, studies: int, images: int) -> None:
+    """The tables, the zip of reports, and some of the images."""
+    root.mkdir(parents=True)
+    every = list(shots(studies, images))
+    kinds = ("dicom_id", "subject_id", "study_id")
+    metadata = ((s.image, s.patient, s.study, s.view, 3056, 2544, "CHEST (PA AND LAT)", 21800506) for s in every)
+    more = ("ViewPosition", "Rows", "Columns", "PerformedProcedureStepDescription", "StudyDate")
+    _table(root / "mimic-cxr-2.0.0-metadata.csv.gz", (*kinds, *more), metadata)
+    splits = ((s.image, s.patient, s.study, "test" if s.patient[-2:] == "00" else "train") for s in every)
+    _table(root / "mimic-cxr-2.0.0-split.csv.gz", (*kinds, "split"), splits)
+    labels = ((s.patient, s.study, *("1.0", "", "0.0", "-1.0")[: 1 + (i % 4)]) for i, s in enumerate(every))
+    names = [" ".join(name.split("_")).title() for name in CHEXPERT]
+    rows = ((*row, *[""] * (2 + len(names) - len(row))) for s, row in zip(every, labels, strict=True) if s.view == "PA")
+    _table(root / "mimic-cxr-2.0.0-chexpert.csv.gz", (*kinds[1:], *names), rows)
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, format="JPEG")
+    with zipfile.ZipFile(root / "mimic-cxr-reports.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, shot in enumerate(tqdm(every, desc="release", disable=None)):
+            if shot.view != "PA":
+                continue
+            name = mimic_cxr.report_key(shot.patient, shot.study)
+            archive.writestr(f"files/{name}", f"FINDINGS: {_words(number % 997, 60).capitalize()}.\n")
+            if number % THERE == 0:
+                path = root / "files" / name.removesuffix(".txt") / f"{shot.image}.jpg"
+                path.parent.mkdir(parents=True)
+                path.write_bytes(content.getvalue())
+
+
+def write_graphs(path: Path, studies: int) -> None:
+    """RadGraph's JSON, an entry a study, padded to MIMIC-CXR's size of entries by many entities."""
+    entities = {
+        str(k): {
+            "tokens": WORDS[k % len(WORDS)],
+            "label": ("ANAT-DP", "OBS-DP")[k % 2],
+            "start_ix": k,
+            "end_ix": k,
+            "relations": [["modify", str(k + 1)]] if k < 30 else [],
+        }
+        for k in range(1, 31)
+    }
+    entry = {"text": _words(0, 40), "entities": entities}
+    entry["data_source"] = "x" * (ENTRY - len(json.dumps(entry)))
+    content = json.dumps(entry)
+    with path.open("w") as file:
+        for number in tqdm(range(studies), desc="graphs", disable=None):
+            key = mimic_cxr.report_key(str(10_000_000 + number // A_PATIENT), str(50_000_000 + number))
+            file.write(("{" if number == 0 else ", ") + f'"{key}": {content}')
+        file.write("}")
+
+
+def _words(start: int, count: int) -> str:
+    return " ".join(WORDS[(start + k * (1 + start % 7)) % len(WORDS)] for k in range(count))
+
+
+def _table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with gzip.open(path, "wt", newline="", compresslevel=1) as file:
+        csv.writer(file, lineterminator="\n").writerows([columns])
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+if __name__ == "__main__":
+    cli.run(main, parser())
