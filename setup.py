@@ -34,6 +34,7 @@ setup(
         "array_record>=0.8",
         "tensorflow-datasets>=4.9.10",
         "transformers>=5,<6",
+        "huggingface_hub>=1.3",
         "safetensors>=0.8",
         "tokenizers>=0.22",
         "jraph>=0.0.6.dev0",

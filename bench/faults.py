@@ -72,14 +72,34 @@ def command(data: Path, workdir: Path, **changed: object) -> list[str]:
     return [sys.executable, "-m", "clinicclip.train", "--config=configs/n_g_dtcg.py:demo", *where, *flags]
 
 
-def start(line: list[str], devices: int = 1) -> subprocess.Popen[bytes]:
-    """The command as a process of its own; everything it compiles is kept for the next start."""
+def run(
+    line: list[str], devices: int = 1, send: signal.Signals = signal.SIGKILL, when: Callable[[], bool] = lambda: False
+) -> int:
+    """Starts the command, sends it a signal once it is time, and returns how it ended: with 0, 75, or killed (-9).
+
+    Everything it compiles is kept for the next start. Raises RuntimeError where it ends otherwise, or not at all.
+    """
     quick = os.environ | {
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": str(ROOT),
     }
-    return subprocess.Popen(line, cwd=ROOT, env=quick, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(line, cwd=ROOT, env=quick, stdout=subprocess.DEVNULL, stderr=said)
+        began, sent = time.monotonic(), False
+        while process.poll() is None:
+            if not sent and when():
+                process.send_signal(send)
+                sent = True
+            if time.monotonic() - began > PATIENCE:
+                process.kill()
+                process.wait()
+                raise RuntimeError(f"it did not end within {PATIENCE} s")
+            time.sleep(0.005)
+        if process.returncode not in (0, cli.PREEMPTED, -signal.SIGKILL):
+            said.seek(0)
+            raise RuntimeError(f"it ended with {process.returncode}: {said.read().decode()[-2000:]}")
+    return process.returncode
 
 
 def moments(workdir: Path, rng: np.random.Generator) -> dict[str, Callable[[], bool]]:
@@ -107,52 +127,6 @@ def _records(workdir: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def kill_once(line: list[str], is_time: Callable[[], bool]) -> bool:
-    """Starts the command and kills it when it is time; False where it ended before.
-
-    Raises:
-        RuntimeError: it ended with a fault, or did not end.
-    """
-    process, began = start(line), time.monotonic()
-    while process.poll() is None:
-        if is_time():
-            process.kill()
-            process.wait()
-            return True
-        if time.monotonic() - began > PATIENCE:
-            process.kill()
-            raise RuntimeError(f"nothing happened for {PATIENCE} s")
-        time.sleep(0.005)
-    if process.returncode:
-        raise RuntimeError(f"ended with {process.returncode}: {_last(process)}")
-    return False
-
-
-def finish(line: list[str], devices: int = 1) -> None:
-    """Starts the command and lets it come to its end. Raises RuntimeError where that is none."""
-    process = start(line, devices)
-    process.wait(PATIENCE)
-    if process.returncode:
-        raise RuntimeError(f"ended with {process.returncode}: {_last(process)}")
-
-
-def stop(line: list[str], devices: int, is_time: Callable[[], bool]) -> None:
-    """Starts the command and asks it to stop when it is time. Raises RuntimeError where it does not end with 75."""
-    process, asked = start(line, devices), False
-    while process.poll() is None:
-        if is_time() and not asked:
-            process.send_signal(signal.SIGTERM)
-            asked = True
-        time.sleep(0.005)
-    if process.returncode != cli.PREEMPTED:
-        raise RuntimeError(f"ended with {process.returncode}: {_last(process)}")
-
-
-def _last(process: subprocess.Popen[bytes]) -> str:
-    assert process.stderr is not None
-    return process.stderr.read().decode()[-2000:]
-
-
 def ended(workdir: Path) -> Ended:
     """What a complete run left behind. Raises RuntimeError where it is not complete."""
     from clinicclip.training import checkpoint, metrics
@@ -169,7 +143,7 @@ def ended(workdir: Path) -> Ended:
 
 def rounds(data: Path, folder: Path, kills: int, seed: int) -> Iterator[tuple[Counter[str], bool]]:
     """Of each run that is killed ``ROUND`` times: when, and whether it ended as the one left alone."""
-    finish(command(data, folder / "alone"))
+    run(command(data, folder / "alone"))
     expected = ended(folder / "alone")
     rng = np.random.default_rng(seed)
     for number in range(-(-kills // ROUND)):
@@ -179,8 +153,8 @@ def rounds(data: Path, folder: Path, kills: int, seed: int) -> Iterator[tuple[Co
                 break
             when = moments(workdir, rng)
             name = str(rng.choice(list(when)))
-            done[name] += kill_once(command(data, workdir), when[name])
-        finish(command(data, workdir))
+            done[name] += run(command(data, workdir), when=when[name]) == -signal.SIGKILL
+        run(command(data, workdir))
         yield done, ended(workdir) == expected
 
 
@@ -190,10 +164,10 @@ def on_fewer(data: Path, folder: Path) -> float:
 
     steps = {"total_steps": STRETCH * len(DEVICES), "checkpoint_every": 0, "evaluate_every": 0}
     alone, fewer = (command(data, folder / name, **steps) for name in ("on_as_many", "on_fewer"))
-    finish(alone, DEVICES[0])
+    run(alone, DEVICES[0])
     for count, devices in enumerate(DEVICES[:-1], 1):
-        stop(fewer, devices, lambda count=count: _records(folder / "on_fewer") >= STRETCH * count)
-    finish(fewer, DEVICES[-1])
+        run(fewer, devices, signal.SIGTERM, lambda count=count: _records(folder / "on_fewer") >= STRETCH * count)
+    run(fewer, DEVICES[-1])
     runs = [metrics.read(folder / name / "metrics.jsonl") for name in ("on_as_many", "on_fewer")]
     losses = [np.array([r["metrics"]["loss"] for r in run]) for run in runs]
     return float(np.max(np.abs(losses[1] / losses[0] - 1.0)))

@@ -9,12 +9,14 @@ from clinicclip.errors import nearest
 
 PROGRAMS = {
     "prepare": "a public release (or the synthetic phantom) -> checked, split, ready-to-train records",
-    "doctor": "prepared data, or this machine -> overlaps, duplicates, odd images: what to mend before training",
+    "doctor": "prepared data, an export's weights, or this machine -> what to mend before training or use",
     "plan": "a config and a number of devices -> memory, traffic, time floor and price, before there are any",
     "train": "a config -> a trained, evaluated, exported model; the same command resumes",
     "evaluate": "a checkpoint or export -> zero-shot, retrieval and negation metrics with intervals",
     "reproduce": "a data set -> all variants trained alike and side by side in one table; resumes",
     "finetune": "a checkpoint and labels -> an image classifier learnt from 1, 10 and 100 % of them, scored",
+    "predict": "images and a model -> zero-shot similarities by finding, as CSV or JSON lines",
+    "embed": "large folders of images, or texts, and a model -> embeddings as safetensors or parquet; resumes",
     "export": "a checkpoint -> a folder that transformers and open_clip load without this package",
 }
 

@@ -1,11 +1,12 @@
-"""A trained model in use: grey images and texts in, unit embeddings out, whatever it was loaded from."""
+"""A trained model in use: images and texts in, unit embeddings and scores out, whatever it was loaded from."""
 
 import copy
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,22 @@ import numpy as np
 from jaxtyping import Float, UInt8, UInt64
 
 import clinicclip
-from clinicclip import assemble, files, importing
+from clinicclip import assemble, files, guests, importing
 from clinicclip import config as config_files
-from clinicclip.data import packing, patients
+from clinicclip.data import images as pictures
+from clinicclip.data import patients
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
+from clinicclip.evals import prompts
+from clinicclip.evals.truth import SQUASH
 from clinicclip.exporting import Origin, is_export, load_export, write_export
 from clinicclip.models import clip
+from clinicclip.towers import Towers
 from clinicclip.training import checkpoint as checkpoints
-from clinicclip.training import sharding
 
-BATCH = 64  # images or texts that a device embeds at once, at most
-ROW_STEP = 8
 ORIGIN = "origin.json"  # in a run's folder
 IMPORTED = "imported"  # in the configuration of a model that others wrote: how its arrays were read
+Vector = Float[np.ndarray, " d"]
 
 
 class ClinicCLIP:
@@ -42,6 +45,9 @@ class ClinicCLIP:
         origin: what it learned from, as an export's card tells it.
         source: what it was loaded from, for reports.
         trained_on: digests of the patients it learnt from (`data.patients`); empty where they are not known.
+        square, says: how images are brought to size, and words for it.
+
+    ``devices`` share the work; default: all of this process.
     """
 
     def __init__(
@@ -55,6 +61,7 @@ class ClinicCLIP:
         origin: Origin,
         source: str,
         trained_on: UInt64[np.ndarray, " n"] | None = None,
+        devices: Sequence[jax.Device] | None = None,
     ) -> None:
         self.spec = spec
         self.params = params
@@ -64,44 +71,67 @@ class ClinicCLIP:
         self.origin = origin
         self.source = source
         self.trained_on = np.empty(0, np.uint64) if trained_on is None else trained_on
-        self._model = clip.ClinicCLIP(spec)
-        self._image_fn = jax.jit(self._images)
-        self._patch_fn = jax.jit(self._patches)
-        self._text_fn = jax.jit(self._texts)
+        self._towers = Towers(spec, devices)
+
+    square = staticmethod(pictures.resize)
+    says = SQUASH.says
 
     @property
     def image_size(self) -> int:
         """Side of the square input images, in pixels."""
         return self.spec.image.image_size
 
-    def embed_images(self, images: UInt8[np.ndarray, "n s s"]) -> Float[np.ndarray, "n d"]:
-        """Unit embeddings of grey images already resized to ``image_size`` (see ``data.images.resize``)."""
-        return self._over_images(self._image_fn, images)
+    def embed_images(self, images: UInt8[np.ndarray, "n s s"] | Sequence[pictures.Source]) -> Float[np.ndarray, "n d"]:
+        """Unit embeddings of images: JPEG, PNG or DICOM files (paths or bytes), gray arrays [h, w], or ready squares.
+
+        Files and single arrays are squashed to ``image_size``; an array [n, s, s] must have that size. Raises
+        `data.images.ImageFault`, a UserError, for the first image that cannot be used; see ``stream_images``.
+        """
+        if isinstance(images, np.ndarray):
+            return self._over(self._towers.images, images)
+        vectors = []
+        for row in self.stream_images(images):
+            if isinstance(row, pictures.ImageFault):
+                raise row
+            vectors.append(row)
+        return np.stack(vectors) if vectors else np.zeros((0, self.spec.dim), np.float32)
 
     def embed_patches(self, images: UInt8[np.ndarray, "n s s"]) -> Float[np.ndarray, "n h w d"]:
-        """Unit embeddings of the patches of each image, row by row (`ClinicCLIP.embed_patches`); images as above."""
-        shape = (self.spec.image.side(len(self.spec.image.depths) - 1),) * 2
-        return self._over_images(self._patch_fn, images).reshape(len(images), *shape, self.spec.dim)
+        """Unit embeddings of the patches of ready squares, row by row (`models.clip.ClinicCLIP.embed_patches`)."""
+        side = self.spec.image.side(len(self.spec.image.depths) - 1)
+        return self._over(self._towers.patches, images).reshape(len(images), side, side, self.spec.dim)
 
-    def _over_images(self, run: Callable, images: UInt8[np.ndarray, "n s s"]) -> Float[np.ndarray, "n ..."]:
-        if images.shape[1:] != (self.image_size, self.image_size):
-            raise UserError(f"images are {images.shape[1:]}, this model takes {self.image_size} x {self.image_size}")
+    def stream_images(self, images: Iterable[pictures.Source]) -> Iterator[Vector | pictures.ImageFault]:
+        """As ``embed_images``, one after the other as they come; a fault stands for an image that cannot be used.
 
-        def embed(rows: np.ndarray) -> jax.Array:
-            return run(self._placed, sharding.place({"image": images[rows]}, self._mesh)["image"])
-
-        return self._in_batches(len(images), embed)
+        The next batch is read while the devices are at work on one.
+        """
+        ahead: Iterator[Vector | pictures.ImageFault] = iter(())
+        squares = pictures.squares(images, self.image_size, ahead=2 * self._towers.most_images)
+        while batch := list(itertools.islice(squares, self._towers.most_images)):
+            found = [square for square in batch if not isinstance(square, pictures.ImageFault)]
+            rows = self._towers.images(self._placed, np.stack(found)) if found else None
+            yield from ahead
+            ahead = _rejoined(batch, rows)
+        yield from ahead
 
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """Unit embeddings of texts; those longer than ``text_length`` tokens are cut."""
         ids, _ = self.tokenizer.encode(list(texts), self.text_length)
+        vectors = np.zeros((len(ids), self.spec.dim), np.float32)
+        for rows, embedded in self._towers.texts(self._placed, ids, self.text_length, self.tokenizer.pad_id):
+            vectors[rows] = embedded
+        return vectors
 
-        def embed(rows: np.ndarray) -> jax.Array:
-            groups, step = self._mesh.size, min(ROW_STEP, len(rows) // self._mesh.size)
-            packed = packing.pack([ids[i] for i in rows], length=self.text_length, groups=groups, row_step=step)
-            return self._text_fn(self._placed, *sharding.place(packed._asdict(), self._mesh).values())
+    def zero_shot(
+        self, images: UInt8[np.ndarray, "n s s"] | Sequence[pictures.Source], findings: Sequence[str]
+    ) -> prompts.Scores:
+        """Similarities, no probabilities, of images to the prompts of findings, columns in their order.
 
-        return self._in_batches(len(ids), embed)
+        Images as in ``embed_images``, findings out of `data.schema.FINDINGS`. Raises UserError for others.
+        """
+        sides = prompts.embed_all(findings, self.embed_texts)
+        return prompts.scores(self.embed_images(images), sides)
 
     def with_params(self, params: Mapping[str, Any], source: str) -> "ClinicCLIP":
         """The same model with other parameters of the same shapes; what is compiled is shared."""
@@ -152,9 +182,15 @@ class ClinicCLIP:
         )
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "ClinicCLIP":
-        """Loads an exported folder."""
-        export = load_export(folder)
+    def from_pretrained(
+        cls, folder: str | Path, *, force: bool = False, devices: Sequence[jax.Device] | None = None
+    ) -> "ClinicCLIP":
+        """Loads an exported folder.
+
+        Raises UserError when the folder's image size, mean and standard deviation, tokenizer, text length or pooling
+        are not those its weights were trained with, unless ``force``; always when it is damaged.
+        """
+        export = load_export(folder, force=force)
         return cls(
             spec=export.spec,
             params=export.params,
@@ -163,6 +199,7 @@ class ClinicCLIP:
             config=export.meta["config"],
             origin=Origin(**export.meta["origin"]),
             source=Path(folder).resolve().name,
+            devices=devices,
         )
 
     @classmethod
@@ -211,36 +248,27 @@ class ClinicCLIP:
         )
 
     @functools.cached_property
-    def _mesh(self) -> jax.sharding.Mesh:
-        """All devices of this process: each embeds an equal part of a batch."""
-        return sharding.make_mesh(jax.local_devices())
-
-    @functools.cached_property
     def _placed(self) -> Any:
-        """The parameters on every device of the mesh."""
-        return sharding.replicate(dict(self.params), self._mesh)
+        """The parameters on every device."""
+        return self._towers.place(self.params)
 
-    def _in_batches(self, count: int, embed: Callable[[np.ndarray], jax.Array]) -> Float[np.ndarray, "n ..."]:
-        """Runs ``embed`` on batches of one size, the last filled up by repeating its last row; those rows are dropped.
+    def _over(self, embed: Callable[..., jax.Array], squares: UInt8[np.ndarray, "n s s"]) -> Float[np.ndarray, "n ..."]:
+        """A tower's rows for ready squares, all of them in batches of one size."""
+        side = self.image_size
+        if squares.shape[1:] != (side, side) or squares.dtype != np.uint8:
+            raise UserError(f"images are {squares.shape[1:]}, this model takes {side} x {side}: pass a list of images")
+        most = self._towers.most_images
+        size = min(len(squares), most)
+        parts = [squares[first : first + most] for first in range(0, len(squares), most)]
+        rows = [np.asarray(embed(self._placed, part, size))[: len(part)] for part in parts]
+        return np.concatenate(rows) if rows else np.zeros((0, self.spec.dim), np.float32)
 
-        A device's part is the power of two that holds its share of all rows, at most ``BATCH``.
-        """
-        share = -(-count // self._mesh.size)
-        size = self._mesh.size * min(BATCH, 1 << (share - 1).bit_length()) if count else 1
-        parts = []
-        for first in range(0, count, size):
-            rows = np.minimum(np.arange(first, first + size), count - 1)
-            parts.append(np.asarray(embed(rows))[: count - first])
-        return np.concatenate(parts) if parts else np.zeros((0, self.spec.dim), np.float32)
 
-    def _images(self, params: Any, images: jax.Array) -> Any:
-        return self._model.apply({"params": params}, clip.normalize_images(images), method="embed_image")
-
-    def _patches(self, params: Any, images: jax.Array) -> Any:
-        return self._model.apply({"params": params}, clip.normalize_images(images), method="embed_patches")
-
-    def _texts(self, params: Any, *packed: jax.Array) -> Any:
-        return self._model.apply({"params": params}, *packed, self._mesh.size, method="embed_text")
+def _rejoined(batch: Sequence[Any], rows: jax.Array | None) -> Iterator[Vector | pictures.ImageFault]:
+    """The faults of a batch where they stood among the rows of what was embedded."""
+    vectors = iter(() if rows is None else np.asarray(rows))
+    for item in batch:
+        yield item if isinstance(item, pictures.ImageFault) else next(vectors)
 
 
 def read_origin(workdir: Path) -> Origin:
@@ -265,8 +293,11 @@ def imported_origin(place: str | Path) -> Origin:
     )
 
 
-def load(checkpoint: str) -> ClinicCLIP:
-    """A model from ``WORKDIR``, ``WORKDIR@STEP``, an exported folder, or weights of others. Raises UserError."""
+def load(checkpoint: str, *, force: bool = False) -> ClinicCLIP:
+    """A model from ``WORKDIR``, ``WORKDIR@STEP``, an exported folder, or weights of others. Raises UserError.
+
+    ``force`` as in `ClinicCLIP.from_pretrained`.
+    """
     path, _, step = checkpoint.partition("@")
     folder = Path(path)
     if (folder / "checkpoints").is_dir():
@@ -274,5 +305,23 @@ def load(checkpoint: str) -> ClinicCLIP:
             raise UserError(f"{checkpoint}: the part after @ is a step number")
         return ClinicCLIP.from_run(folder, int(step) if step else None)
     if is_export(folder):
-        return ClinicCLIP.from_pretrained(folder)
+        return ClinicCLIP.from_pretrained(folder, force=force)
     return ClinicCLIP.from_weights(checkpoint)
+
+
+def load_any(checkpoint: str, *, force: bool = False) -> ClinicCLIP | guests.Guest:
+    """As `load`; a CLIP folder of others, where its library is installed, as a guest in PyTorch instead.
+
+    Guests keep their own preprocessing and tokenizer. Raises UserError, which names what would read a guest.
+    """
+    folder = Path(checkpoint)
+    layout = "" if is_export(folder) else guests.find(folder)
+    lacking = guests.lacking(layout) if layout else ""
+    if layout and not lacking:
+        return guests.Guest(folder, layout)
+    try:
+        return load(checkpoint, force=force)
+    except UserError as fault:
+        if not lacking:
+            raise
+        raise UserError(f"{fault}; as a guest it is read with {lacking}") from None

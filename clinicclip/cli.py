@@ -70,6 +70,15 @@ def _key_value(flag: str) -> tuple[str, str]:
     return key, value
 
 
+def add_model_flags(flags: argparse.ArgumentParser, note: str = "", required: bool = True) -> None:
+    """The flags of a program that uses a model."""
+    places = f"WORKDIR, WORKDIR@STEP, an exported folder, or weights of others{note}"
+    flags.add_argument("--checkpoint", required=required, help=places)
+    flags.add_argument(
+        "--force", action="store_true", help="load an export although its settings are not those of its training"
+    )
+
+
 def count(text: str, least: int = 0, most: int | float = math.inf) -> int:
     """The argparse type of a whole number from ``least`` to ``most``."""
     if not text.isdecimal() or not least <= int(text) <= most:

@@ -1,4 +1,4 @@
-"""Prepared data, or this machine -> what would spoil an evaluation or a run, and what to know, before one starts."""
+"""Prepared data, an export, or this machine -> what would spoil an evaluation or a run, and what to know beforehand."""
 
 import argparse
 import functools
@@ -7,18 +7,21 @@ from pathlib import Path
 import jax
 
 from clinicclip import cli, files, preflight, tabular
-from clinicclip.checks import page, prepared
+from clinicclip.checks import page, prepared, weights
 from clinicclip.checks.base import Examination
 from clinicclip.errors import UsageError
+from clinicclip.exporting import parity, recheck
 from clinicclip.training import processes
 from clinicclip.training.roll_call import Note
 
 EXAMPLE = """python -m clinicclip.doctor data data/openi --output=doctor
   python -m clinicclip.doctor data data/train,data/test --tokenizer=FOLDER
+  python -m clinicclip.doctor checkpoint runs/n_g_dtcg-demo/export
   python -m clinicclip.doctor host /scratch/runs
 
-exit code 1: something was found that spoils an evaluation (a patient or an image on both sides); or, of a host, keeps
-it from training. Started in several processes as train is, host examines whether they would train together."""
+exit code 1: something was found that spoils an evaluation (a patient or an image on both sides; a stage of an export,
+from its preprocessing to its embeddings, that is not what its weights were written with); or, of a host, keeps it from
+training. Started in several processes as train is, host examines whether they would train together."""
 HOST = "host"
 RUNS = "runs"  # where train puts them
 
@@ -28,9 +31,9 @@ def parser() -> cli.Parser:
     flags = cli.Parser(program="doctor", description=__doc__ or "", example=EXAMPLE)
     known = [*EXAMINERS, HOST]
     flags.add_argument(
-        "what", type=cli.one_of(known), help="what to examine: data, prepared by clinicclip.prepare; host"
+        "what", type=cli.one_of(known), help="what to examine: data, prepared by clinicclip.prepare; checkpoint; host"
     )
-    place = "data: DIR[,DIR...], examined together; host: where runs shall be written (runs)"
+    place = "data: DIR[,DIR...], examined together; checkpoint: an export; host: where runs shall be written (runs)"
     flags.add_argument("place", nargs="?", default="", help=place)
     flags.add_argument("--output", type=Path, default=Path("doctor"), help="folder of doctor.md and .json (doctor)")
     flags.add_argument("--train", default="", help="training splits, joined by +; default: train, or all")
@@ -46,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
     if args.what == HOST:
         return examine_host(Path(args.place or RUNS))
     if not args.place:
-        raise UsageError(f"doctor {args.what}: name the folder to examine")
+        raise UsageError(f"name the place to examine: doctor {args.what} DIR")
     jax.config.update("jax_platforms", "cpu")  # a look at data takes no accelerator from anybody
     examined = EXAMINERS[args.what](args)
     files.make_folder(args.output)
@@ -66,6 +69,16 @@ def examine_data(args: argparse.Namespace) -> Examination:
     )
 
 
+def examine_checkpoint(args: argparse.Namespace) -> Examination:
+    """An export, by everybody here who can read it. Raises UserError."""
+    folder = Path(args.place)
+    readers = [
+        weights.Reader(reader, [weights.Stage(stage.name, stage.holds, stage.said) for stage in stages])
+        for reader, stages in recheck.read_again(folder)
+    ]
+    return weights.examine(folder.name, readers, parity.absent(folder))
+
+
 def examine_host(workdir: Path) -> int:
     """Prints what this machine is; 1 when it could not train. Several processes must agree, or UserError tells how."""
     noted = preflight.note(workdir)
@@ -80,7 +93,7 @@ def examine_host(workdir: Path) -> int:
     return int(any(verdict == preflight.PROBLEM for _, verdict, _ in rows))
 
 
-EXAMINERS = {"data": examine_data}
+EXAMINERS = {"data": examine_data, "checkpoint": examine_checkpoint}
 
 
 def _share(text: str) -> float:

@@ -21,7 +21,7 @@ EXAMPLE = """python -m clinicclip.evaluate --checkpoint=runs/dt_c --data=openi:d
 def parser() -> cli.Parser:
     """The program's flags."""
     flags = cli.Parser(program="evaluate", description=__doc__, example=EXAMPLE)
-    flags.add_argument("--checkpoint", help="WORKDIR, WORKDIR@STEP, an exported folder, or weights of others")
+    cli.add_model_flags(flags, " (others are read in torch where it is installed)", required=False)
     flags.add_argument("--data", help="NAME:DIR[,NAME:DIR] of prepared folders; NAME heads the metrics")
     flags.add_argument("--output", required=True, type=Path, help="folder of the report")
     flags.add_argument("--compare", metavar="A,B", help="two result folders: how far B is from A, and tests, instead")
@@ -72,7 +72,7 @@ def evaluate(args: argparse.Namespace) -> int:
     suites.check_names(chosen, findings)
     places = _places(args.data)
     prompts.PromptSet.load(args.prompts)
-    model = api.load(args.checkpoint)
+    model = api.load_any(args.checkpoint, force=args.force)
     for line in model.config.get(api.IMPORTED, ()):
         print(line, flush=True)
     setting = scoring.Setting(
@@ -85,7 +85,7 @@ def evaluate(args: argparse.Namespace) -> int:
         seed=args.seed,
     )
     opened = []
-    for found in scoring.open_sets(setting, model.image_size):
+    for found in scoring.open_sets(setting, model):
         print("\n".join(_told(found)), flush=True)
         opened.append(found)
     evaluation = scoring.score(setting, model, opened, args.cache or args.output / "embeddings")
@@ -117,7 +117,7 @@ def _pair(flag: str, text: str) -> tuple[Path, Path]:
 
 
 def _place(
-    args: argparse.Namespace, name: str, folder: Path, model: api.ClinicCLIP, chosen: Sequence[str]
+    args: argparse.Namespace, name: str, folder: Path, model: scoring.Model, chosen: Sequence[str]
 ) -> scoring.Place:
     """Which splits of a folder are scored, learnt from and chosen by. Raises UserError for what was trained on."""
     split = args.split or sets.held_out_split(folder, model.config)

@@ -220,5 +220,5 @@ class _Runner:
     def __call__(self, state: State) -> Scores:
         lender = self._load(state.tokenizer)
         model = self._load(state.setting.checkpoint).with_tokenizer(lender.tokenizer, lender.text_length)
-        opened = list(scoring.open_sets(state.setting, model.image_size))
+        opened = list(scoring.open_sets(state.setting, model))
         return {(r.data, r.metric): r.value for r in scoring.score(state.setting, model, opened).results}

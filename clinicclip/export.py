@@ -15,9 +15,7 @@ EXAMPLE = "python -m clinicclip.export --checkpoint=runs/n_g_dtcg-demo --output=
 def parser() -> cli.Parser:
     """The program's flags."""
     flags = cli.Parser(program="export", description=__doc__, example=EXAMPLE)
-    flags.add_argument(
-        "--checkpoint", required=True, help="WORKDIR, WORKDIR@STEP, an exported folder, or weights of others"
-    )
+    cli.add_model_flags(flags)
     flags.add_argument("--output", required=True, type=Path, help="folder to write; an earlier export is replaced")
     flags.add_argument(
         "--dtype", type=cli.one_of(DTYPES), default=DTYPES[0], help=f"of the weights: {', '.join(DTYPES)}"
@@ -27,7 +25,7 @@ def parser() -> cli.Parser:
 
 def main(args: argparse.Namespace) -> int:
     """Write the export, then say what is in it and whether PyTorch agreed."""
-    model = api.load(args.checkpoint)
+    model = api.load(args.checkpoint, force=args.force)
     results = _results(args.checkpoint, model.describe()["parameters_sha256"])
     model.export(args.output, results, dtype=args.dtype)
     for file in sorted(path for path in args.output.rglob("*") if path.is_file()):

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clinicclip import api, files
+from clinicclip import api, files, guests
 from clinicclip.errors import UserError
 from clinicclip.evals import prompts, report, sets, suites
 from clinicclip.evals.base import EmbedFns, EvalSet, Evaluation
 from clinicclip.evals.embedding import Store
+from clinicclip.evals.truth import View
 
 SETTING = "setting.json"  # beside the results
+Model = api.ClinicCLIP | guests.Guest
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,16 @@ class Opened(NamedTuple):
     beside: suites.Beside
 
 
-def open_sets(setting: Setting, image_size: int) -> Iterator[Opened]:
-    """The sets of a setting, images at the size a model takes.
+def open_sets(setting: Setting, model: Model) -> Iterator[Opened]:
+    """The sets of a setting, images as a model takes them.
 
     Raises: UserError when one cannot be opened, or shares patients with a split beside it.
     """
+    view = View(model.square, model.says)
     for name, place in setting.data.items():
-        read = functools.partial(sets.open_set, name, place.folder, image_size=image_size, limit=place.limit)
+        read = functools.partial(
+            sets.open_set, name, place.folder, image_size=model.image_size, view=view, limit=place.limit
+        )
         measured = read(place.split)
         beside = {role: read(split) for role in suites.Beside._fields if (split := getattr(place, role))}
         for role, other in beside.items():
@@ -91,7 +96,7 @@ def open_sets(setting: Setting, image_size: int) -> Iterator[Opened]:
         yield Opened(measured, suites.Beside(**beside))
 
 
-def score(setting: Setting, model: api.ClinicCLIP, opened: Sequence[Opened], cache: Path | None = None) -> Evaluation:
+def score(setting: Setting, model: Model, opened: Sequence[Opened], cache: Path | None = None) -> Evaluation:
     """The evaluation of a loaded model on the setting's opened sets; embeddings go to, and come from, the cache."""
     store = Store(cache, _model_digest(model.describe())) if cache else None
     return suites.run_suites(

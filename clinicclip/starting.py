@@ -61,7 +61,8 @@ def resolve_sizes(config: ConfigDict) -> None:
 
 
 def _resolve_whole(config: ConfigDict) -> None:
-    model, found = config.model, importing.load_model(config.model.init)
+    model = config.model
+    found = importing.load_model(model.init, pooling=model.text.pooling)
     if model.text.pooling != found.spec.text.pooling:
         raise UserError(
             f"model.init={model.init} pools its texts by {found.spec.text.pooling!r}, the configuration says "
@@ -78,7 +79,7 @@ def initial_params(config: ConfigDict, spec: ClipSpec) -> PyTree:
     model = config.model
     params = dict(init_params(spec, config.seed))
     if model.init:
-        params |= _whole_params(model.init, spec)
+        params |= _whole_params(importing.load_model(model.init, pooling=spec.text.pooling), model.init, spec)
     else:
         if model.text.init:
             _, params["text"] = importing.load_text_tower(model.text.init, pooling=spec.text.pooling)
@@ -91,9 +92,8 @@ def initial_params(config: ConfigDict, spec: ClipSpec) -> PyTree:
     return params
 
 
-def _whole_params(place: str, spec: ClipSpec) -> PyTree:
+def _whole_params(found: importing.Imported, place: str, spec: ClipSpec) -> PyTree:
     """The parts of a whole model that the run has; a graph tower is begun afresh where the model has none."""
-    found = importing.load_model(place)
     if spec.graph and found.spec.graph and found.spec.graph != spec.graph:
         raise UserError(f"model.init={place} has the graph tower {found.spec.graph}, the configuration {spec.graph}")
     _, image = importing.fit_swin(
@@ -107,7 +107,7 @@ def told(config: ConfigDict) -> list[str]:
     """What a run starts from, as lines for the user: of a whole model its reading."""
     if not config.model.init:
         return [f"{key}={place}" for key, place in places(config).items()]
-    found = importing.load_model(config.model.init)
+    found = importing.load_model(config.model.init, pooling=config.model.text.pooling)
     notes = [f"note: its images were prepared otherwise: {'; '.join(found.unlike)}"] if found.unlike else []
     if found.spec.graph and not (config.loss.graph or config.loss.graph_stream):
         notes.append("note: its graph tower is left behind, this run has none")

@@ -5,6 +5,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8").strip()
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -17,6 +19,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # what a worker or a command 
 import jax
 import pytest
 
+if TYPE_CHECKING:
+    import clinicclip
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
@@ -27,3 +32,19 @@ def quick_compile() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="session")
+def micro_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export of the smallest model there is, for all tests that leave it as it is."""
+    import micro_export  # the package not before the types are watched
+
+    return micro_export.write(tmp_path_factory.mktemp("exports") / "micro")
+
+
+@pytest.fixture(scope="session")
+def micro_model(micro_folder: Path) -> "clinicclip.ClinicCLIP":
+    """The model of it, compiled for eight devices wherever a test has used it."""
+    import clinicclip
+
+    return clinicclip.ClinicCLIP.from_pretrained(micro_folder)

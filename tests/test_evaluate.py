@@ -13,6 +13,7 @@ import pytest
 from clinicclip import api, cli, evaluate
 from clinicclip.data import builder, patients
 from clinicclip.evals import sets
+from clinicclip.evals.truth import SQUASH
 
 SIDE = 32
 CONFIG = {"data": {"name": "phantom", "train": "train", "test": "validation+test"}}
@@ -27,6 +28,7 @@ class Model(api.ClinicCLIP):
     image_size = SIDE
     config = CONFIG
     trained_on = np.empty(0, np.uint64)
+    square, says = staticmethod(SQUASH.square), SQUASH.says
     name = "stand-in"
     tokenizer, text_length = SimpleNamespace(vocab_size=9), 16
     spec = SimpleNamespace(text=SimpleNamespace(max_positions=16))
@@ -68,6 +70,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     monkeypatch.setattr(api, "load", lambda checkpoint: Other() if "other" in checkpoint else Model())
+    monkeypatch.setattr(api, "load_any", lambda checkpoint, force: api.load(checkpoint))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
 
     def call(*flags: str) -> int:

@@ -7,9 +7,12 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from micro_export import LENGTH, ORIGIN, TOKENIZER
+from micro_export import SPEC as MICRO
 
 from clinicclip import api, cli, exporting
 from clinicclip import export as program
+from clinicclip.data import images
 from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
 from clinicclip.errors import UserError
 from clinicclip.exporting import Origin, load_export, parity, write_export
@@ -18,28 +21,8 @@ from clinicclip.exporting.dialects import config_files, dialects, timm_name
 from clinicclip.models import tensor_file
 from clinicclip.models.bert import BertSpec
 from clinicclip.models.clip import ClipSpec, init_params
-from clinicclip.models.gcn import GcnSpec
 from clinicclip.models.swin import SwinSpec
 
-TOKENIZER = train_wordpiece(parity.TEXTS, 150)
-LENGTH = 40
-MICRO = ClipSpec(
-    SwinSpec(image_size=32, window_size=4, embed_dim=8, depths=(1, 1), heads=(2, 4)),
-    BertSpec(TOKENIZER.vocab_size, width=12, depth=1, heads=3, mlp_width=20, max_positions=LENGTH),
-    GcnSpec(feature_width=5, hidden=6, width=7),
-    dim=10,
-)
-ORIGIN = Origin(
-    name="micro",
-    data="phantom",
-    data_title="Phantom radiographs",
-    data_licence="Apache-2.0",
-    data_citation="",
-    data_open=True,
-    phantom=True,
-    steps=3,
-    studies={"training": 1200},
-)
 MEASURED = {"value": 0.75, "ci_low": 0.5, "ci_high": None, "n": 9, "data": "phantom", "split": "test"}
 COMMON = {
     "README.md",
@@ -116,7 +99,11 @@ def test_the_three_text_lengths_and_the_vocabulary_agree(folder):
 def test_parity_inputs_and_our_embeddings_are_kept(folder):
     kept = tensor_file.read(folder / parity.TENSORS)
     assert kept["images"].dtype == np.uint8 and kept["images"].shape == (3, 32, 32)
-    np.testing.assert_array_equal(kept["images"], parity.fixed_images(32))
+    golden = parity.read_sample(folder)
+    for picture, fixed, square in zip(golden.pictures, parity.fixed_pictures(), kept["images"], strict=True):
+        np.testing.assert_array_equal(picture, fixed)
+        np.testing.assert_array_equal(square, images.resize(fixed, 32))
+    assert golden.texts == parity.TEXTS
     assert kept["ids"].shape == (3, LENGTH)
     for name in ("image_embedding", "text_embedding"):
         np.testing.assert_allclose(np.linalg.norm(kept[name], axis=1), 1, atol=1e-6)
@@ -251,8 +238,8 @@ def test_mean_pooling_at_a_registered_size_is_an_open_clip_matter_alone():
 
 
 def test_a_registered_size_is_written_in_both_dialects(tmp_path, folder, monkeypatch):
-    kept = tensor_file.read(folder / parity.TENSORS)
-    monkeypatch.setattr(parity, "sample", lambda *arguments: parity.Sample(**kept))  # no compiling at full size
+    golden = parity.read_sample(folder)
+    monkeypatch.setattr(parity, "sample", lambda *arguments: golden)  # no compiling at full size
     export(tmp_path / "out", spec=ClipSpec(SwinSpec(), MICRO.text))
     assert files(tmp_path / "out") == COMMON | TRANSFORMERS | OPEN_CLIP
     text = (tmp_path / "out" / "README.md").read_text()

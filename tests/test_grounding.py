@@ -77,6 +77,7 @@ def test_maps_that_lie_in_the_boxes_are_perfect_and_mirrored_ones_miss() -> None
     hot[0, 3] = 1.0
     found = _run(evalset, _seeing(evalset, 4, lambda row, finding: hot))
     assert found["grounding/pointing/edema"].value == 1.0 and found["grounding/pointing/macro"].n == 2
+    assert found["grounding/pointing/edema"].note == "a point at random: 0.062"
     mirrored = _run(evalset, _seeing(evalset, 4, lambda row, finding: hot[:, ::-1]))
     assert mirrored["grounding/pointing/edema"].value == 0.0
     turned = _run(evalset, _seeing(evalset, 4, lambda row, finding: hot.T))

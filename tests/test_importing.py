@@ -162,8 +162,9 @@ def test_a_scripts_state_is_read_under_its_own_names(graph, tmp_path):
     if graph and graph.width == spec.dim:  # then a script has no need of a projection
         del state["net.gcn.head.weight"]
         params["graph_projection"]["kernel"] = np.eye(spec.dim, dtype=np.float32)
-    tensor_file.write(tmp_path / "n_g_dtcg.safetensors", state)
-    found = importing.load_model(tmp_path)
+    folder = foreign.write_script(tmp_path, params, spec)
+    tensor_file.write(folder / "epoch_10.safetensors", state)
+    found = importing.load_model(folder)
     assert found.spec == spec
     equal(found.params, params | {"logit_scale": np.float32(-np.log(np.float32(0.1))), "logit_bias": np.float32(0)})
     told = "\n".join(importing.table(found.rows))
@@ -172,7 +173,7 @@ def test_a_scripts_state_is_read_under_its_own_names(graph, tmp_path):
         "Swin, 32 px, patch 4, window 4, width 8, depths 2/1, heads 2/4 (timm names)",
         "shapes; 32 px assumed",
         "net.report_encoder.bert.*",
-        "64 channels a head assumed",
+        "BERT, 2 layers, width 24, 3 heads,",
         "net.txt_proj",
         "read as a temperature of 0.1",
         "16 tokens",
@@ -199,7 +200,11 @@ def test_projections_of_equal_shape_are_told_apart_by_name_alone(params, tmp_pat
 
 def refusal(state, said=None):
     with pytest.raises(UserError) as told:
-        whole.read_model({key: np.asarray(array) for key, array in state.items()}, said or Hints(), "x.safetensors")
+        whole.read_model(
+            {key: np.asarray(array) for key, array in state.items()},
+            Hints(text=MICRO.text) if said is None else said,
+            "x.safetensors",
+        )
     assert str(told.value).startswith("x.safetensors: ") and "\n" not in str(told.value)
     return str(told.value)
 
@@ -210,22 +215,28 @@ def test_a_second_tower_no_tower_and_odd_sizes_are_refused(params):
     twice = state | {f"ema.{k}": t for k, t in state.items() if "relative_position_bias_table" in k}
     assert "holds 2 Swin towers, below 'ema.net.backbone.' and 'net.backbone.'" in refusal(twice)
     assert "holds no BERT" in refusal({k: t for k, t in state.items() if "bert" not in k})
-    narrow = foreign.script_state(foreign.random_params(odd := replace(MICRO, text=replace(MICRO.text, width=24))), odd)
-    assert "how many attention heads a BERT of width 24" in refusal(narrow)
+    assert "how many attention heads a BERT of width 24" in refusal(state, Hints())
     assert "saved without its pooler" in refusal({k: t for k, t in state.items() if "pooler" not in k})
     assert "net.temperature = 7 is no temperature" in refusal(state | {"net.temperature": np.float32(7)})
     assert "holds 2 of one kind (net.temperature, tau)" in refusal(state | {"tau": np.float32(0.1)})
+
+
+def test_the_usual_heads_of_bert_base_are_assumed_and_said():
+    spec = replace(MICRO, text=replace(MICRO.text, width=768, depth=1, heads=12))
+    found, _, rows = whole.read_model(foreign.script_state(foreign.random_params(spec), spec), Hints(), "x")
+    assert found.text.heads == 12
+    assert "12 heads assumed" in rows[1].by
 
 
 def test_every_fault_of_a_tower_is_listed_in_one_line(params):
     state = foreign.script_state(params, replace(MICRO, graph=foreign.GRAPH))
     del state["net.backbone.norm.bias"], state["net.report_encoder.bert.pooler.dense.bias"]
     state["net.backbone.norm.offset"] = np.zeros(16, np.float32)
-    state["net.report_encoder.bert.encoder.layer.1.output.dense.weight"] = np.zeros((20, 128), np.float32)
+    state["net.report_encoder.bert.encoder.layer.1.output.dense.weight"] = np.zeros((20, 24), np.float32)
     told = refusal(state)
     assert "2 missing: net.backbone.norm.bias, net.report_encoder.bert.pooler.dense.bias" in told
     assert "1 unexpected: net.backbone.norm.offset" in told
-    assert "encoder.layer.1.output.dense.weight (20, 128) instead of (128, 20)" in told
+    assert "encoder.layer.1.output.dense.weight (20, 24) instead of (24, 20)" in told
 
 
 @pytest.mark.parametrize("stranger", ["net.adapter.weight", "net.img_proj.bias", "net.gcn.third.weight"])

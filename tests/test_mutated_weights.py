@@ -37,8 +37,8 @@ def sources(tmp_path_factory) -> dict[str, dict[str, bytes]]:
     foreign.write_tower(folder / "text", params, foreign.MICRO, "text")
     foreign.write_tower(folder / "image", params, foreign.MICRO, "image", "open_clip")
     foreign.write_whole(folder / "whole", params, foreign.MICRO, "transformers")
-    (folder / "state").mkdir()
-    tensor_file.write(folder / "state" / FILE, foreign.script_state(params, foreign.MICRO))
+    foreign.write_script(folder / "state", params, foreign.MICRO)
+    (folder / "state" / "epoch_10.safetensors").rename(folder / "state" / FILE)
     for kind, load in LOADERS.items():
         load(folder / kind)
     return {p.name: {f.name: f.read_bytes() for f in p.iterdir() if f.is_file()} for p in folder.iterdir()}

@@ -117,8 +117,3 @@ def test_an_accelerator_that_jax_does_not_see_is_a_problem(tmp_path: Path, monke
     monkeypatch.setattr(preflight, "accelerators", lambda: found)
     (row,) = [row for row in preflight.facts(preflight.note(tmp_path)) if row[1] == preflight.PROBLEM]
     assert row[0] == "devices" and "pip install" in row[2]
-
-
-def test_doctor_of_data_wants_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.call(doctor.main, doctor.parser(), ["data"]) == 2
-    assert "name the folder to examine" in capsys.readouterr().err

@@ -22,8 +22,8 @@ PROVENANCE = {"checkpoint": "run@7", "parameters_sha256": "abc"}
 
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
-    evalset = planted.evalset(60)
-    return suites.run_suites(planted.chance(evalset), [evalset], draws=20)
+    evalset = dataclasses.replace(planted.evalset(60), groups={"sex": ("F", "M") * 30})
+    return suites.run_suites(planted.chance(evalset), [evalset], suites.USUAL, draws=20)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_the_page_holds_tables_curves_and_cases(page: Reader, evaluation: Evalua
         "Worst mistakes",
         "Retrieval gallery",
         "CXR-Align examples",
-        "Subgroups by",
+        "Subgroups by sex",
         "Normality",
     ):
         assert heading in page.text

@@ -14,7 +14,6 @@ from clinicclip import config as config_files
 from clinicclip.data import builder
 from clinicclip.data.tokenizer import train_wordpiece
 from clinicclip.errors import UserError
-from clinicclip.models import tensor_file
 
 SPEC = replace(foreign.MICRO, graph=foreign.GRAPH)
 
@@ -37,10 +36,7 @@ def towers(params, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def whole(params, tmp_path_factory) -> Path:
     """A training script's folder: one weight file of its own names, and the tokenizer."""
-    folder = tmp_path_factory.mktemp("script")
-    foreign.WORDS.save(folder, foreign.LENGTH)
-    tensor_file.write(folder / "epoch_10.safetensors", foreign.script_state(params, SPEC))
-    return folder
+    return foreign.write_script(tmp_path_factory.mktemp("script"), params, SPEC)
 
 
 def config(variant: str = "n_dt_c", **init: str) -> ConfigDict:
@@ -94,11 +90,20 @@ def test_a_graph_tower_is_taken_where_it_fits_and_refused_where_not(params, whol
         assemble.initial_params(wanted)
 
 
-def test_what_the_configuration_denies_is_not_overruled(towers, whole):
+def test_pooling_is_the_runs_where_no_file_says_it_and_else_must_agree(params, towers, whole, tmp_path):
     pooled = config(init=whole)
+    pooled.model.text.pooling = "mean"
+    assert "pooler" not in assemble.initial_params(resolved(pooled))["text"]
+    (row,) = (line for line in starting.told(pooled) if line.startswith("text tower"))
+    assert "pooling mean" in row and row.endswith("config.json; pooling assumed")
+    two = {name: part for name, part in params.items() if "graph" not in name}
+    pooled = config(init=foreign.write_whole(tmp_path / "clip", two, foreign.MICRO, "transformers"))
     pooled.model.text.pooling = "mean"
     with pytest.raises(UserError, match=r"set --config\.model\.text\.pooling=pooler"):
         resolved(pooled)
+
+
+def test_a_tokenizer_of_another_tower_is_refused(towers):
     other = config(text_init=towers / "bert")
     with pytest.raises(UserError, match=r"its vocabulary has .* its text tower 1.. rows"):
         assemble.resolve(other, studies=64, tokenizer=train_wordpiece(("another text",), 110))

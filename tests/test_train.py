@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from clinicclip import api, cli, train
+from clinicclip import api, cli, runs, train
 from clinicclip import config as config_files
 from clinicclip.data import builder, patients
 from clinicclip.errors import UserError
-from clinicclip.training import checkpoint, metrics
+from clinicclip.training import checkpoint, metrics, sharding
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 STEPS = 6
@@ -137,7 +137,7 @@ def test_being_stopped_while_the_report_is_made_is_75_and_the_same_command_finis
 ) -> None:
     config = {"total_steps": 1, "evals__suites": '("pair_strict",)'}
     with monkeypatch.context() as patch:
-        patch.setattr(train, "finish", lambda run, state: signal.raise_signal(signal.SIGTERM))
+        patch.setattr(runs, "finish", lambda run, state: signal.raise_signal(signal.SIGTERM))
         assert train.train(tiny(**config), tmp_path, range(1)) == cli.PREEMPTED
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
     before = (tmp_path / "metrics.jsonl").read_bytes()
@@ -153,6 +153,15 @@ def test_run_and_export_embed_alike(finished: tuple[Path, str]) -> None:
     np.testing.assert_array_equal(run.embed_images(images), export.embed_images(images))
     texts = ["No pleural effusion.", "There is a large left pleural effusion."]
     np.testing.assert_array_equal(run.embed_texts(texts), export.embed_texts(texts))
+
+
+def test_embeddings_do_not_depend_on_how_many_devices_share_them(finished: tuple[Path, str]) -> None:
+    shared, alone = api.load(str(finished[0])), api.load(str(finished[0]))
+    vars(alone)["_mesh"] = sharding.make_mesh(jax.local_devices()[:1])
+    images = np.random.default_rng(0).integers(0, 255, (11, 64, 64), dtype=np.uint8)  # does not divide by eight
+    np.testing.assert_allclose(shared.embed_images(images), alone.embed_images(images), atol=1e-6)
+    texts = [f"{number} pleural effusions. " * (number + 1) for number in range(11)]
+    np.testing.assert_allclose(shared.embed_texts(texts), alone.embed_texts(texts), atol=1e-6)
 
 
 def test_a_run_stopped_and_resumed_equals_one_that_was_not(
@@ -233,7 +242,7 @@ def test_impossible_settings_are_refused_before_training(
 
 
 def test_patients_on_both_sides_are_trained_on_when_told(tiny: Callable[..., ConfigDict], tmp_path: Path) -> None:
-    run = train.set_up(tiny(data__train="train+test", data__allow_overlap=True), tmp_path)
+    run = runs.set_up(tiny(data__train="train+test", data__allow_overlap=True), tmp_path)
     stored = builder.open_source(run.config.data.dir, "train+test")
     np.testing.assert_array_equal(patients.load(tmp_path), patients.of("phantom", stored))
 

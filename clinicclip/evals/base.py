@@ -18,7 +18,7 @@ from clinicclip.data.images import ImageFault
 from clinicclip.errors import UserError
 from clinicclip.evals import benchmarks, prompts, stats
 from clinicclip.evals.calibration import Reliability
-from clinicclip.evals.truth import GROUPS, NORMAL, Released, read_row
+from clinicclip.evals.truth import GROUPS, NORMAL, SQUASH, Released, View, read_row
 
 PatchFn = Callable[[UInt8[np.ndarray, "n s s"]], Float32[np.ndarray, "n h w d"]]
 
@@ -41,6 +41,7 @@ class EvalSet:
     phantom: bool  # synthetic data: numbers prove code, not clinical quality
     source: str  # where `truth` comes from
     title: str  # of the data, with version and level where there are any
+    preprocessing: str  # of the images
     release: str  # whose data it is, a name of `benchmarks`
     ids: tuple[str, ...]
     patients: tuple[str, ...]
@@ -67,13 +68,13 @@ class EvalSet:
         phantom: bool = False,
         title: str = "",
         release: str = "",
+        view: View = SQUASH,
     ) -> "EvalSet":
-        """Decode and resize the images of stored records and gather their truth by finding.
+        """Decode the images of stored records, bring them to size and gather their truth by finding.
 
         A set without any gold label falls back to what the report text says, and one without reports to the labels
-        that training reads; `source` says so. A study whose
-        image cannot be read is named in `unread` and is in no array. What a blank of the release means is
-        `benchmarks`' to say.
+        that training reads; `source` says so. A study whose image cannot be read is named in `unread` and is in no
+        array. What a blank of the release means is `benchmarks`' to say.
 
         Raises: UserError for a set without a readable image or a repeated image id.
         """
@@ -81,7 +82,7 @@ class EvalSet:
         rows, unread = [], []
         for record in records:
             try:
-                rows.append(read_row(record, image_size, absent))
+                rows.append(read_row(record, image_size, absent, view))
             except ImageFault:
                 unread.append(str(record["image_id"]))
         if not rows and unread:
@@ -109,6 +110,7 @@ class EvalSet:
             phantom=phantom,
             source=source,
             title=title,
+            preprocessing=view.says.format(image_size),
             release=release,
             ids=ids,
             patients=tuple(row.patient for row in rows),
@@ -129,11 +131,12 @@ class EvalSet:
         return len(self.ids)
 
     def digest(self) -> str:
-        """Twelve hex digits over ids, patients, reports and truth, not over pixels: what is asked of a model.
+        """Twelve hex digits over ids, patients, reports, truth, groups and boxes, not over pixels: what is asked.
 
         Results of an equal digest, number of draws and seed are paired, draw by draw, whatever the models read.
         """
-        texts = "\0".join((*self.ids, *self.patients, *self.reports)).encode()
+        said = (*self.ids, *self.patients, *self.reports, *(v for values in self.groups.values() for v in values))
+        texts = "\0".join((*said, repr(self.boxes), repr(self.released))).encode()
         return _digest(texts, self.truth, self.mentioned, self.normal)
 
     def pixel_digest(self) -> str:

@@ -121,12 +121,14 @@ class Grounding:
             values["miou"] = measured["overlaps"][:, threshold]
         for measure, column in values.items():
             parts: list[Draws] = []
-            note = f"threshold {THRESHOLDS[threshold]:.3f} from validation" if threshold is not None else ""
             for name in np.unique(names):
                 keep = (names == name) & np.isfinite(column)
                 draws = bootstrap.draws(mean(column[keep]), rows[keep]) if keep.any() else NOTHING
                 parts += [draws] if keep.any() else []
-                yield _result(f"{measure}/{name}", evalset, bootstrap, draws, rows[keep], note * (measure == "miou"))
+                notes = {"pointing": f"a point at random: {measured['area'][names == name].mean():.3f}"}
+                if threshold is not None:
+                    notes["miou"] = f"threshold {THRESHOLDS[threshold]:.3f} from validation"
+                yield _result(f"{measure}/{name}", evalset, bootstrap, draws, rows[keep], notes.get(measure, ""))
             whole = macro(parts) if parts else NOTHING
             yield _result(f"{measure}/macro", evalset, bootstrap, whole, rows, f"mean over {len(parts)} findings")
         if threshold is None:
@@ -143,9 +145,9 @@ class Grounding:
 
 
 def _measure(evalset: EvalSet, embedded: Embedded, found: list[Case]) -> dict[str, np.ndarray]:
-    """Pointing [m], CNR [m] and IoU at every threshold [m, t] of the cases."""
+    """Pointing [m], CNR [m], share of the image in boxes [m] and IoU at every threshold [m, t] of the cases."""
     assert embedded.patches is not None
-    values: dict[str, list] = {"pointing": [], "cnr": [], "overlaps": []}
+    values: dict[str, list] = {"pointing": [], "cnr": [], "area": [], "overlaps": []}
     order = sorted({case.row for case in found})
     by_row: dict[int, Float32[np.ndarray, "h w d"]] = {}
     for case in sorted(found, key=lambda case: case.row):
@@ -157,6 +159,7 @@ def _measure(evalset: EvalSet, embedded: Embedded, found: list[Case]) -> dict[st
         mask = inside(case.boxes, *map(int, evalset.shapes[case.row]))
         values["pointing"].append(pointing(heat, mask))
         values["cnr"].append(cnr(heat, mask))
+        values["area"].append(mask.mean())
         values["overlaps"].append(overlaps(heat, mask))
     return {name: np.array(column) for name, column in values.items()}
 

@@ -9,6 +9,7 @@ from clinicclip.evals.base import EvalSet
 from clinicclip.evals.truth import NORMAL
 
 CONTROL_IMAGES = 8
+CHUNK = 1024  # rows matched at once, so that no matrix of all images by all images is held
 # Weight of the random tie-break between equally good matches; below any real mismatch.
 JITTER = 0.25
 
@@ -26,15 +27,24 @@ def without_finding(
     chosen = np.full((len(rows), count), -1)
     if not len(candidates) or not len(rows):
         return chosen
+    for start in range(0, len(rows), CHUNK):
+        some = slice(start, start + CHUNK)
+        nearest = _nearest(evalset, finding, rows[some], candidates, seed)[:, :count]
+        chosen[some, : nearest.shape[1]] = nearest
+    return chosen
+
+
+def _nearest(
+    evalset: EvalSet, finding: int, rows: Int[np.ndarray, "m"], candidates: Int[np.ndarray, "c"], seed: int
+) -> Int[np.ndarray, "m c"]:
+    """All candidates for each row, best first; -1 for those of the row's own patient, which come last."""
     others = np.delete(evalset.truth, [finding, NORMAL], axis=1)
     distance = mismatches(others[rows], others[candidates])
     distance += JITTER * np.stack([_jitter(evalset.ids[row], finding, seed, len(candidates)) for row in rows])
     patients = np.asarray(evalset.patients)
     distance[patients[rows][:, None] == patients[candidates][None, :]] = np.inf
-    nearest = np.argsort(distance, axis=1, kind="stable")[:, :count]
-    usable = np.isfinite(np.take_along_axis(distance, nearest, axis=1))
-    chosen[:, : nearest.shape[1]] = np.where(usable, candidates[nearest], -1)
-    return chosen
+    nearest = np.argsort(distance, axis=1, kind="stable")
+    return np.where(np.isfinite(np.take_along_axis(distance, nearest, axis=1)), candidates[nearest], -1)
 
 
 def _jitter(image_id: str, finding: int, seed: int, count: int) -> Float[np.ndarray, "c"]:

@@ -162,6 +162,22 @@ def scores(vectors: Float[np.ndarray, "n d"], sides: PromptVectors) -> Scores:
     return Scores(positive - vectors @ sides.negative.T, positive)
 
 
+def unknown(finding: str) -> str:
+    """What to say of a name that is no finding."""
+    return f"unknown finding {finding!r}{nearest(finding, schema.FINDINGS)}"
+
+
+def embed_all(findings: Sequence[str], texts: Callable[[Sequence[str]], Float32[np.ndarray, "n d"]]) -> PromptVectors:
+    """The prompts of several findings, a row each. Raises UserError for none, or one that is not known."""
+    if not findings:
+        raise UserError("no findings: name at least one")
+    for name in findings:
+        if name not in schema.INDEX:
+            raise UserError(unknown(name))
+    sides = [embed(finding, texts) for finding in findings]
+    return PromptVectors(*(np.stack(side) for side in zip(*sides, strict=True)))
+
+
 def _mean_direction(vectors: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "d"]:
     """In float64, so that sides of equal vectors are equal however many they are."""
     mean = vectors.mean(axis=0, dtype=np.float64)

@@ -10,12 +10,15 @@ from jaxtyping import UInt64
 from clinicclip.data import builder, patients
 from clinicclip.errors import UserError
 from clinicclip.evals.base import EvalSet
+from clinicclip.evals.truth import SQUASH, View
 
 TEST = "test"
 
 
-def open_set(name: str, data_dir: Path | str, split: str, *, image_size: int, limit: int = 0) -> EvalSet:
-    """The records of one split (all, or the first `limit`), images resized to `image_size` pixels.
+def open_set(
+    name: str, data_dir: Path | str, split: str, *, image_size: int, view: View = SQUASH, limit: int = 0
+) -> EvalSet:
+    """The records of one split (all, or the first `limit`), images brought to `image_size` pixels.
 
     Raises: UserError when the folder or the split does not exist.
     """
@@ -33,6 +36,7 @@ def open_set(name: str, data_dir: Path | str, split: str, *, image_size: int, li
         phantom=phantom,
         title=title,
         release=manifest["name"],
+        view=view,
     )
     asked = min(limit, len(source)) if limit else len(source)
     if len(opened) + len(opened.unread) != asked:

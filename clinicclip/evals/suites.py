@@ -169,7 +169,7 @@ def facts_of(evalset: EvalSet) -> SetFacts:
         evalset.phantom,
         f"{evalset.source}; {benchmarks.of(evalset.release).blank}",
         evalset.title,
-        f"squash to {evalset.images.shape[1]} px, bicubic with antialias",
+        evalset.preprocessing,
         evalset.digest(),
         evalset.pixel_digest(),
         evalset.ids,

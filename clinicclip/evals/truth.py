@@ -1,6 +1,6 @@
 """What a stored record says is true: gold labels, the report's own statements, and the normal class."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,16 @@ class Released(NamedTuple):
     omitted: str
 
 
+class View(NamedTuple):
+    """How a model sees an image: what makes a square of so many pixels of it, and words for that, {} for the pixels."""
+
+    square: Callable[[UInt8[np.ndarray, "h w"], int], UInt8[np.ndarray, "s s"]]
+    says: str
+
+
+SQUASH = View(images.resize, "squash to {} px, bicubic with antialias")
+
+
 class Row(NamedTuple):
     """One study: image, statements, and labels as 1, 0 or nan (unknown) over `schema.FINDINGS`."""
 
@@ -46,8 +56,8 @@ class Row(NamedTuple):
     released: Released | None
 
 
-def read_row(record: schema.Record, image_size: int, absent: Sequence[str] = ()) -> Row:
-    """Decode and resize a stored record's image, and gather what its gold labels and sentences say.
+def read_row(record: schema.Record, image_size: int, absent: Sequence[str] = (), view: View = SQUASH) -> Row:
+    """Decode a stored record's image and bring it to size, and gather what its gold labels and sentences say.
 
     In a study with any gold label, those of ``absent`` that have none count as absent.
 

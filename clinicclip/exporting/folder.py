@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import clinicclip
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
-from clinicclip.exporting import parity
+from clinicclip.exporting import contract, parity
 from clinicclip.exporting.card import card, public
 from clinicclip.exporting.dialects import WEIGHTS, config_files, dialects, require_agreement
 from clinicclip.exporting.origin import Origin
 from clinicclip.models import convert, shards, tensor_file
 from clinicclip.models.bert import BertSpec
-from clinicclip.models.clip import IMAGE_MEAN, IMAGE_STD, ClipSpec
+from clinicclip.models.clip import ClipSpec
 from clinicclip.models.gcn import GcnSpec
 from clinicclip.models.swin import SwinSpec
 from clinicclip.models.torch_names import TRANSFORMERS
@@ -68,13 +68,14 @@ def write_export(
         )
     params = convert.rounded(params, dtype)
     with _replacing(output) as draft:
-        _write_weights(draft, spec, params, allowed, dtype, shard_bytes)
+        sample = parity.sample(spec, params, tokenizer, text_length)
+        parity.write_sample(draft, sample)
+        agreed = contract.metadata(contract.terms(spec, tokenizer, text_length), draft / parity.TENSORS)
+        _write_weights(draft, spec, params, allowed, dtype, shard_bytes, agreed)
         tokenizer.save(draft, text_length)
         scale = float(params["logit_scale"])
         for name, content in config_files(spec, text_length=text_length, logit_scale=scale, dtype=dtype).items():
             _write_json(draft / name, content)
-        sample = parity.sample(spec, params, tokenizer, text_length)
-        parity.write_sample(draft, sample)
         measured = parity.measure(draft, sample)
         if measured:
             _write_json(draft / parity.REPORT, measured)
@@ -93,12 +94,47 @@ def write_export(
     return measured
 
 
-def load_export(folder: Path | str) -> Export:
+def load_export(folder: Path | str, *, force: bool = False) -> Export:
     """Read an export back, graph tower and logit bias included.
 
-    Raises UserError when the folder is no export, is damaged, or was written by a newer version.
+    Raises UserError when the folder is no export, is damaged, was written by a newer version or, unless `force`, says
+    that images or texts are prepared otherwise than in training (`contract`).
     """
     folder = Path(folder)
+    meta = read_meta(folder)
+    spec = _spec(meta["spec"])
+    dialect = dialects(spec)[0]
+    weights, extra = (_read_whole(folder, name, meta) for name in (WEIGHTS[dialect], EXTRA))
+    if not force:
+        _refuse_other_terms(folder, disagreements(folder, spec, meta["text_length"], WEIGHTS[dialect]))
+    params = convert.from_torch(weights, extra, spec, dialect, source=str(folder / WEIGHTS[dialect]))
+    return Export(spec, params, folder, meta)
+
+
+def disagreements(folder: Path, spec: ClipSpec, text_length: int, weights: str) -> list[str]:
+    """In words, how a folder prepares images and texts otherwise than its weights were trained with."""
+    trained, _ = contract.read(shards.parts(folder / weights)[0])
+    given = contract.terms(spec, Tokenizer.load(folder), text_length)
+    return contract.differences(trained, given) or contract.differences(trained, given | contract.preprocessor(folder))
+
+
+def _refuse_other_terms(folder: Path, found: Sequence[str]) -> None:
+    if found:
+        raise UserError(
+            f"{folder}: not as its weights were trained ({'; '.join(found)}); restore the folder's files, export "
+            "again, or force it if you know why"
+        )
+
+
+def _read_whole(folder: Path, name: str, meta: Mapping[str, Any]) -> shards.Tensors:
+    for path in shards.parts(folder / name):
+        if not path.is_file() or _sha256(path) != meta["files"].get(path.name):
+            raise UserError(f"{path}: absent or changed since the export was written; export or copy again")
+    return shards.read(folder / name)
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """What `META` of an export says. Raises UserError when it is absent, damaged or newer."""
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
     except OSError as error:
@@ -107,15 +143,7 @@ def load_export(folder: Path | str) -> Export:
         raise UserError(f"{folder / META}: is not JSON; export again") from error
     if meta.get("format") != FORMAT:
         raise UserError(f"{folder / META}: format {meta.get('format')!r}, this version reads {FORMAT}; update it")
-    spec = _spec(meta["spec"])
-    dialect = dialects(spec)[0]
-    stored = shards.parts(folder / WEIGHTS[dialect])
-    for path in (*stored, folder / EXTRA, folder / "tokenizer.json"):
-        if not path.is_file() or _sha256(path) != meta["files"].get(path.name):
-            raise UserError(f"{path}: absent or changed since the export was written; export or copy again")
-    weights, extra = (shards.read(folder / name) for name in (WEIGHTS[dialect], EXTRA))
-    params = convert.from_torch(weights, extra, spec, dialect, source=str(folder / WEIGHTS[dialect]))
-    return Export(spec, params, folder, meta)
+    return meta
 
 
 def is_export(folder: Path) -> bool:
@@ -124,15 +152,21 @@ def is_export(folder: Path) -> bool:
 
 
 def _write_weights(
-    folder: Path, spec: ClipSpec, params: Mapping[str, Any], allowed: Sequence[str], dtype: str, limit: int
+    folder: Path,
+    spec: ClipSpec,
+    params: Mapping[str, Any],
+    allowed: Sequence[str],
+    dtype: str,
+    limit: int,
+    metadata: Mapping[str, str],
 ) -> None:
     for dialect in allowed:
         tensors = {k: convert.in_dtype(t, dtype) for k, t in convert.to_torch(params, spec, dialect).items()}
         if dialect == TRANSFORMERS:
-            shards.write(folder / WEIGHTS[dialect], tensors, limit=limit)
+            shards.write(folder / WEIGHTS[dialect], tensors, metadata=metadata, limit=limit)
         else:  # open_clip reads a single file only
-            tensor_file.write(folder / WEIGHTS[dialect], tensors)
-    tensor_file.write(folder / EXTRA, convert.extras(params, spec))
+            tensor_file.write(folder / WEIGHTS[dialect], tensors, metadata=metadata)
+    tensor_file.write(folder / EXTRA, convert.extras(params, spec), metadata=metadata)
 
 
 def _meta(
@@ -150,13 +184,6 @@ def _meta(
         "dialects": list(allowed),
         "spec": dataclasses.asdict(spec),
         "text_length": text_length,
-        "image": {
-            "size": spec.image.image_size,
-            "mean": list(IMAGE_MEAN),
-            "std": list(IMAGE_STD),
-            "resize": "squash",
-            "interpolation": "bicubic",
-        },
         "origin": dataclasses.asdict(origin),
         "config": public(config),
         "files": {path.relative_to(folder).as_posix(): _sha256(path) for path in files},

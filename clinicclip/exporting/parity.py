@@ -1,14 +1,14 @@
-"""Proof that an export says what the model says: fixed inputs, our embeddings, PyTorch's difference.
+"""Proof that an export says what the model says: golden inputs, what each stage makes of them, others' difference.
 
-``parity.safetensors`` holds the inputs and our embeddings, so that anyone can repeat the check without this
-package. ``parity.json`` holds the measured differences and exists only where PyTorch was at hand.
+``parity.safetensors`` holds pictures, the squares and token ids made of them and of the texts in its metadata, and our
+embeddings, so that anyone can repeat the check without this package. ``parity.json`` holds the measured differences
+and exists only where PyTorch was at hand.
 """
 
 import dataclasses
-import importlib
-import importlib.util
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,60 +16,103 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
+from PIL import Image
+from safetensors import safe_open
 
+from clinicclip import guests
+from clinicclip.data import images
 from clinicclip.data.packing import plain
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
-from clinicclip.exporting.dialects import WEIGHTS
-from clinicclip.models import shards, tensor_file
-from clinicclip.models.clip import ClinicCLIP, ClipSpec, normalize_images
+from clinicclip.models import tensor_file
+from clinicclip.models.clip import IMAGE_MEAN, IMAGE_STD, ClinicCLIP, ClipSpec
 from clinicclip.models.torch_names import OPEN_CLIP, TRANSFORMERS
 
 TENSORS, REPORT = "parity.safetensors", "parity.json"
 TOLERANCE = 1e-4  # of unit embeddings; a wrong layer is off by far more, another math library by far less
-IMAGES = 3
+LEVEL = 1.001 / 255  # of pixels: one gray level
+SHAPES = ((171, 230), (300, 211), (256, 256))  # of the pictures
 TEXTS = (
     "the heart is normal in size. the lungs are clear.",
     "no pneumothorax or pleural effusion.",
     "there is a small left pleural effusion with adjacent atelectasis, worse than on the prior study, and a"
     " right internal jugular catheter whose tip projects over the superior vena cava.",
 )
+CONFIGS = {TRANSFORMERS: "config.json", OPEN_CLIP: "open_clip_config.json"}  # there where the library can read a folder
+_installed = guests.installed
 
 
 class Sample(NamedTuple):
-    """Fixed inputs and our embeddings of them."""
+    """Golden inputs and what we make of them."""
 
+    pictures: tuple[UInt8[np.ndarray, "_ _"], ...]
+    texts: tuple[str, ...]
     images: UInt8[np.ndarray, "n s s"]
     ids: Int32[np.ndarray, "m l"]  # padded to the text length
     image_embedding: Float32[np.ndarray, "n d"]
     text_embedding: Float32[np.ndarray, "m d"]
 
 
-def fixed_images(size: int) -> UInt8[np.ndarray, "n s s"]:
-    """Gray images of smooth waves under noise, equal on every machine: full range, no symmetry."""
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:size, :size] / size
-    images = [
-        127.5 + 80 * np.sin(2 * np.pi * (k + 1) * (x + y**2)) + 30 * rng.standard_normal((size, size))
-        for k in range(IMAGES)
-    ]
-    return np.clip(np.stack(images), 0, 255).astype(np.uint8)
+class Stage(NamedTuple):
+    """How far a reader is from the golden outputs in one stage; ``fault`` where it could not even be run."""
+
+    name: str
+    difference: float
+    allowed: float
+    fault: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is near enough; NaN is not."""
+        return self.difference <= self.allowed
+
+    @property
+    def said(self) -> str:
+        """What was found, in words."""
+        if self.fault:
+            return self.fault
+        found = "of another shape" if self.difference == math.inf else f"{self.difference:.2g} apart"
+        return f"{found}, at most {self.allowed:.2g}"
 
 
-def sample(spec: ClipSpec, params: Mapping[str, Any], tokenizer: Tokenizer, text_length: int) -> Sample:
-    """The fixed inputs for a model and its float32 embeddings of them."""
-    images = fixed_images(spec.image.image_size)
-    text = plain(tokenizer.encode(TEXTS, text_length)[0], text_length, pad_id=tokenizer.pad_id)
-    model = ClinicCLIP(dataclasses.replace(spec, dtype="float32", remat=False))
-    with jax.default_matmul_precision("highest"):
-        image = _embed_images(model, params, images)
-        words = _embed_texts(model, params, text.ids, text.owner, text.position, text.start)
-    return Sample(images, text.ids, np.asarray(image), np.asarray(words))
+PIXELS, TOKENS, IMAGE, TEXT = "image preprocessing", "tokenisation", "image embedding", "text embedding"
+
+
+class Ours:
+    """A model of ours as a `guests.Reader`, in float32 and full precision."""
+
+    library, says = "clinicclip", ""
+
+    def __init__(self, spec: ClipSpec, params: Mapping[str, Any], tokenizer: Tokenizer, text_length: int) -> None:
+        self._model = ClinicCLIP(dataclasses.replace(spec, dtype="float32", remat=False))
+        self._params, self._tokenizer, self._length = params, tokenizer, text_length
+
+    def pixels(self, pictures: Sequence[Any]) -> Float32[np.ndarray, "n 3 s s"]:
+        """As `guests.Reader`."""
+        size = self._model.spec.image.image_size
+        return normalized(np.stack([images.square(np.asarray(picture), size) for picture in pictures]))
+
+    def ids(self, texts: Sequence[str]) -> Int32[np.ndarray, "n l"]:
+        """As `guests.Reader`."""
+        return self._plain(texts).ids
+
+    def embed_pixels(self, pixels: Float32[np.ndarray, "n 3 s s"]) -> Float32[np.ndarray, "n d"]:
+        """As `guests.Reader`."""
+        with jax.default_matmul_precision("highest"):
+            return np.asarray(_embed_images(self._model, self._params, pixels.transpose(0, 2, 3, 1)))
+
+    def embed_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
+        """As `guests.Reader`."""
+        with jax.default_matmul_precision("highest"):
+            return np.asarray(_embed_texts(self._model, self._params, *self._plain(texts)))
+
+    def _plain(self, texts: Sequence[str]) -> Any:
+        return plain(self._tokenizer.encode(texts, self._length)[0], self._length, pad_id=self._tokenizer.pad_id)
 
 
 @partial(jax.jit, static_argnums=0)
-def _embed_images(model: ClinicCLIP, params: Any, images: Any) -> Any:
-    return model.apply({"params": params}, normalize_images(images), method="embed_image")
+def _embed_images(model: ClinicCLIP, params: Any, pixels: Any) -> Any:
+    return model.apply({"params": params}, pixels, method="embed_image")
 
 
 @partial(jax.jit, static_argnums=0)
@@ -77,72 +120,113 @@ def _embed_texts(model: ClinicCLIP, params: Any, *text: Any) -> Any:
     return model.apply({"params": params}, *text, method="embed_text")
 
 
-def write_sample(folder: Path, found: Sample) -> None:
+def normalized(squares: UInt8[np.ndarray, "n s s"]) -> Float32[np.ndarray, "n 3 s s"]:
+    """What the image tower sees of gray squares, in PyTorch's order."""
+    mean, std = (np.asarray(c, np.float32)[None, :, None, None] for c in (IMAGE_MEAN, IMAGE_STD))
+    return (np.repeat(squares[:, None], 3, axis=1).astype(np.float32) / 255 - mean) / std
+
+
+def fixed_pictures() -> tuple[UInt8[np.ndarray, "_ _"], ...]:
+    """Gray images of smooth waves under noise: full range, no symmetry, none of them of a model's size."""
+    rng = np.random.default_rng(0)
+    pictures = []
+    for k, (height, width) in enumerate(SHAPES):
+        y, x = np.mgrid[:height, :width] / max(height, width)
+        waves = 127.5 + 80 * np.sin(2 * np.pi * (k + 1) * (x + y**2))
+        pictures.append(np.clip(waves + 30 * rng.standard_normal((height, width)), 0, 255).astype(np.uint8))
+    return tuple(pictures)
+
+
+def sample(spec: ClipSpec, params: Mapping[str, Any], tokenizer: Tokenizer, text_length: int) -> Sample:
+    """The golden inputs for a model and what it makes of them."""
+    ours, pictures = Ours(spec, params, tokenizer, text_length), fixed_pictures()
+    squares = np.stack([images.square(picture, spec.image.image_size) for picture in pictures])
+    image = ours.embed_pixels(normalized(squares))
+    return Sample(pictures, TEXTS, squares, ours.ids(TEXTS), image, ours.embed_texts(TEXTS))
+
+
+def write_sample(folder: Path, golden: Sample) -> None:
     """Store a sample in an export folder, the texts in the file's metadata."""
-    tensor_file.write(folder / TENSORS, found._asdict(), metadata={"texts": json.dumps(TEXTS)})
+    arrays = golden._asdict()
+    texts, pictures = arrays.pop("texts"), arrays.pop("pictures")
+    arrays |= {f"picture_{number}": picture for number, picture in enumerate(pictures)}
+    tensor_file.write(folder / TENSORS, arrays, metadata={"texts": json.dumps(texts)})
 
 
-def measure(folder: Path, found: Sample) -> dict[str, Any] | None:
+def read_sample(folder: Path) -> Sample:
+    """The sample of an export folder. Raises UserError when it is absent or damaged."""
+    arrays = tensor_file.read(folder / TENSORS)
+    try:
+        with safe_open(folder / TENSORS, "np") as file:
+            texts = tuple(json.loads(file.metadata()["texts"]))
+        pictures = tuple(arrays.pop(f"picture_{number}") for number in range(len(SHAPES)))
+        return Sample(pictures=pictures, texts=texts, **arrays)
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{folder / TENSORS}: holds no golden inputs of this version; export again") from None
+
+
+def compare(golden: Sample, reader: guests.Reader) -> list[Stage]:
+    """The stages of a reader, each given the golden inputs of that stage, so that a fault shows where it is."""
+    seen = normalized(golden.images)
+    deviation = np.asarray(IMAGE_STD, np.float32)[None, :, None, None]
+    pictures = [Image.fromarray(picture) for picture in golden.pictures]
+
+    def pixels() -> float:
+        return _apart(reader.pixels(pictures) * deviation, seen * deviation)
+
+    def tokens() -> float:
+        ids = reader.ids(golden.texts)
+        return float((ids != golden.ids).sum()) if ids.shape == golden.ids.shape else math.inf
+
+    return [
+        _stage(PIXELS, LEVEL, pixels),
+        _stage(TOKENS, 0.0, tokens),
+        _stage(IMAGE, TOLERANCE, lambda: _apart(reader.embed_pixels(seen), golden.image_embedding)),
+        _stage(TEXT, TOLERANCE, lambda: _apart(reader.embed_texts(golden.texts), golden.text_embedding)),
+    ]
+
+
+def _stage(name: str, allowed: float, difference: Callable[[], float]) -> Stage:
+    try:
+        return Stage(name, difference(), allowed)
+    except Exception as fault:  # of whatever library; told with the stage
+        said = " ".join(str(fault).split())[:200]
+        return Stage(name, math.inf, allowed, f"{type(fault).__name__}: {said}")
+
+
+def _apart(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.abs(one - other).max()) if one.shape == other.shape else math.inf
+
+
+def measure(folder: Path, golden: Sample) -> dict[str, Any] | None:
     """Load an export folder as its users do and compare; None where no PyTorch library for it is installed.
 
-    Raises UserError when embeddings differ by more than `TOLERANCE` or token ids differ at all.
+    Raises UserError naming the first stage that differs by more than it may.
     """
     report: dict[str, Any] = {}
-    # a dialect has the name of the module that reads it
-    for library, embed in ((TRANSFORMERS, _by_transformers), (OPEN_CLIP, _by_open_clip)):
-        if not shards.parts(folder / WEIGHTS[library])[0].exists() or not _installed("torch", library):
-            continue
-        image, text, ids = embed(folder, found)
-        differences = {
-            "image": float(np.abs(image - found.image_embedding).max()),
-            "text": float(np.abs(text - found.text_embedding).max()),
-            "token_ids_equal": ids.shape == found.ids.shape and bool((ids == found.ids).all()),
+    for library in libraries(folder):  # a dialect has the name of the module that reads it
+        stages = {stage.name: stage for stage in compare(golden, guests.open_reader(library, folder))}
+        for stage in stages.values():
+            if not stage.holds:
+                said = f"{library} {guests.version(library)} reads the folder differently"
+                raise UserError(f"export: {said}, first in {stage.name}: {stage.said}")
+        report[library] = {
+            **{module: guests.version(module) for module in (library, "torch")},
+            "pixels": stages[PIXELS].difference,
+            "token_ids_equal": True,
+            "image": stages[IMAGE].difference,
+            "text": stages[TEXT].difference,
         }
-        near = all(differences[kind] <= TOLERANCE for kind in ("image", "text"))  # False for NaN too
-        if not (near and differences["token_ids_equal"]):
-            raise UserError(f"export: {library} {_version(library)} reads the folder differently: {differences}")
-        report[library] = {library: _version(library), "torch": _version("torch"), **differences}
-    inputs = {"inputs": TENSORS, "images": len(found.images), "texts": len(found.ids), "tolerance": TOLERANCE}
+    inputs = {"inputs": TENSORS, "images": len(golden.images), "texts": len(golden.ids), "tolerance": TOLERANCE}
     return inputs | {"max_abs_difference": report} if report else None
 
 
-def _by_transformers(folder: Path, found: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    torch, transformers = importlib.import_module("torch"), importlib.import_module("transformers")
-    transformers.utils.logging.disable_progress_bar()
-    model = transformers.VisionTextDualEncoderModel.from_pretrained(folder, dtype=torch.float32).eval()
-    processor = transformers.VisionTextDualEncoderProcessor.from_pretrained(folder, backend="pil")
-    inputs = processor(
-        text=list(TEXTS), images=_pictures(found), padding="max_length", truncation=True, return_tensors="pt"
-    )
-    with torch.inference_mode():
-        out = model(**inputs)
-    return out.image_embeds.numpy(), out.text_embeds.numpy(), inputs["input_ids"].numpy()
+def libraries(folder: Path) -> list[str]:
+    """The PyTorch libraries that can read an export and are installed."""
+    return [name for name, config in CONFIGS.items() if (folder / config).is_file() and _installed("torch", name)]
 
 
-def _by_open_clip(folder: Path, found: Sample) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    torch, open_clip = importlib.import_module("torch"), importlib.import_module("open_clip")
-    # An absolute path instead of the working directory, which belongs to the whole process.
-    text = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]["text_cfg"]
-    text |= {"hf_model_name": str(folder.resolve() / "text")}
-    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder.resolve()}", text_cfg=text)
-    ids = open_clip.get_tokenizer(f"local-dir:{folder.resolve()}")(list(TEXTS))
-    pixels = torch.stack([preprocess(picture) for picture in _pictures(found)])
-    with torch.inference_mode():
-        image, words = (
-            model.eval().encode_image(pixels, normalize=True),
-            model.encode_text(ids, normalize=True),
-        )
-    return image.numpy(), words.numpy(), ids.numpy()
-
-
-def _pictures(found: Sample) -> list[Any]:
-    image = importlib.import_module("PIL.Image")
-    return [image.fromarray(pixels) for pixels in found.images]
-
-
-def _installed(*modules: str) -> bool:
-    return all(importlib.util.find_spec(module) is not None for module in modules)
-
-
-def _version(module: str) -> str:
-    return str(importlib.import_module(module).__version__)
+def absent(folder: Path) -> list[str]:
+    """The PyTorch libraries that could read an export and are not installed, each with how to install it."""
+    able = [name for name, config in CONFIGS.items() if (folder / config).is_file()]
+    return [f"{name} ({guests.INSTALL[name]})" for name in able if name not in libraries(folder)]

@@ -21,6 +21,8 @@ from clinicclip.models.torch_names import OPEN_CLIP, bert_leaves, swin_leaves
 # Task heads that published checkpoints carry beside a tower without a prefix; a tower is read without them.
 HEADS = ("head.", "cls.", "classifier.", "qa_outputs.")
 
+USUAL_HEADS = {768: 12, 1024: 16}  # BERT-base and -large; smaller ones differ at equal widths
+
 
 def load_text_tower(place: Path | str, *, pooling: str = "pooler") -> tuple[BertSpec, Params]:
     """A BERT of any width, depth and vocabulary, from a folder, a weight file or a hub id.
@@ -84,7 +86,9 @@ def read_bert(
         spec, by = said.text, "config.json"
         _require_fewer(spec.depth, tensors, source)
     else:
-        spec, by = BertSpec(**bert_sizes(tensors, tower.key, source)), "shapes; 64 channels a head assumed"
+        sizes = bert_sizes(tensors, tower.key, source)
+        spec = BertSpec(**sizes, heads=_usual_heads(sizes["width"], source))
+        by = f"shapes; {spec.heads} heads assumed, usual at this width"
     if pooling == "pooler" and f"{tower.key}pooler.dense.weight" not in tensors:
         raise UserError(f"{source}: this BERT was saved without its pooler; choose text pooling 'mean' or 'cls'")
     spec = dataclasses.replace(spec, pooling=pooling)
@@ -111,6 +115,16 @@ def below(tensors: Mapping[str, np.ndarray], tower: Tower) -> dict[str, np.ndarr
 def _open(place: Path | str) -> tuple[Path, dict[str, np.ndarray], str]:
     path = weights.weight_file(hub.locate(place))
     return path, weights.read(path), str(path)
+
+
+def _usual_heads(width: int, source: str) -> int:
+    """Heads of a BERT of a width at which all published ones have the same number. Raises UserError for others."""
+    if width not in USUAL_HEADS:
+        raise UserError(
+            f"{source}: shapes do not say how many attention heads a BERT of width {width} has; put its config.json "
+            "beside the file"
+        )
+    return USUAL_HEADS[width]
 
 
 def _require_fewer(layers: int, tensors: Mapping[str, np.ndarray], source: str) -> None:

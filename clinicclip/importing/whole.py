@@ -40,9 +40,10 @@ class Imported(NamedTuple):
     unlike: tuple[str, ...]
 
 
-def load_model(place: Path | str) -> Imported:
+def load_model(place: Path | str, *, pooling: str = "pooler") -> Imported:
     """A model of image and text tower, and graph tower if it has one, from a folder, a weight file or a hub id.
 
+    `pooling` is how texts are pooled where no file says it.
     Raises UserError when it holds no such model, any array is missing, unfit or left over, or a reading is
     ambiguous.
     """
@@ -53,19 +54,22 @@ def load_model(place: Path | str) -> Imported:
         return Imported(export.spec, export.params, path, export.meta["text_length"], (row,), ())
     file = weights.weight_file(path)
     said = configs.read(file.parent)
-    spec, params, rows = read_model(weights.read(file), said, str(file))
+    spec, params, rows = read_model(weights.read(file), said, str(file), pooling=pooling)
     length = min(said.text_length or TEXT_LENGTH, spec.text.max_positions)
     by = "tokenizer_config.json" if said.text_length else f"assumed, at most {TEXT_LENGTH}"
     rows = (*rows, Row("text length", "-", f"{length} tokens", by))
     return Imported(spec, params, file.parent, length, rows, said.unlike)
 
 
-def read_model(tensors: Mapping[str, np.ndarray], said: Hints, source: str) -> tuple[ClipSpec, Params, tuple[Row, ...]]:
+def read_model(
+    tensors: Mapping[str, np.ndarray], said: Hints, source: str, *, pooling: str = "pooler"
+) -> tuple[ClipSpec, Params, tuple[Row, ...]]:
     """Architecture, parameters and reading of a state of arrays. Raises UserError as `load_model`."""
     image, text = (find_tower(tensors, role, source) for role in ("image", "text"))
     swin, image_row = read_swin(tensors, image, said, source)
-    pooling = said.pooling or "pooler"
+    pooling, by = (said.pooling, "") if said.pooling else (pooling, "; pooling assumed")
     bert, text_row = read_bert(tensors, text, said, pooling, source)
+    text_row = text_row._replace(by=text_row.by + by)
     tensors = without_pooler(tensors, text, pooling)
     towers = (*swin_leaves(swin, image.dialect, key=image.key), *bert_leaves(bert, key=text.key))
     _require_towers(tensors, towers, (image.key, text.key), source)

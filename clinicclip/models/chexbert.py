@@ -35,6 +35,7 @@ CONDITIONS = (
 )
 CLASSES = ("blank", "positive", "negative", "uncertain")
 HEAD_CLASSES = (*(len(CLASSES),) * (len(CONDITIONS) - 1), 2)
+HEAD_WIDTH = 64  # of an attention head, in every BERT of the original sizes; the file does not say
 PREFIX, UNUSED = "module.", "bert.pooler."
 
 
@@ -53,7 +54,8 @@ def from_torch(tensors: Mapping[str, np.ndarray], source: str) -> tuple[BertSpec
 def _spec(tensors: Mapping[str, np.ndarray], source: str) -> BertSpec:
     if "bert.embeddings.word_embeddings.weight" not in tensors:
         raise UserError(f"{source}: is not CheXbert's file: it holds no bert.embeddings and bert.encoder")
-    return BertSpec(**bert_sizes(tensors, "bert.", source), pooling="cls")
+    sizes = bert_sizes(tensors, "bert.", source)
+    return BertSpec(**sizes, heads=max(1, sizes["width"] // HEAD_WIDTH), pooling="cls")
 
 
 def logits(params: Mapping[str, Any], first: Float32[np.ndarray, "b w"]) -> Float[np.ndarray, "b 14 4"]:

@@ -10,10 +10,6 @@ import numpy as np
 from clinicclip.errors import UserError
 from clinicclip.models.torch_names import OPEN_CLIP
 
-# Attention heads leave no trace in any shape of a BERT. The original sizes have 64 channels a head; others
-# (MiniLM: 32) cannot be told apart from them and need a configuration.
-HEAD_WIDTH = 64
-ORIGINAL_WIDTHS = (128, 256, 512, 768, 1024)
 TABLE = "relative_position_bias_table"
 
 
@@ -44,27 +40,19 @@ def swin_sizes(tensors: Mapping[str, np.ndarray], dialect: str, key: str, source
 
 
 def bert_sizes(tensors: Mapping[str, np.ndarray], key: str, source: str) -> dict[str, Any]:
-    """The fields of a `BertSpec` that the arrays below the prefix `key` fix; heads as the original sizes have them.
+    """The fields of a `BertSpec` that the arrays below the prefix `key` fix: heads leave no trace in any shape.
 
-    Raises UserError where an array it takes to know them is missing or has another rank, or the width is none of
-    the original ones.
+    Raises UserError where an array it takes to know them is missing or has another rank.
     """
     rows = {"word": "vocab_size", "position": "max_positions", "token_type": "type_vocab_size"}
     tables = {
         size: _array(tensors, f"{key}embeddings.{name}_embeddings.weight", 2, source) for name, size in rows.items()
     }
     hidden = _array(tensors, f"{key}encoder.layer.0.intermediate.dense.weight", 2, source)
-    width = hidden.shape[1]
-    if width not in ORIGINAL_WIDTHS:
-        raise UserError(
-            f"{source}: shapes do not say how many attention heads a BERT of width {width} has; put its config.json "
-            "beside the file"
-        )
     return {
         **{size: table.shape[0] for size, table in tables.items()},
-        "width": width,
+        "width": hidden.shape[1],
         "depth": _layers(tensors, rf"{re.escape(key)}encoder\.layer\.(\d+)\.", source),
-        "heads": width // HEAD_WIDTH,
         "mlp_width": hidden.shape[0],
     }
 

@@ -18,10 +18,10 @@ from clinicclip.models.swin import SwinSpec
 
 WORDS = train_wordpiece(("the heart is normal in size", "no pneumothorax or pleural effusion"), 120)
 LENGTH = 16
-# No two widths alike, so that no transposition goes unseen; the BERT's is one that needs no configuration.
+# No two widths alike, so that no transposition goes unseen.
 MICRO = ClipSpec(
     SwinSpec(image_size=32, window_size=4, embed_dim=8, depths=(2, 1), heads=(2, 4)),
-    BertSpec(WORDS.vocab_size, width=128, depth=2, heads=2, mlp_width=20, max_positions=LENGTH),
+    BertSpec(WORDS.vocab_size, width=24, depth=2, heads=3, mlp_width=20, max_positions=LENGTH),
     dim=10,
 )
 GRAPH = GcnSpec(feature_width=5, hidden=6, width=7)
@@ -97,3 +97,12 @@ def script_state(params: dict[str, Any], spec: ClipSpec) -> dict[str, np.ndarray
             rest |= {f"net.gcn.{name}.lin.weight": layer["kernel"].T, f"net.gcn.{name}.bias": layer["bias"]}
         rest["net.gcn.head.weight"] = params["graph_projection"]["kernel"].T
     return image | text | rest
+
+
+def write_script(folder: Path, params: dict[str, Any], spec: ClipSpec) -> Path:
+    """A training script's folder: one weight file, and the tokenizer and configuration of the BERT it began with."""
+    folder.mkdir(parents=True, exist_ok=True)
+    WORDS.save(folder, LENGTH)
+    write_json(folder / "config.json", hf_config.bert_config(spec.text))
+    tensor_file.write(folder / "epoch_10.safetensors", script_state(params, spec))
+    return folder

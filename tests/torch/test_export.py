@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 import runpy
+import shutil
 import socket
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import torch
 import transformers
 from PIL import Image
 
-from clinicclip import importing
+from clinicclip import cli, doctor, importing
 from clinicclip.data import images, packing
 from clinicclip.data.tokenizer import Tokenizer, clean, train_wordpiece
 from clinicclip.errors import UserError
@@ -214,6 +215,18 @@ def test_index_buffers_equal_those_of_torch(folder):
     assert len(ours) == len(theirs) == sum(SPEC.image.depths)
     for mine, other in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(mine.reshape(-1), other.reshape(-1))
+
+
+def test_doctor_names_the_first_stage_that_transformers_sees_otherwise(folder, tmp_path, capsys):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    flags = ["checkpoint", str(copy), f"--output={tmp_path / 'doctor'}"]
+    assert cli.call(doctor.main, doctor.parser(), flags) == 0
+    assert f"transformers {transformers.__version__}" in capsys.readouterr().out
+    path = copy / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"resample": 0}))  # nearest
+    assert cli.call(doctor.main, doctor.parser(), flags) == 1
+    found = json.loads((tmp_path / "doctor" / "doctor.json").read_text())["findings"]
+    assert len(found) == 1 and "the first is image preprocessing" in found[0]["says"]
 
 
 @pytest.mark.parametrize("options", [{"dtype": "bfloat16"}, {"dtype": "float16"}, {"shard_bytes": 50_000}])

@@ -8,6 +8,7 @@ from clinicclip.data.images.faults import SUFFIXES, ImageFault
 from clinicclip.data.images.levels import to_gray
 from clinicclip.data.images.reading import Facts, Picture, read
 from clinicclip.data.images.sanity import FLAGS, flags
+from clinicclip.data.images.squares import Source, square, squares
 from clinicclip.data.images.stored import JPEG_QUALITY, SHORTER_SIDE, decode, encode, load, resize, shrink
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Facts",
     "ImageFault",
     "Picture",
+    "Source",
     "age_band",
     "decode",
     "encode",
@@ -26,5 +28,7 @@ __all__ = [
     "read",
     "resize",
     "shrink",
+    "square",
+    "squares",
     "to_gray",
 ]

@@ -1,0 +1,89 @@
+"""open_clip folders (BiomedCLIP and its like), and OpenAI's own layout as CheXzero left it, read by open_clip."""
+
+import importlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int
+
+from clinicclip.guests.base import need, unit
+
+CONFIG = "open_clip_config.json"
+TEXT = "text"  # folder of a BERT's config.json beside it
+# CheXzero (Tiu et al., 2022): mean and deviation of its own training images, and the side they were stored with.
+LEVELS, STORED_SIDE = (101.48761 / 255, 83.43944 / 255), 320
+
+
+class ByOpenClip:
+    """A folder with open_clip_config.json and weights."""
+
+    library, says = "open_clip", ""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises whatever open_clip raises on a folder it cannot read."""
+        self._torch, open_clip = need(self.library)
+        place = f"local-dir:{folder.resolve()}"
+        # Without the network where the text tower's config is at hand; a path in the file would need a chdir.
+        text = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+        if (folder / TEXT / "config.json").is_file():
+            text |= {"hf_model_name": str(folder.resolve() / TEXT), "hf_model_pretrained": False}
+        model, _, self._preprocess = open_clip.create_model_and_transforms(place, text_cfg=text)
+        self._model, self._tokenizer = model.eval(), open_clip.get_tokenizer(place)
+
+    def pixels(self, pictures: Sequence[Any]) -> Float32[np.ndarray, "n 3 s s"]:
+        """As `Reader`."""
+        return np.stack([self._preprocess(picture).numpy() for picture in pictures])
+
+    def ids(self, texts: Sequence[str]) -> Int[np.ndarray, "n l"]:
+        """As `Reader`."""
+        return self._tokenizer(list(texts)).numpy()
+
+    def embed_pixels(self, pixels: Float32[np.ndarray, "n 3 s s"]) -> Float32[np.ndarray, "n d"]:
+        """As `Reader`."""
+        with self._torch.inference_mode():
+            return unit(self._model.encode_image(self._torch.from_numpy(pixels)))
+
+    def embed_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
+        """As `Reader`."""
+        with self._torch.inference_mode():
+            return unit(self._model.encode_text(self._tokenizer(list(texts))))
+
+
+class ByOpenAI(ByOpenClip):
+    """A folder with one ``.pt``, the state of OpenAI's CLIP, trained and preprocessed as CheXzero's.
+
+    Images are padded with black to a square of 320 pixels, then resized and standardised by CheXzero's own levels.
+    """
+
+    says = "CheXzero's: padded with black to 320 x 320, bicubic"
+
+    def __init__(self, folder: Path) -> None:
+        """Raises whatever torch and open_clip raise on a file that is no such state."""
+        self._torch, open_clip = need(self.library)
+        (path,) = folder.glob("*.pt")
+        state = self._torch.load(path, map_location="cpu", weights_only=True)
+        build = importlib.import_module("open_clip.model").build_model_from_openai_state_dict
+        self._model = build(dict(state), cast_dtype=self._torch.float32).float().eval()
+        with self._torch.no_grad():  # it was built, its names and shapes checked, in half precision
+            for name, parameter in self._model.named_parameters():
+                parameter.copy_(state[name])
+        self._side = self._model.visual.image_size[0]
+        self._tokenizer = open_clip.SimpleTokenizer(context_length=self._model.context_length)
+
+    def pixels(self, pictures: Sequence[Any]) -> Float32[np.ndarray, "n 3 s s"]:
+        """As `Reader`."""
+        mean, deviation = LEVELS
+        levels = np.stack([np.asarray(self._square(picture.convert("L")), np.float32) / 255 for picture in pictures])
+        return np.repeat((levels[:, None] - mean) / deviation, 3, axis=1).astype(np.float32)
+
+    def _square(self, picture: Any) -> Any:
+        image = importlib.import_module("PIL.Image")
+        scale = STORED_SIDE / max(picture.size)
+        width, height = (max(1, int(side * scale)) for side in picture.size)
+        stored = image.new("L", (STORED_SIDE, STORED_SIDE))
+        corner = ((STORED_SIDE - width) // 2, (STORED_SIDE - height) // 2)
+        stored.paste(picture.resize((width, height), image.Resampling.LANCZOS), corner)
+        return stored.resize((self._side, self._side), image.Resampling.BICUBIC)

@@ -1,0 +1,48 @@
+"""The smallest model there is, as an export."""
+
+from pathlib import Path
+
+import pytest
+
+from clinicclip.data.tokenizer import train_wordpiece
+from clinicclip.exporting import Origin, parity, write_export
+from clinicclip.models.bert import BertSpec
+from clinicclip.models.clip import ClipSpec, init_params
+from clinicclip.models.gcn import GcnSpec
+from clinicclip.models.swin import SwinSpec
+
+TOKENIZER = train_wordpiece(parity.TEXTS, 150)
+LENGTH = 40
+SPEC = ClipSpec(
+    SwinSpec(image_size=32, window_size=4, embed_dim=8, depths=(1, 1), heads=(2, 4)),
+    BertSpec(TOKENIZER.vocab_size, width=12, depth=1, heads=3, mlp_width=20, max_positions=LENGTH),
+    GcnSpec(feature_width=5, hidden=6, width=7),
+    dim=10,
+)
+ORIGIN = Origin(
+    name="micro",
+    data="phantom",
+    data_title="Phantom radiographs",
+    data_licence="Apache-2.0",
+    data_citation="",
+    data_open=True,
+    phantom=True,
+    steps=3,
+    studies={"training": 1200},
+)
+
+
+def write(folder: Path) -> Path:
+    """Writes it with fresh parameters, without asking PyTorch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parity, "_installed", lambda *modules: False)
+        write_export(
+            folder,
+            spec=SPEC,
+            params=init_params(SPEC, 0),
+            tokenizer=TOKENIZER,
+            text_length=LENGTH,
+            config={"seed": 0, "data": {"dir": "/home/someone/data"}},
+            origin=ORIGIN,
+        )
+    return folder

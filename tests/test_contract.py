@@ -1,0 +1,122 @@
+"""What weights were trained to be given travels with them: another folder's word is refused, the first fault named."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import micro_export
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from clinicclip import cli, doctor, files
+from clinicclip.data import images
+from clinicclip.data.tokenizer import train_wordpiece
+from clinicclip.errors import UserError
+from clinicclip.exporting import contract, load_export, parity
+from clinicclip.models import tensor_file
+
+
+@pytest.fixture
+def folder(micro_folder: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(micro_folder, tmp_path / "copy")
+
+
+def edited(folder: Path, name: str, change: Callable[[dict], object]) -> None:
+    content = json.loads((folder / name).read_text())
+    change(content)
+    (folder / name).write_text(json.dumps(content))
+
+
+def other_tokenizer(folder: Path) -> None:
+    words = micro_export.TOKENIZER.vocabulary
+    train_wordpiece(parity.TEXTS, 150).__class__((*words[:-2], words[-1], words[-2])).save(folder, micro_export.LENGTH)
+
+
+CHANGES = {
+    "image size 32 in training, 64": lambda f: edited(
+        f, "clinicclip.json", lambda c: c["spec"]["image"].update(image_size=64)
+    ),
+    "mean of the images": lambda f: edited(
+        f, "preprocessor_config.json", lambda c: c.update(image_mean=[0.5, 0.5, 0.5])
+    ),
+    "standard deviation": lambda f: edited(
+        f, "preprocessor_config.json", lambda c: c.update(image_std=[0.5, 0.5, 0.5])
+    ),
+    "tokenizer": other_tokenizer,
+    "text length 40 in training, 30": lambda f: edited(f, "clinicclip.json", lambda c: c.update(text_length=30)),
+}
+
+
+@pytest.mark.parametrize("said", sorted(CHANGES))
+def test_settings_other_than_those_of_the_training_are_refused_unless_forced(folder: Path, said: str) -> None:
+    CHANGES[said](folder)
+    with pytest.raises(UserError, match=f"not as its weights were trained .*{said}") as caught:
+        load_export(folder)
+    assert "force" in str(caught.value)
+    assert load_export(folder, force=True).spec.dim == 10
+
+
+def test_another_pooling_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained, _ = contract.read(folder / "model.safetensors")
+    assert contract.differences(trained | {"pooling": "mean"}, trained) == [
+        "text pooling mean in training, pooler here"
+    ]
+
+
+def test_every_file_of_weights_names_the_golden_file(micro_folder: Path) -> None:
+    for name in ("model.safetensors", "extra.safetensors"):
+        terms, digest = contract.read(micro_folder / name)
+        assert terms["pooling"] == "pooler" and terms["image_size"] == 32 and len(digest) == 64
+        with safe_open(micro_folder / name, "np") as file:
+            assert file.metadata()["format"] == "pt"
+    files.write_tensors(micro_folder.parent / "bare.safetensors", {"a": np.zeros(1, np.float32)}, {"format": "pt"})
+    with pytest.raises(UserError, match="does not say how its images and texts were prepared"):
+        contract.read(micro_folder.parent / "bare.safetensors")
+
+
+def examine(folder: Path) -> tuple[int, dict]:
+    output = folder.parent / "doctor"
+    code = cli.call(doctor.main, doctor.parser(), ["checkpoint", str(folder), f"--output={output}"])
+    return code, json.loads((output / "doctor.json").read_text())
+
+
+def test_doctor_finds_nothing_odd_in_an_export_as_written(folder: Path, capsys) -> None:
+    code, told = examine(folder)
+    assert code == 0 and "nothing odd was found" in capsys.readouterr().out
+    stages = next(iter(told["sections"]["Stages"].values()))
+    assert list(stages) == ["settings", "golden file", *(parity.PIXELS, parity.TOKENS, parity.IMAGE, parity.TEXT)]
+    assert all(stage["holds"] for stage in stages.values())
+
+
+@pytest.mark.parametrize("stage", [parity.PIXELS, parity.TOKENS, parity.IMAGE])
+def test_doctor_names_the_first_stage_that_differs(folder: Path, stage: str, monkeypatch, capsys) -> None:
+    if stage == parity.PIXELS:
+        square = images.square
+        monkeypatch.setattr(images, "square", lambda *given: 255 - square(*given))
+    elif stage == parity.TOKENS:
+        other_tokenizer(folder)
+    else:
+        golden = parity.read_sample(folder)
+        parity.write_sample(folder, golden._replace(image_embedding=-golden.image_embedding))
+        weights = tensor_file.read(folder / "model.safetensors")
+        terms, _ = contract.read(folder / "model.safetensors")
+        told = contract.metadata(terms, folder / parity.TENSORS)
+        tensor_file.write(folder / "model.safetensors", weights, metadata=told)
+        from clinicclip.exporting import folder as export_folder
+
+        monkeypatch.setattr(export_folder, "_read_whole", lambda place, name, meta: tensor_file.read(place / name))
+    code, told = examine(folder)
+    found = [finding["says"] for finding in told["findings"]]
+    first = "settings" if stage == parity.TOKENS else stage
+    assert code == 1 and len(found) == 1 and f"the first is {first}: " in found[0]
+    assert not next(iter(told["sections"]["Stages"].values()))[stage]["holds"]
+    assert "Spoils an evaluation" in capsys.readouterr().out
+
+
+def test_doctor_tells_a_damaged_export_in_one_line(folder: Path, capsys) -> None:
+    (folder / "parity.safetensors").write_bytes(b"")
+    assert cli.call(doctor.main, doctor.parser(), ["checkpoint", str(folder), f"--output={folder.parent}"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "parity.safetensors: not a readable safetensors file" in error
