@@ -87,7 +87,7 @@ def test_evaluate_scores_a_guest_through_our_suites(folder: Path, tmp_path: Path
     rows = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {row["preprocessing"] for row in rows} == {"as transformers reads the folder, 32 px"}
     assert all(row["read_by"].startswith(f"transformers {transformers.__version__}") for row in rows)
-    assert {row["metric"].split("/")[0] for row in rows} == {"zero_shot", "cxr_align", "pair_strict", "retrieval"}
+    assert {row["metric"].split("/")[0] for row in rows} >= {"zero_shot", "cxr_align", "pair_strict", "retrieval"}
     assert "not known" in (tmp_path / "out" / "report.md").read_text()
 
 
