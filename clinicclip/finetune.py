@@ -18,6 +18,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Float
+from PIL import Image
 from safetensors.numpy import load_file
 from tqdm import tqdm
 
@@ -206,7 +207,8 @@ def _batches(
     for number in range(steps):
         chosen = queue[number * size : (number + 1) * size]
         rng = np.random.default_rng((seed, 1, number))
-        images = [augment.render(train.images[row], augment.draw(AUGMENT, rng), side) for row in chosen]
+        pictures = map(Image.fromarray, train.images[chosen])
+        images = [augment.render(picture, augment.draw(AUGMENT, rng), side) for picture in pictures]
         labels = train.truth[chosen][:, findings]
         known = np.isfinite(labels).astype(np.float32)
         yield {"image": np.stack(images), "labels": np.nan_to_num(labels), "known": known}

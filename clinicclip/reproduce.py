@@ -197,8 +197,8 @@ def _published(jobs: Sequence[Job]) -> dict[summary.Key, dict[str, float]]:
     """Published levels of the sets that were scored whole."""
     found: dict[summary.Key, dict[str, float]] = {}
     for name, place in _places(jobs[0].folder).items():
-        release = builder.read_manifest(place.folder)["name"]
-        levels = {} if place.limit else references.of(release, place.split, name)
+        manifest = builder.read_manifest(place.folder)
+        levels = {} if place.limit else references.of(manifest, place.split, name)
         found |= {(name, metric): dict(level) for metric, level in levels.items()}
     return found
 

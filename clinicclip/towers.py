@@ -53,8 +53,9 @@ class Towers:
         """As ``images``, of the patches [m, h, w, d]."""
         return self._patch_fn(params, self._full(squares, size))
 
-    def _full(self, squares: UInt8[np.ndarray, "n s s"], size: int) -> UInt8[np.ndarray, "m s s"]:
-        return squares[_filled(len(squares), self._sizes, self.mesh.size, size)]
+    def _full(self, squares: UInt8[np.ndarray, "n s s"], size: int) -> jax.Array:
+        filled = squares[_filled(len(squares), self._sizes, self.mesh.size, size)]
+        return sharding.place({"image": filled}, self.mesh)["image"]
 
     def texts(
         self, params: Any, ids: Sequence[Sequence[int]], length: int, pad_id: int
@@ -73,7 +74,8 @@ class Towers:
                 some = numbers[first : first + most]
                 filled = [ids[some[i]] for i in _filled(len(some), sizes, self.mesh.size)]
                 packed = packing.plain(filled, row, groups=self.mesh.size, pad_id=pad_id)
-                yield some, np.asarray(self._text_fn(params, tuple(packed)))[: len(some)]
+                placed = tuple(sharding.place(packed._asdict(), self.mesh).values())
+                yield some, np.asarray(self._text_fn(params, placed))[: len(some)]
 
     def _images(self, params: Any, squares: jax.Array) -> Any:
         return self._model.apply({"params": params}, clip.normalize_images(squares), method="embed_image")

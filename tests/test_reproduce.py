@@ -60,7 +60,7 @@ class Children:
 def children(reports: Path, monkeypatch: pytest.MonkeyPatch) -> Children:
     made = Children(reports)
     monkeypatch.setattr(reproduce, "_child", made)
-    monkeypatch.setattr(builder, "read_manifest", lambda folder: {"name": "phantom"})
+    monkeypatch.setattr(builder, "read_manifest", lambda folder: {"name": "phantom", "settings": {}})
     return made
 
 
@@ -117,7 +117,7 @@ def test_seeds_are_averaged_and_their_spread_is_told(children: Children, tmp_pat
 def test_published_levels_stand_beside_the_same_data_only(
     children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(builder, "read_manifest", lambda folder: {"name": "mimic_cxr"})
+    monkeypatch.setattr(builder, "read_manifest", lambda folder: {"name": "mimic_cxr", "settings": {}})
     assert command("--data=mimic_cxr:somewhere", f"--output={tmp_path}", "--variants=n_g_dtcg", "--steps=4") == 0
     page = (tmp_path / "results.md").read_text()
     for reference in REFERENCES:

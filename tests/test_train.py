@@ -17,7 +17,7 @@ from clinicclip import api, cli, runs, train
 from clinicclip import config as config_files
 from clinicclip.data import builder, patients
 from clinicclip.errors import UserError
-from clinicclip.training import checkpoint, metrics, sharding
+from clinicclip.training import checkpoint, metrics
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 STEPS = 6
@@ -153,15 +153,6 @@ def test_run_and_export_embed_alike(finished: tuple[Path, str]) -> None:
     np.testing.assert_array_equal(run.embed_images(images), export.embed_images(images))
     texts = ["No pleural effusion.", "There is a large left pleural effusion."]
     np.testing.assert_array_equal(run.embed_texts(texts), export.embed_texts(texts))
-
-
-def test_embeddings_do_not_depend_on_how_many_devices_share_them(finished: tuple[Path, str]) -> None:
-    shared, alone = api.load(str(finished[0])), api.load(str(finished[0]))
-    vars(alone)["_mesh"] = sharding.make_mesh(jax.local_devices()[:1])
-    images = np.random.default_rng(0).integers(0, 255, (11, 64, 64), dtype=np.uint8)  # does not divide by eight
-    np.testing.assert_allclose(shared.embed_images(images), alone.embed_images(images), atol=1e-6)
-    texts = [f"{number} pleural effusions. " * (number + 1) for number in range(11)]
-    np.testing.assert_allclose(shared.embed_texts(texts), alone.embed_texts(texts), atol=1e-6)
 
 
 def test_a_run_stopped_and_resumed_equals_one_that_was_not(

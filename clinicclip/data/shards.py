@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -163,7 +164,8 @@ def _parts(study: Study | Sketch) -> Iterator[bytes]:
 
 
 def _write(path: Path, kept: list[Record], summary: Summary) -> Summary:
-    unfinished = path.with_name(f"{path.name}.tmp")
+    # Several workers may be set on one shard where Apache Beam thinks one of them lost.
+    unfinished = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     examples = [records.serialize(record) for record in kept]
     _write_examples(unfinished, examples)
     with unfinished.open("rb") as file:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from clinicclip.data import schema
 
 FIVE = ("atelectasis", "cardiomegaly", "consolidation", "edema", "pleural_effusion")
-FIVE_SPLIT = "five_by_200"  # 200 images of each of FIVE that show it alone
 ABNORMAL = tuple(name for name in schema.CHEXPERT if name != "no_finding")
 
 

@@ -5,7 +5,7 @@ same texts against images of other patients without the finding. A habit of the 
 only seeing lifts `image_driven`, the rate minus its control.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from clinicclip.data.generators import templates
 from clinicclip.evals import matching
 from clinicclip.evals.base import Embedded, EvalSet, Result
 from clinicclip.evals.stats import PatientBootstrap, mean, wins
-from clinicclip.evals.truth import RELEASED
+from clinicclip.evals.truth import RELEASED, Released
 
 GENERATOR = templates.EVAL  # shares no phrase with the training generator
 TASKS = ("task_a", "task_b", "omitted_vs_negated", "first_of_three")
@@ -40,19 +40,21 @@ def build_items(evalset: EvalSet, *, seed: int) -> list[Item]:
 
     A set whose release brings altered reports has those items and no others.
     """
-    brought = [
-        Item(row, item.finding, item.report, item.negated, item.omitted)
-        for row, item in enumerate(evalset.released)
-        if item is not None
-    ]
-    if brought:
-        return [item for item in brought if item.finding >= 0 and item.negated]
-    items = []
-    for row, (image_id, sentences) in enumerate(zip(evalset.ids, evalset.sentences, strict=True)):
-        altered = negation.alter(list(sentences), seed=seed, key=image_id, generator=GENERATOR)
-        if altered.finding >= 0 and altered.negated:
-            items.append(Item(row, altered.finding, evalset.reports[row], altered.negated, altered.omitted))
-    return items
+    return list(items_of(evalset, range(len(evalset)), seed=seed))
+
+
+def items_of(evalset: EvalSet, rows: Iterable[int], *, seed: int) -> Iterator[Item]:
+    """The items of some studies, in their order, each made when it is asked for."""
+    brought = any(evalset.released)
+    for row in rows:
+        item = evalset.released[row] if brought else _altered(evalset, row, seed)
+        if item is not None and item.finding >= 0 and item.negated:
+            yield Item(row, *item)
+
+
+def _altered(evalset: EvalSet, row: int, seed: int) -> Released:
+    found = negation.alter(list(evalset.sentences[row]), seed=seed, key=evalset.ids[row], generator=GENERATOR)
+    return Released(found.finding, evalset.reports[row], found.negated, found.omitted)
 
 
 def generator_of(evalset: EvalSet) -> str:

@@ -3,6 +3,7 @@
 Heat maps hold means over many studies and are made of every set; studies are shown of open sets alone.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -75,13 +76,14 @@ def _mistakes(evalset: EvalSet, curve: Curve) -> Iterator[Case]:
 
 def align_examples(evalset: EvalSet, embedded: Embedded, seed: int) -> Iterator[Exhibit]:
     """CXR-Align items drawn at random: an image, its report, and the report with one finding denied or left out."""
-    items = [item for item in cxr_align.build_items(evalset, seed=seed) if item.omitted] if evalset.open else []
-    if not items:
+    order = np.random.default_rng(seed).permutation(len(evalset)).tolist()
+    whole = (item for item in cxr_align.items_of(evalset, order, seed=seed) if item.omitted)
+    drawn = list(itertools.islice(whole, ALIGN_EXAMPLES)) if evalset.open else []
+    if not drawn:
         return
-    drawn = np.random.default_rng(seed).permutation(len(items))[:ALIGN_EXAMPLES]
     vectors = embedded.images(evalset)
     cases = []
-    for item in (items[number] for number in sorted(drawn)):
+    for item in sorted(drawn):
         texts = {"as written": item.report, "denied": item.negated, "left out": item.omitted}
         cosines = embedded.texts(list(texts.values())) @ vectors[item.row]
         passages = [
