@@ -11,7 +11,6 @@ from types import FrameType
 
 # Names and numbers of glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
-PARENT_DEATH_SIGNAL = 1  # of sys/prctl.h
 NEVER = -1  # as a size: larger than any block
 
 
@@ -26,12 +25,6 @@ def tune_allocator() -> bool:
     mallopt = ctypes.CDLL(None).mallopt
     settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: NEVER, M_ARENA_MAX: 1}
     return all([mallopt(name, value) == 1 for name, value in settings.items()])
-
-
-def end_with_parent() -> None:
-    """Asks the kernel for a SIGTERM when the parent ends, however it does; called in a new process, Linux only."""
-    if platform.system() == "Linux":
-        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, int(signal.SIGTERM))
 
 
 def keep_compiled() -> None:

@@ -120,11 +120,11 @@ def train_line(job: Job, args: argparse.Namespace) -> list[str]:
 def _child(words: Sequence[str], log: Path, lock: int) -> int:
     """Runs a program to its end; when this process is asked to stop, so is the child, which saves first.
 
-    Should this process be killed, the child is asked to stop; until it has, it holds the lock.
+    Should this process be killed, the child goes on to its end and holds the lock until then: nobody starts beside it.
     """
     line = [sys.executable, "-m", f"clinicclip.{words[0]}", *words[1:]]
     with log.open("a") as file:
-        child = subprocess.Popen(line, stdout=file, pass_fds=(lock,), preexec_fn=host.end_with_parent)
+        child = subprocess.Popen(line, stdout=file, pass_fds=(lock,))
         try:
             return child.wait()
         except (host.Stopped, KeyboardInterrupt):
