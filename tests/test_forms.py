@@ -148,6 +148,18 @@ def test_a_valid_study_with_a_feature_that_is_nan_is_left_out_of_the_stream(form
     assert_equal(evaluate(poisoned, form, "everything", 8), evaluate(without, "dense", "everything"))
 
 
+@both_forms
+@pytest.mark.parametrize("devices", [1, 8])
+def test_a_study_whose_report_fits_worst_is_first_in_no_form(form, devices):
+    east, north = jnp.eye(8)[:2]
+    text = jnp.tile(-0.6 * east + 0.8 * north, (STUDIES, 1)).at[0].set(-east)
+    image = jnp.tile(east, (STUDIES, 1))
+    worst = make_inputs(STUDIES)._replace(image=image, text=text, valid=jnp.ones(STUDIES, bool))
+    _, metrics, _ = evaluate(worst, form, "n_g_dtcg", devices)
+    _, expected, _ = evaluate(worst, "dense", "n_g_dtcg")
+    assert metrics["accuracy/i2t"] == expected["accuracy/i2t"]
+
+
 def test_rows_of_a_device_may_meet_the_columns_in_blocks_too(monkeypatch):
     monkeypatch.setattr(ring, "ROW_BLOCK", 4)
     value_and_gradient.cache_clear()

@@ -1,5 +1,6 @@
 """Preparing a release: records, manifest, splits, resuming, and what is told when something is wrong."""
 
+import errno
 import json
 import os
 import pickle
@@ -352,6 +353,21 @@ sys.exit(cli.call(prepare.main, prepare.parser(), sys.argv[1:]))
     assert not (output / PARTIAL).exists()
     assert len(everything(output)) == 600
     read_manifest(output, checksums=True)
+
+
+def test_a_run_cut_off_while_it_publishes_is_finished_by_the_next(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*given: object, **named: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for place in ("tensorflow_datasets.folder_dataset.write_metadata", "clinicclip.data.publish._entry"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, no_room)
+            assert "run again" in complaint(lambda: builder.write("folder", tmp_path, source=source))
+        assert not (tmp_path / MANIFEST).exists()
+    builder.write("folder", tmp_path, source=source)
+    read_manifest(tmp_path, checksums=True)
 
 
 def test_two_runs_into_one_folder_do_not_mix(source: Path, tmp_path: Path) -> None:

@@ -54,6 +54,18 @@ def test_sentences_end_where_a_reader_ends_them(section: str, expected: list[str
     assert split_sentences(section) == expected
 
 
+@pytest.mark.parametrize(
+    ("report", "findings"),
+    [
+        ("Lungs: small effusion.\n\nIMPRESSION: Small effusion.", "Lungs: small effusion."),
+        ("INDICATION: cough\n\nThe lungs are clear.\n\nIMPRESSION: Normal.", "The lungs are clear."),
+        ("PORTABLE CHEST\nIMPRESSION: Normal.", ""),
+    ],
+)
+def test_a_body_without_a_header_is_findings_beside_an_impression(report: str, findings: str) -> None:
+    assert report_sections(report)[0] == findings
+
+
 def test_empty_sections_are_a_report_without_text() -> None:
     assert report_sections("FINDINGS:\n\nIMPRESSION:\n") == ("", "")
 

@@ -134,3 +134,15 @@ def test_processes_give_what_one_gives() -> None:
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         found = pool.map(sentences, reports, repeat(""), chunksize=50)
         assert list(found) == list(map(sentences, reports, repeat("")))
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ("Stable effusion. No new effusion.", ["Effusion."]),
+        ("No new effusion. Small effusion on the left.", ["Small effusion on the left."]),
+        ("Clear lungs. No new effusion.", ["Clear lungs.", "No effusion."]),
+    ],
+)
+def test_what_is_not_new_is_denied_only_where_it_is_not_there(said: str, read: list[str]) -> None:
+    assert [sentence.text for sentence in sentences(said, "")] == read

@@ -87,6 +87,7 @@ _DROPPED = (  # nothing but comparison
     rf"^{_DEGREES}(?:{_SAME}|{_MOVED})$",
 )
 _REWRITES = (
+    (r"^(?:in |as |when |by )?compar(?:ed|ison) (?:with|to) [^,;]*, ", ""),
     (r"\bthere's (?=been\b)", "there has "),
     # phrases that only point to another examination
     (
@@ -222,6 +223,12 @@ _BARE = re.compile(  # anatomy of which nothing is said any more
 )
 
 
+_NO_CHANGE = re.compile(
+    r"(?i)\b(?:no|not|without|nor)\b[^.;]*\b(?:new|newly|worse|worsen\w*|increas\w+|progress\w+|develop\w+|additional|"
+    r"enlarg(?:ing|ement))\b"
+)
+
+
 def _tidy(text: str) -> str:
     for pattern, replacement in _TIDY:
         text = pattern.sub(replacement, text)
@@ -239,6 +246,11 @@ def _denied(text: str) -> str | None:
     return None
 
 
+def denies_change(sentence: str) -> bool:
+    """Whether it denies that something is new or worse ("no new effusion"), which may yet be there."""
+    return bool(_NO_CHANGE.search(sentence))
+
+
 def remove_comparison(sentence: str) -> str:
     """One sentence without reference to other examinations; '' when nothing else was in it.
 
@@ -247,8 +259,9 @@ def remove_comparison(sentence: str) -> str:
     if not _HINT.search(sentence):
         return sentence
     before = states([sentence])
+    nothing_said = not before and not is_abnormal_otherwise(sentence)
     text = sentence.rstrip(". ")
-    if not before and _DROP_RULE.match(text):
+    if nothing_said and _DROP_RULE.match(text):
         return ""
     for pattern, replacement in _REWRITE_RULES:
         text = pattern.sub(replacement, text).strip()
@@ -257,7 +270,7 @@ def remove_comparison(sentence: str) -> str:
         denied = _denied(candidate)
         if denied is not None and states([denied]) == before:
             return denied
-    if not before and (_BARE.fullmatch(text.rstrip(".")) or _DROP_RULE.match(text.rstrip("."))):
+    if nothing_said and (_BARE.fullmatch(text.rstrip(".")) or _DROP_RULE.match(text.rstrip("."))):
         return ""
     if text != sentence and not _VERB.search(text):
         text = finish(_ARTICLE.sub("", text))

@@ -5,6 +5,7 @@ needs TensorFlow for its buckets once a split passes a gigabyte.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,7 +37,10 @@ def describe(reader: ModuleType, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def publish(output: Path, partial: Path, manifest: dict[str, Any], summaries: Sequence[Summary]) -> dict[str, Any]:
-    """Moves the shards of ``partial`` into their place under ``output`` and returns the finished manifest."""
+    """Puts the shards of ``partial`` into their place under ``output`` and returns the finished manifest.
+
+    ``partial`` keeps all it has until the manifest is there, so that a start after any interruption finds it.
+    """
     stage = partial / "stage"
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir()
@@ -46,7 +50,7 @@ def publish(output: Path, partial: Path, manifest: dict[str, Any], summaries: Se
     final.parent.mkdir(parents=True, exist_ok=True)
     stage.rename(final)
     entries[DROPPED] = _entry(partial / DROPPED)
-    (partial / DROPPED).replace(output / DROPPED)
+    files.write_whole(output / DROPPED, (partial / DROPPED).read_bytes())
     manifest = manifest | {"files": dict(sorted(entries.items()))}
     files.write_whole(output / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     shutil.rmtree(partial, ignore_errors=True)
@@ -66,7 +70,7 @@ def _stage(
         parts = [summary for summary in summaries if summary.split == split and summary.file]
         for i, part in enumerate(parts):
             target = stage / f"{name}-{split}.array_record-{i:05d}-of-{len(parts):05d}"
-            (partial / part.file).rename(target)
+            _place(partial / part.file, target)
             entries[target.name] = {"sha256": part.sha256, "bytes": part.bytes}
         splits.append(
             tfds.core.SplitInfo(
@@ -89,6 +93,14 @@ def _stage(
     for path in stage.iterdir():
         entries.setdefault(path.name, _entry(path))
     return {f"{manifest['folder']}/{file}": entry for file, entry in entries.items()}
+
+
+def _place(shard: Path, target: Path) -> None:
+    """A second name of the file, or a copy where the file system knows no such thing."""
+    try:
+        os.link(shard, target)
+    except OSError:
+        shutil.copyfile(shard, target)
 
 
 def _entry(path: Path) -> dict[str, Any]:

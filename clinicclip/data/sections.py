@@ -40,6 +40,7 @@ _NUMBER = re.compile(r"(?:(?<=^)|(?<=[.;:\n] )|(?<=[.;:\n])|(?<=\s\s))\(?\d{1,2}
 _NUMBERED_TAIL = re.compile(r"(?<=[a-z]) (?=\d\. [A-Z])")
 _LABEL = re.compile(r"(?i)(?:^|(?<=\n))\s*(?:findings?|impressions?)\s*:")
 _SPACE = re.compile(r"\s+")
+_SENTENCE = re.compile(r"[a-z]{2}\.(?:\s|$)")
 _WORD = re.compile(r"[^\W\d_]{2}")
 
 
@@ -47,8 +48,8 @@ def report_sections(text: str) -> tuple[str, str]:
     """FINDINGS and IMPRESSION of a whole report ('' where missing).
 
     Headers count at a line start in any case, or inside a line in capitals. A joint "FINDINGS AND IMPRESSION" is
-    findings; an addendum belongs to the impression. With neither header, the last of several paragraphs under the
-    last other header is findings, or else what stands before all headers.
+    findings; an addendum belongs to the impression. Without findings, the last of several paragraphs under the last
+    other header is findings, or else what stands before all headers; beside an impression, if it is a sentence.
     """
     text = _INLINE.sub(r"\n\1:", text.replace("\r\n", "\n").replace("\r", "\n"))
     parts: dict[str, list[str]] = {"findings": [], "impression": [], "other": []}
@@ -58,9 +59,10 @@ def report_sections(text: str) -> tuple[str, str]:
     for header, end in zip(headers, ends, strict=True):
         parts[str(header.lastgroup)].append(text[header.end() : end].strip())
     findings, impression = (" ".join(p for p in parts[k] if p) for k in ("findings", "impression"))
-    if not findings and not impression:
+    if not findings:
         paragraphs = [p for p in re.split(r"\n\s*\n", parts["other"][-1]) if p.strip()] if parts["other"] else []
-        findings = paragraphs[-1].strip() if len(paragraphs) > 1 else preamble.strip()
+        body = paragraphs[-1].strip() if len(paragraphs) > 1 else preamble.strip()
+        findings = body if not impression or _SENTENCE.search(body) else ""
     return findings, impression
 
 

@@ -100,7 +100,9 @@ def make(task: Task) -> Summary:
     name = f"{task.split}-{task.number:05d}-{_key(task)}"
     note = task.folder / f"{name}.json"
     if note.is_file():
-        return Summary(**json.loads(note.read_text()))
+        summary = Summary(**json.loads(note.read_text()))
+        if not summary.file or (task.folder / summary.file).is_file():
+            return summary
     made = [_make_record(study, task.recipe) for study in task.studies]
     summary = _summary(task, made)
     kept = [record for record in made if not isinstance(record, Drop)]

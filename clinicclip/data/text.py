@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int8
 
 from clinicclip.data import mentions
-from clinicclip.data.comparison import remove_comparison
+from clinicclip.data.comparison import denies_change, remove_comparison
 from clinicclip.data.mentions import describe, is_abnormal_otherwise, states
 from clinicclip.data.schema import (
     ABSENT,
@@ -44,13 +44,27 @@ def forget() -> None:
 
 
 def sentences(findings: str, impression: str) -> list[Sentence]:
-    """Both sections as sentences about one finding each, in order, without comparisons and repetitions."""
+    """Both sections as sentences about one finding each, in order, without comparisons and repetitions.
+
+    "No new effusion" says that there is none, unless another sentence says that there is one: then it goes.
+    """
     result: dict[str, Sentence] = {}
+    of_change: set[str] = set()
     for section in (findings, impression):
         for raw in split_sentences(section):
             for sentence in _statements(raw):
-                result.setdefault(sentence.text.casefold(), sentence)
-    return list(result.values())
+                key = sentence.text.casefold()
+                if key not in result and denies_change(raw):
+                    of_change.add(key)
+                result.setdefault(key, sentence)
+    if not of_change:
+        return list(result.values())
+    there = finding_states(list(result.values())) == PRESENT
+    return [
+        sentence
+        for key, sentence in result.items()
+        if not (key in of_change and sentence.polarity == ABSENT and sentence.finding >= 0 and there[sentence.finding])
+    ]
 
 
 def finding_states(report: Sequence[Sentence]) -> Int8[np.ndarray, "27"]:

@@ -197,7 +197,7 @@ def _others(
     sums = {
         "surprise": here["surprise"] + jnp.sum(surprise, axis=1),
         "kept": here["kept"] + jnp.sum(others & (affinity > soft_labels.THETA_EPSILON), axis=1, dtype=jnp.float32),
-        "own": jnp.maximum(here["own"], jnp.max(jnp.where(same, z, MASKED), axis=1)),
+        "own": jnp.maximum(here["own"], jnp.max(jnp.where(same & across, z, MASKED), axis=1)),
         "best": jnp.maximum(here["best"], jnp.max(jnp.where(others, z, MASKED), axis=1)),
     }
     if spec.off:
