@@ -31,7 +31,7 @@ EXAMPLE = """python -m clinicclip.prepare mimic_cxr --source=DIR --reports=ZIP -
 folder: DIR/pairs.jsonl holds one {"image": path, "text": report, "patient": id} a line, and may give
   "study", "split" (train, validation, test), "labels" ({CheXpert finding: 1, 0 or -1}), "view", "sex".
 mimic_cxr: DIR is the download of MIMIC-CXR-JPG; --reports names mimic-cxr-reports.zip (or the folder it was unpacked
-  to) where it is not in DIR; --labels=chexpert, negbio or text says whose training labels to take.
+  to) where it is not in DIR; --labels=chexpert, negbio, text or a CheXbert table says whose training labels to take.
 rsna, siim_acr, padchest: all images are for testing; --split=hash makes train, validation and test by patient.
 ms_cxr, cxr_align: DIR holds the released table or JSON; --images names the download of MIMIC-CXR-JPG.
 --labeller=chexbert.pth reads labels by CheXbert; vocab.txt of bert-base-uncased beside it, or --labeller_tokenizer.

@@ -79,6 +79,21 @@ def test_report_labels_are_those_of_the_table_and_blank_is_absent(
     assert studies["2"].labels == dict.fromkeys(schema.CHEXPERT, 0)
 
 
+@pytest.mark.parametrize("key", ["study_id", "Report Impression"])
+def test_labels_may_come_from_a_table_of_chexberts(root: Path, tmp_path: Path, key: str) -> None:
+    first = read(root)[0]["0"]
+    named = {"study_id": first.study, "Report Impression": first.impression}[key]
+    values = ["-1.0" if name == "Edema" else "" for name in mimic.LABELS]
+    table = tmp_path / "labeled_reports.csv"
+    table.write_text(f"{key},{','.join(mimic.LABELS)}\n{named},{','.join(values)}\n")
+    studies, _ = read(root, labels=str(table))
+    assert studies["0"].labels == dict.fromkeys(schema.CHEXPERT, 0) | {"edema": -1}
+    assert studies["2"].labels is None
+    table.write_text(f"{key},{','.join(mimic.LABELS[1:])}\n{named},{','.join(values[1:])}\n")
+    with pytest.raises(UserError, match="lacks a column of atelectasis"):
+        read(root, labels=str(table))
+
+
 def test_labels_may_be_left_to_the_text(root: Path) -> None:
     mimic.rewrite(root / mimic.CHEXPERT, lambda text: "\n".join(text.splitlines()[:2]))
     assert {number for number, study in read(root)[0].items() if study.labels is None} == {"2", "3", "4", "5", "8"}

@@ -47,6 +47,7 @@ GOLD_SOURCE = "mimic_cxr_test_labels"
 # The test labels say "Airspace Opacity" where the report labels say "Lung Opacity".
 SPELLING = {"airspace_opacity": "lung_opacity"}
 IDS = ("subject_id", "study_id")
+IMPRESSION = "Report Impression"  # what CheXbert labels, in its table's first column
 # Blank is unmentioned in the report. In its labels, and in the people's labels of its words, that counts as absent.
 VALUES = {"1": schema.PRESENT, "0": schema.ABSENT, "-1": schema.UNCERTAIN, "": schema.ABSENT}
 
@@ -95,11 +96,12 @@ def read(source: Path, *, reports: str = "", labels: str = "chexpert") -> Iterat
     """Every frontal image with its study's report; what is not used comes as a Drop with its reason.
 
     ``reports`` is the zip or folder of the reports ('' = beside the tables); ``labels`` whose training labels to take:
-    ``chexpert``, ``negbio`` or ``text`` (read off the report, as for a study that the table lacks, which a Drop names).
+    ``chexpert``, ``negbio`` or ``text`` (read off the report, as for a study that the table lacks, which a Drop names),
+    or the place of a table as CheXbert writes it, joined by ``study_id`` or, without one, by ``Report Impression``.
     The 2.1.0 test labels are taken as gold where their table is there. Raises UserError when a file, folder or column
     is missing, a row occurs twice, or two tables contradict each other.
     """
-    trained, gold = _labels(source, labels), _gold(source)
+    (trained, worded), gold = _labels(source, labels), _gold(source)
     orphans = dict.fromkeys((*trained, *gold))
     with _reports(source, reports) as texts:
         unused = dict(texts.names)
@@ -108,21 +110,23 @@ def read(source: Path, *, reports: str = "", labels: str = "chexpert") -> Iterat
             orphans.pop(study, None)
             if trained and study not in trained:
                 yield Drop("label", study, "label_missing")
-            yield from _pairs(source, list(own), texts, present, trained.get(study), gold.get(study, UNCODED))
+            told = trained if trained else worded
+            yield from _pairs(source, list(own), texts, present, told, gold.get(study, UNCODED))
         yield from (Drop("report", Path(key).stem[1:], "report_without_image") for key in unused)
         yield from (Drop("label", study, "label_without_image") for study in orphans)
 
 
 def _pairs(
-    source: Path, images: list[_Image], texts: Reports, present: bool, labels: Values | None, gold: Values
+    source: Path, images: list[_Image], texts: Reports, present: bool, told: Mapping[str, Values], gold: Values
 ) -> Iterator[Study | Drop]:
-    """One study's images, each with its report."""
+    """One study's images, each with its report; ``told``: the labels of studies, or of impressions."""
     patient, study = images[0][:2]
     reasons = {image: _unused(image) for image in images}
     usable = [image for image in images if not reasons[image]]
     report = texts.read(report_key(patient, study)) if present and usable else None
     fault = "" if report is not None else "report_unreadable" if present else "report_missing"
     findings, impression = text.report_sections(report or "")
+    labels = told.get(study, told.get(" ".join(impression.split())))
     truth = {name: value for name, value in zip(schema.CHEXPERT, gold, strict=True) if value != schema.UNKNOWN}
     for image in images:
         reason = reasons[image] or fault
@@ -207,11 +211,31 @@ def by_image(source: Path, names: tuple[str, ...], column: str) -> dict[str, tup
     return found
 
 
-def _labels(source: Path, labels: str) -> dict[str, Values]:
-    """{study: report labels}; empty when they are to be read off the text."""
+def _labels(source: Path, labels: str) -> tuple[dict[str, Values], dict[str, Values]]:
+    """{study: report labels} and {impression: report labels}; both empty when they are to be read off the text."""
+    if labels.endswith((".csv", ".csv.gz")):
+        return _of_labeller(Path(labels))
     if labels not in LABELS:
-        raise UserError(f"{NAME}: labels={labels}: expected one of {', '.join(LABELS)}{nearest(labels, LABELS)}")
-    return _by_study(tables.need(source, LABELS[labels], NAME), IDS) if LABELS[labels] else {}
+        known = f"{', '.join(LABELS)} or a .csv file"
+        raise UserError(f"{NAME}: labels={labels}: expected one of {known}{nearest(labels, LABELS)}")
+    return (_by_study(tables.need(source, LABELS[labels], NAME), IDS) if LABELS[labels] else {}), {}
+
+
+def _of_labeller(path: Path) -> tuple[dict[str, Values], dict[str, Values]]:
+    """As `_labels`, from a table that a labeller wrote, such as CheXbert's."""
+    if not path.is_file():
+        raise UserError(f"{NAME}: labels={path}: no such file")
+    header = next(iter(tables.rows(path, (), NAME)))
+    if "study_id" in header:
+        return _by_study(path, ("study_id",), whole=True), {}
+    found: dict[str, Values] = {}
+    columns = _columns(path, header, whole=True)
+    for number, row in enumerate(tables.rows(path, (IMPRESSION,), NAME), 2):
+        impression, where = " ".join(row[IMPRESSION].split()), f"of row {number}"
+        values = tuple(_value(path, where, row[columns[name]]) for name in schema.CHEXPERT)
+        if found.setdefault(impression, values) != values:
+            raise UserError(f"{NAME}: {path.name}: the impression {where} has other labels in a row before it")
+    return {}, found
 
 
 def _gold(source: Path) -> dict[str, Values]:
@@ -219,26 +243,26 @@ def _gold(source: Path) -> dict[str, Values]:
     return _by_study(path, ("study_id",)) if path else {}
 
 
-def _by_study(path: Path, ids: tuple[str, ...]) -> dict[str, Values]:
+def _by_study(path: Path, ids: tuple[str, ...], *, whole: bool = False) -> dict[str, Values]:
     found: dict[str, Values] = {}
     columns: dict[str, str] = {}
     for row in tables.rows(path, ids, NAME):
         study = row["study_id"]
-        columns = columns or _columns(path, row, ids)
+        columns = columns or _columns(path, row, whole=whole or ids == IDS)
         if not study:
             raise UserError(f"{NAME}: {path.name}: a row lacks its study_id; fetch it again")
         if study in found:
             raise UserError(f"{NAME}: {path.name} has two rows of study {study}; remove one")
-        values = {name: _value(path, study, row[column]) for name, column in columns.items()}
+        values = {name: _value(path, f"of study {study}", row[column]) for name, column in columns.items()}
         found[study] = tuple(values.get(name, schema.UNKNOWN) for name in schema.CHEXPERT)
     return found
 
 
-def _columns(path: Path, row: Mapping[str, str], ids: tuple[str, ...]) -> dict[str, str]:
-    """{finding: column}. Raises UserError for other columns, and unless report labels have all fourteen."""
-    names = {column: "_".join(column.lower().split()) for column in row if column not in IDS}
+def _columns(path: Path, row: Mapping[str, str], *, whole: bool) -> dict[str, str]:
+    """{finding: column}. Raises UserError for other columns, and unless ``whole`` ones have all fourteen."""
+    names = {column: "_".join(column.lower().split()) for column in row if column not in (*IDS, IMPRESSION)}
     columns = {SPELLING.get(name, name): column for column, name in names.items()}
-    missing = [name for name in schema.CHEXPERT if name not in columns] if ids == IDS else []
+    missing = [name for name in schema.CHEXPERT if name not in columns] if whole else []
     unknown = [column for name, column in columns.items() if name not in schema.CHEXPERT]
     if missing or unknown:
         told = [f"lacks a column of {', '.join(missing)}"] * bool(missing)
@@ -247,13 +271,11 @@ def _columns(path: Path, row: Mapping[str, str], ids: tuple[str, ...]) -> dict[s
     return columns
 
 
-def _value(path: Path, study: str, value: str) -> int:
+def _value(path: Path, where: str, value: str) -> int:
     try:
         return VALUES[value.removesuffix(".0")]
     except KeyError:
-        raise UserError(
-            f"{NAME}: {path.name} study {study}: {value!r} is no label; expected 1, 0, -1 or blank"
-        ) from None
+        raise UserError(f"{NAME}: {path.name}: {value!r} {where} is no label; expected 1, 0, -1 or blank") from None
 
 
 def _reports(source: Path, reports: str) -> Reports:
