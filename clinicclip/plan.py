@@ -15,7 +15,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from clinicclip import assemble, cli, train
+from clinicclip import assemble, cli, losses, train
 from clinicclip import config as config_files
 from clinicclip.data import packing, pipeline
 from clinicclip.devices import CPU, DEVICES, Device, Floor, floor, this_machine
@@ -141,7 +141,8 @@ def growth(config: ConfigDict, tokens: int, memory: Memory, state: TrainState, m
         return abstract.loss_temporaries(spec, mesh, config.model.dim, batch)
 
     small, large = batches
-    return abstract.growth(memory, batches, (saved(small), saved(large)), (loss(small), loss(large)))
+    grown = abstract.growth(memory, batches, (saved(small), saved(large)), (loss(small), loss(large)))
+    return grown._replace(bound=losses.SHARDED_BYTES) if spec.implementation == "auto" else grown
 
 
 def report(config: ConfigDict, plan: Plan, args: argparse.Namespace) -> Iterator[str]:
@@ -236,7 +237,8 @@ def assumptions(config: ConfigDict, args: argparse.Namespace) -> Iterator[str]:
         run += f" = {config.epochs} epochs of {args.studies:,} studies (assumed: --studies)"
     yield f"[1] assumed: {args.tokens} tokens a report (--tokens), rows of {length} tokens {packing.FILL:.0%} full"
     yield "[2] from a compile for CPU: a TPU or GPU fuses more and keeps bfloat16 where a CPU widens it, so"
-    yield "    that it likely needs less; it may exchange all-reduces as reduce-scatter and all-gather"
+    yield "    that it likely needs less; it may exchange all-reduces as reduce-scatter and all-gather; passes"
+    yield "    that change no buffer or exchange are left out"
     yield "[3] by formula, matrix products alone; the loss is float32, slower than the peak it is set against"
     yield "[4] compute: at the published dense bfloat16 peak; memory: the state read and written once; links:"
     yield "    MB sent at the full one-way rate; floor: the longest of the three; a real step takes longer"

@@ -97,6 +97,13 @@ def test_the_largest_batch_fits_and_the_next_does_not() -> None:
     assert grown.most(30.0, unit=24) == 0
 
 
+def test_where_the_loss_turns_to_the_ring_pairs_stop_to_count() -> None:
+    grown = Growth(fixed=10.0, each=2.0, pair=0.5, bound=50.0)
+    assert grown.at(8) == 10 + 16 + 32
+    assert grown.at(1000) == 10 + 2000 + 50
+    assert grown.most(1e6, unit=1) == (1e6 - 60) / 2
+
+
 def test_a_floor_is_at_the_peaks_and_crossing_domains_is_no_faster_than_their_ports() -> None:
     device = DEVICES["h100"]
     found = floor(device, flops=device.flops, touched=2 * device.bandwidth, sent=3 * device.link, devices=8)

@@ -37,15 +37,19 @@ class Memory(NamedTuple):
 
 
 class Growth(NamedTuple):
-    """Bytes a device holds as the global batch grows: at no study, for each study, for each pair of studies."""
+    """Bytes a device holds as the global batch grows: at no study, for each study, for each pair of studies.
+
+    All pairs take no more than ``bound``, where the loss then turns to a form without them.
+    """
 
     fixed: float
     each: float
     pair: float
+    bound: float = math.inf
 
     def at(self, studies: int) -> float:
         """Of a batch."""
-        return self.fixed + studies * (self.each + studies * self.pair)
+        return self.fixed + studies * self.each + min(studies**2 * self.pair, self.bound)
 
     def most(self, capacity: float, unit: int) -> int:
         """The largest batch, a multiple of ``unit``, that so many bytes a device hold; 0 when none."""
