@@ -49,6 +49,24 @@ CHANGES = {
 }
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("clinicclip.json", "[]"),
+        ("clinicclip.json", None),
+        ("tokenizer.json", "{"),
+        ("tokenizer.json", '{"model": 1}'),
+    ],
+)
+def test_a_damaged_export_is_refused_in_one_line(folder: Path, name: str, content: str | None) -> None:
+    if content is None:
+        edited(folder, name, lambda meta: meta.pop("files"))
+    else:
+        (folder / name).write_text(content)
+    with pytest.raises(UserError, match=name):
+        load_export(folder)
+
+
 @pytest.mark.parametrize("said", sorted(CHANGES))
 def test_settings_other_than_those_of_the_training_are_refused_unless_forced(folder: Path, said: str) -> None:
     CHANGES[said](folder)

@@ -12,6 +12,7 @@ from clinicclip.errors import UserError
 from clinicclip.evals import benchmarks, cxr_align, prompts, sets, suites
 from clinicclip.evals.base import Embedded, EvalSet
 from clinicclip.evals.prompts import PromptSet
+from clinicclip.evals.truth import View
 
 EDEMA = schema.INDEX["edema"]
 SPLITS = ("train", "validation", "test")
@@ -33,6 +34,12 @@ def test_an_image_that_cannot_be_read_is_named_and_its_row_is_in_no_score_and_no
     ]
     np.testing.assert_equal(*values)
     assert values[0]["zero_shot/planted/auroc/pair/edema"][1] == 57
+
+
+def test_a_model_is_given_the_squares_that_it_makes_itself() -> None:
+    view = View(lambda gray, side: np.full((side, side), 7, np.uint8), "seven everywhere")
+    made = EvalSet.from_records("planted", "test", planted.records(2), planted.SIDE, True, view=view)
+    assert np.all(made.images == 7)
 
 
 def test_a_set_without_a_readable_image_is_one_clear_line() -> None:

@@ -211,3 +211,13 @@ def test_sizes_no_model_can_have_are_refused(sources, key, value, tmp_path):
     with pytest.raises(UserError) as told:
         importing.load_text_tower(tmp_path)
     assert "\n" not in str(told.value)
+
+
+def test_a_number_in_a_name_sizes_nothing(tmp_path: Path) -> None:
+    for number in (999_999_999, 10**30):
+        array = np.zeros((2, 2), np.float32)
+        tensor_file.write(
+            tmp_path / FILE, {"patch_embed.proj.weight": array, f"layers.{number}.blocks.0.norm1.weight": array}
+        )
+        with pytest.raises(UserError):
+            importing.load_image_tower(tmp_path)

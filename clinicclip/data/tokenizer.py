@@ -182,7 +182,15 @@ def _from_vocabulary(folder: Path) -> Tokenizer:
 
 def _from_json(text: str, name: str) -> Tokenizer:
     """Reads the `tokenizers` file form; its truncation and padding settings are left behind on purpose."""
-    spec = json.loads(text)
+    try:
+        return _of_tokenizers(json.loads(text), name)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise UserError(
+            f"tokenizer: tokenizer.json of {name} is damaged, or of no form known; fetch it again"
+        ) from None
+
+
+def _of_tokenizers(spec: dict[str, Any], name: str) -> Tokenizer:
     normalizer = spec["normalizer"] or {}
     if spec["model"].get("type", "WordPiece") != "WordPiece" or normalizer.get("type") != "BertNormalizer":
         raise UserError(f"tokenizer: {name} is not a BERT WordPiece tokenizer; give a BERT-type text model")

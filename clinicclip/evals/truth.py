@@ -76,7 +76,7 @@ def read_row(record: schema.Record, image_size: int, absent: Sequence[str] = (),
     return Row(
         id=name,
         patient=str(record["patient"]),
-        image=images.resize(gray, image_size),
+        image=view.square(gray, image_size),
         sentences=sentences,
         mentioned=mentioned_findings(sentences),
         gold=_gold(record, absent),

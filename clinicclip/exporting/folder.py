@@ -102,7 +102,11 @@ def load_export(folder: Path | str, *, force: bool = False) -> Export:
     """
     folder = Path(folder)
     meta = read_meta(folder)
-    spec = _spec(meta["spec"])
+    try:
+        spec = _spec(meta["spec"])
+        _require(meta, {"text_length": int, "files": dict, "config": dict, "origin": dict})
+    except (LookupError, TypeError, AttributeError, ValueError):
+        raise UserError(f"{folder / META}: does not say what an export's does; export again") from None
     dialect = dialects(spec)[0]
     weights, extra = (_read_whole(folder, name, meta) for name in (WEIGHTS[dialect], EXTRA))
     if not force:
@@ -141,6 +145,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: no {META}, so this is not an export of ours") from error
     except ValueError as error:
         raise UserError(f"{folder / META}: is not JSON; export again") from error
+    if not isinstance(meta, dict):
+        raise UserError(f"{folder / META}: is no JSON object; export again")
     if meta.get("format") != FORMAT:
         raise UserError(f"{folder / META}: format {meta.get('format')!r}, this version reads {FORMAT}; update it")
     return meta
@@ -188,6 +194,13 @@ def _meta(
         "config": public(config),
         "files": {path.relative_to(folder).as_posix(): _sha256(path) for path in files},
     }
+
+
+def _require(meta: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
+    """Raises TypeError unless ``meta`` holds a value of each kind."""
+    for key, kind in kinds.items():
+        if not isinstance(meta[key], kind):
+            raise TypeError(key)
 
 
 def _spec(stored: Mapping[str, Any]) -> ClipSpec:

@@ -16,6 +16,8 @@ from clinicclip.models.swin import SwinSpec
 
 DUAL, OPEN_CLIP = "vision-text-dual-encoder", "open_clip_config.json"
 POOLINGS = {name: pooling for pooling, name in OPEN_CLIP_POOLERS.items()}
+# https://github.com/mlfoundations/open_clip, src/open_clip/constants.py
+OPENAI_MEAN, OPENAI_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 LONGEST = 100_000  # tokens; tokenizers without a limit write an astronomical one
 
 
@@ -103,8 +105,9 @@ def _text_length(folder: Path) -> int | None:
 
 
 def _unlike(folder: Path) -> tuple[str, ...]:
-    """What preprocessor_config.json says against squashing bicubically and ImageNet's statistics."""
-    config = _json(folder / "preprocessor_config.json")
+    """What the processor's files say against squashing bicubically and ImageNet's statistics."""
+    within = _json(folder / "processor_config.json").get("image_processor")  # where transformers 5 writes it
+    config = _json(folder / "preprocessor_config.json") or (within if isinstance(within, dict) else {})
     ours = {
         "image_mean": list(IMAGE_MEAN),
         "image_std": list(IMAGE_STD),
@@ -124,7 +127,7 @@ def _unlike_open_clip(folder: Path) -> tuple[str, ...]:
     if not config:
         return ()
     ours = {"mean": list(IMAGE_MEAN), "std": list(IMAGE_STD), "interpolation": "bicubic", "resize_mode": "squash"}
-    unsaid = {"resize_mode": "shortest"}  # open_clip's default
+    unsaid = {"resize_mode": "shortest", "mean": OPENAI_MEAN, "std": OPENAI_STD}  # open_clip's defaults
     preprocess = config.get("preprocess_cfg")
     return _differences(unsaid | (preprocess if isinstance(preprocess, dict) else {}), ours)
 

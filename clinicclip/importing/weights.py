@@ -4,6 +4,7 @@ Nothing but arrays is ever read: PyTorch's files are pickles, and are opened wit
 """
 
 import pickle
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,10 @@ def read(path: Path) -> dict[str, np.ndarray]:
     return canonical(tensors, str(path))
 
 
+# What torch raises for a file that is no pickle of arrays, or not a whole one.
+_DAMAGES = (RuntimeError, EOFError, LookupError, TypeError, AttributeError, ValueError, struct.error)
+
+
 def _read_file(path: Path) -> dict[str, np.ndarray]:
     return _read_pickled(path) if path.suffix in PICKLED else tensor_file.read(path)
 
@@ -73,7 +78,7 @@ def _read_pickled(path: Path) -> dict[str, np.ndarray]:
         return {str(key): _numpy(tensor, torch) for key, tensor in state.items()}
     except OSError as fault:
         raise UserError(f"{path}: cannot be read ({fault.strerror or fault}); fetch it again") from None
-    except (RuntimeError, EOFError, LookupError, TypeError, AttributeError, ValueError, pickle.UnpicklingError):
+    except (*_DAMAGES, pickle.UnpicklingError):
         raise UserError(f"{path}: is no PyTorch file of arrays alone; nothing else is read from it") from None
 
 

@@ -62,7 +62,7 @@ def _depths(tensors: Mapping[str, np.ndarray], pattern: str, source: str) -> tup
     highest: dict[int, int] = {}
     for stage, block in (map(int, match.groups()) for key in tensors if (match := re.match(pattern, key))):
         highest[stage] = max(highest.get(stage, 0), block)
-    stages = max(highest, default=-1) + 1
+    stages = len(highest)  # a number in a name may be anything, and sizes nothing before it is known to be sound
     if sorted(highest) != list(range(stages)) or sum(highest.values()) >= len(tensors):
         raise UserError(f"{source}: its Swin has stages {sorted(highest)}, a whole one has all from 0 on")
     return tuple(highest[stage] + 1 for stage in range(stages))
