@@ -57,7 +57,7 @@ class Move(NamedTuple):
 
 
 def explain(first: Path, second: Path, output: Path) -> int:
-    """Tells what differs, runs the way from A to B where both can be run, writes explain.md and explain.json."""
+    """Tells what differs, runs the way from A to B where both can be run, writes explain.md."""
     sides = stored.read(first), stored.read(second)
     differing = differences(*sides)
     files.make_folder(output)

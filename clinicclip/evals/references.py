@@ -51,7 +51,8 @@ REFERENCES = (
 
 def of(manifest: Mapping[str, Any], split: str, data: str) -> dict[str, Mapping[str, float]]:
     """Published levels of a whole split of prepared data, by our metric's name; none of other data."""
-    if manifest["settings"].get("five_by_200") == "draw":  # by a rule of ours, not the published images
+    settings = manifest["settings"]
+    if settings.get("limit") or settings.get("five_by_200") == "draw":  # not the published images
         return {}
     return {
         reference.metric.format(data=data): reference.levels
