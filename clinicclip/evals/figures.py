@@ -114,7 +114,7 @@ def reliability(drawn: Sequence[Calibrated]) -> str:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(2.1 * across, 2.15 * down + 0.3), layout="constrained")
         panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
-        for axes, found in zip(panels, drawn, strict=False):
+        for axes, found in zip(panels[: len(drawn)], drawn, strict=True):
             count, confidence, frequency = found.bins
             axes.axline((0, 0), slope=1, color="0.6", linewidth=1, linestyle=":")
             sizes = 6 + 90 * count / count.sum()

@@ -89,7 +89,7 @@ def table(rows: Sequence[Row]) -> list[str]:
     """A reading as aligned lines."""
     cells = [Row("part", "where", "read as", "known by"), *rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(Row._fields) - 1)]
-    return ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row.by]) for row in cells]
+    return ["  ".join([*(cell.ljust(w) for cell, w in zip(row[:-1], widths, strict=True)), row.by]) for row in cells]
 
 
 def _projections(
