@@ -12,6 +12,8 @@ import mimic
 from judging import Fake, Sheet
 from planting import Plant, cells, content, gone, put, text, write
 
+from clinicclip.data.releases import chestxray14, chexpert
+
 # The plain folder
 
 PAIRS = "pairs.jsonl"
@@ -168,6 +170,20 @@ OPENI: Mapping[str, Plant] = {
 
 _TRAIN = "train.csv"
 _FIRST = "patient00001/study1/view1_frontal.jpg"
+_FIVE = "five.csv"
+
+
+def _chexpert(root: Path) -> Path:
+    """The fake with a table of the 5x200 set, of one image each."""
+    fakes.chexpert(root)
+    rows = [
+        f"train/patient0000{i}/study1/view1_frontal.jpg,{','.join(str(int(name == other)) for other in fakes.FIVE)}"
+        for i, name in enumerate(fakes.FIVE, 1)
+    ]
+    (root / _FIVE).write_text("\n".join([",".join(("Path", *fakes.FIVE)), *rows]) + "\n")
+    return root
+
+
 CHEXPERT_SPECIAL: Mapping[str, Plant] = {
     "path of another kind": put(_TRAIN, "scan.jpg", "Path"),
     "path without view": put(
@@ -186,6 +202,15 @@ CHEXPERT_SPECIAL: Mapping[str, Plant] = {
         lambda old: old + fakes.chexpert_line("train/patient00001/study9/view1_frontal.jpg") + "\n",
         "patient00001",
     ),
+    "5x200 of unlike numbers": text(_FIVE, lambda old: old.replace("1,0,0,0,0", "0,1,0,0,0")),
+    "5x200 image twice": text(_FIVE, lambda old: old + old.splitlines()[1] + "\n", _FIRST),
+    "5x200 image of two findings": text(_FIVE, lambda old: old.replace("1,0,0,0,0", "1,0,0,0,1"), _FIRST),
+    "5x200 rows that differ": text(
+        _FIVE, lambda old: old + old.splitlines()[1].replace("1,0,0,0,0", "0,1,0,0,0") + "\n", _FIRST
+    ),
+    "5x200 of an unlabelled image": text(
+        _FIVE, lambda old: old.replace("patient00001", "patient00099"), "patient00099"
+    ),
     "all tables missing": lambda root, chance: [(root / name).unlink() for name in TABLES] and ["train.csv"],
     "label column missing": text(_TRAIN, lambda old: old.replace("Edema", "Oedema", 1)),
 }
@@ -201,6 +226,8 @@ NIH: Mapping[str, Plant] = {
     "list not UTF-8": content("test_list.txt", lambda old: old + b"\xff\xfe"),
     "list with zeros": content("test_list.txt", lambda old: old + bytes(9)),
     "image in no list": text("test_list.txt", lambda old: old.replace(fakes.NIH_TESTED[0], ""), fakes.NIH_TESTED[0]),
+    "image twice in a list": text("test_list.txt", lambda old: old + fakes.NIH_TESTED[0], fakes.NIH_TESTED[0]),
+    "list names nobody": text("train_val_list.txt", lambda old: old + "\n00000009_000.png", "00000009_000.png"),
     "image in both lists": text("test_list.txt", lambda old: old + fakes.NIH_ROWS[0][0], fakes.NIH_ROWS[0][0]),
     "rows that differ": text(_ENTRY, lambda old: old + old.splitlines()[1].replace("Effusion", "Mass") + "\n"),
     "label unknown": put(_ENTRY, "Tumour", "Finding Labels", name="Image Index"),
@@ -220,40 +247,58 @@ FAKES: Mapping[str, Fake] = {
     "mimic_cxr": Fake(
         mimic.fake,
         (
-            Sheet(mimic.METADATA, "dicom_id", {}),
-            Sheet(mimic.SPLIT, "dicom_id", {"split": "dev"}),
-            Sheet(mimic.CHEXPERT, "study_id", {"Edema": "2.0", "Fracture": "yes"}),
-            Sheet(mimic.GOLD, "study_id", {"Edema": "7"}, needed=False),
+            Sheet(mimic.METADATA, "dicom_id", {}, columns=("subject_id", "study_id", "ViewPosition")),
+            Sheet(mimic.SPLIT, "dicom_id", {"split": "dev"}, columns=("subject_id", "study_id", "split")),
+            Sheet(mimic.CHEXPERT, "study_id", {"Edema": "2.0", "Fracture": "yes"}, columns=("subject_id", "Edema")),
+            Sheet(mimic.GOLD, "study_id", {"Edema": "7"}, needed=False, columns=("Edema", "Airspace Opacity")),
         ),
+        folder="files/p10/p10000032/s50414267",
         special=MIMIC,
     ),
     "openi": Fake(
         fakes.openi,
         (
-            Sheet("projections.csv", "image", {}),
-            Sheet("labels.csv", "uid", {"Mass": "2", "normal": ""}, needed=False, listed=False),
+            Sheet("projections.csv", "image", {}, columns=("uid", "view")),
+            Sheet(
+                "labels.csv", "uid", {"Mass": "2", "normal": ""}, needed=False, listed=False, columns=("Mass", "normal")
+            ),
         ),
         folder="images",
         special=OPENI,
     ),
     "chexpert": Fake(
-        fakes.chexpert,
+        _chexpert,
         (
-            Sheet("train.csv", "Path", {"Edema": "2.0", "Pneumonia": "?"}, needed=False),
-            Sheet("valid.csv", "Path", {"Edema": "maybe"}, needed=False),
-            Sheet("test_labels.csv", "Path", {"Edema": "5"}, needed=False),
+            Sheet(
+                "train.csv",
+                "Path",
+                {"Edema": "2.0", "Pneumonia": "?"},
+                needed=False,
+                columns=(*chexpert.FACTS, "Edema"),
+            ),
+            Sheet("valid.csv", "Path", {"Edema": "maybe"}, needed=False, columns=(*chexpert.FACTS, "Edema")),
+            Sheet("test_labels.csv", "Path", {"Edema": "5"}, needed=False, columns=("Edema",)),
+            Sheet(_FIVE, "Path", {"Edema": "2"}, columns=("Edema",)),
         ),
+        options=(f"--five_by_200={{root}}/{_FIVE}",),
         folder="train/patient99999/study1",
         special=CHEXPERT_SPECIAL,
     ),
     "chestxray14": Fake(
         fakes.chestxray14,
         (
-            Sheet(_ENTRY, "Image Index", {}),
-            Sheet(_NIH_BOX, "Image Index", {"Bbox [x": "x", "w": "-3", "Finding Label": "Blob"}, False, listed=False),
+            Sheet(_ENTRY, "Image Index", {}, columns=chestxray14.COLUMNS[1:]),
+            Sheet(
+                _NIH_BOX,
+                "Image Index",
+                {"Bbox [x": "x", "w": "-3", "Finding Label": "Blob"},
+                needed=False,
+                listed=False,
+                columns=chestxray14.BOX_COLUMNS[1:],
+            ),
         ),
         folder="images_002/images",
         special=NIH,
     ),
-    "folder": Fake(_folder, special=FOLDER),
+    "folder": Fake(_folder, folder="images", special=FOLDER),
 }

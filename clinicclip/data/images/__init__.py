@@ -4,6 +4,7 @@
 """
 
 from clinicclip.data.images.dicom import age_band
+from clinicclip.data.images.dicom import header as facts
 from clinicclip.data.images.faults import SUFFIXES, ImageFault
 from clinicclip.data.images.levels import to_gray
 from clinicclip.data.images.reading import Facts, Picture, read
@@ -23,6 +24,7 @@ __all__ = [
     "age_band",
     "decode",
     "encode",
+    "facts",
     "flags",
     "load",
     "read",

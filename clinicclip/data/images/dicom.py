@@ -7,6 +7,7 @@ message or a record. pydicom and imagecodecs are imported with the first DICOM f
 import importlib
 import io
 import warnings
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,6 +56,19 @@ def read(content: bytes, name: str) -> tuple[UInt8[np.ndarray, "h w"], Facts]:
         dataset = _parse(content, name)
         _check(dataset, name)
         return voi.render(dataset, _decode(dataset, name), name), _facts(dataset)
+
+
+def header(path: Path) -> Facts:
+    """The facts of a DICOM file, whose pixels are not read. Raises ImageFault, UserError without the packages."""
+    _require("pydicom")
+    pydicom = importlib.import_module("pydicom")
+    quiet = importlib.import_module("pydicom.config").disable_value_validation
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return _facts(pydicom.dcmread(path, specific_tags=list(_FACTS), stop_before_pixels=True))
+        except Exception as fault:  # as in _parse
+            raise unreadable(path.name, f"not a whole DICOM file ({type(fault).__name__})") from None
 
 
 def age_band(age: str) -> str:

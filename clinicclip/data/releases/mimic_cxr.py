@@ -5,6 +5,7 @@ its tables, plain or gzipped. The reports come from another PhysioNet project, a
 """
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,7 +60,7 @@ class _Image(NamedTuple):
     patient: str
     study: str
     image_id: str
-    view: str | None  # None = absent from the metadata
+    view: str | None  # None = absent from the metadata: in the splits, or on the disk, alone
     split: str  # "" = absent from the table of splits
 
 
@@ -82,7 +83,7 @@ def image_file(folder: Path, patient: str, study: str, image_id: str) -> Path:
 
 
 def count(source: Path, *, reports: str = "", labels: str = "chexpert") -> dict[str, int]:
-    """How many reports there are, how many images the tables name, and of how many patients."""
+    """How many reports there are, how many images the tables name or ``files/`` holds, and of how many patients."""
     images = _images(source)
     with _reports(source, reports) as texts:
         return {
@@ -101,7 +102,7 @@ def read(source: Path, *, reports: str = "", labels: str = "chexpert") -> Iterat
     The 2.1.0 test labels are taken as gold where their table is there. Raises UserError when a file, folder or column
     is missing, a row occurs twice, or two tables contradict each other.
     """
-    (trained, worded), gold = _labels(source, labels), _gold(source)
+    (trained, worded), (gold, uncoded) = _labels(source, labels), _gold(source)
     orphans = dict.fromkeys((*trained, *gold))
     with _reports(source, reports) as texts:
         unused = dict(texts.names)
@@ -114,6 +115,7 @@ def read(source: Path, *, reports: str = "", labels: str = "chexpert") -> Iterat
             yield from _pairs(source, list(own), texts, present, told, gold.get(study, UNCODED))
         yield from (Drop("report", Path(key).stem[1:], "report_without_image") for key in unused)
         yield from (Drop("label", study, "label_without_image") for study in orphans)
+        yield from (Drop("label", name, "gold_column_missing") for name in uncoded)
 
 
 def _pairs(
@@ -163,7 +165,7 @@ def _unused(image: _Image) -> str:
 
 
 def _images(source: Path) -> list[_Image]:
-    """Every image that the metadata or the splits name, by patient and study."""
+    """Every image that the metadata or the splits name, or the disk holds, by patient and study."""
     root(source)
     splits = by_image(source, SPLIT, "split")
     found = []
@@ -176,8 +178,17 @@ def _images(source: Path) -> list[_Image]:
         found.append(_Image(patient, study, image_id, view.upper(), _split(image_id, said[2]) if said else ""))
     for image_id, (patient, study, split) in splits.items():
         found.append(_Image(patient, study, image_id, None, _split(image_id, split)))
+    named = {image.image_id for image in found}
+    found += [_Image(*ids, None, "") for ids in _on_disk(source) if ids[2] not in named]
     _check_splits(found)
     return sorted(found, key=lambda image: image[:3])
+
+
+def _on_disk(source: Path) -> Iterator[tuple[str, str, str]]:
+    """(patient, study, image) of every file where the release keeps its images."""
+    for folder, _, names in os.walk(source / "files"):
+        *_, patient, study = "", "", *Path(folder).parts
+        yield from ((patient[1:], study[1:], name.removesuffix(".jpg")) for name in names if name.endswith(".jpg"))
 
 
 def _check_splits(images: list[_Image]) -> None:
@@ -238,9 +249,14 @@ def _of_labeller(path: Path) -> tuple[dict[str, Values], dict[str, Values]]:
     return {}, found
 
 
-def _gold(source: Path) -> dict[str, Values]:
+def _gold(source: Path) -> tuple[dict[str, Values], list[str]]:
+    """{study: test labels}, and the columns of findings that their table lacks."""
     path = tables.find(source, GOLD)
-    return _by_study(path, ("study_id",)) if path else {}
+    if path is None:
+        return {}, []
+    found = _by_study(path, ("study_id",))
+    lacking = zip(schema.CHEXPERT, *found.values(), strict=True)
+    return found, [f"{path.name}: {name}" for name, *values in lacking if set(values) == {schema.UNKNOWN}]
 
 
 def _by_study(path: Path, ids: tuple[str, ...], *, whole: bool = False) -> dict[str, Values]:

@@ -72,7 +72,7 @@ _ITEM = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 def count(source: Path, *, split: str = labelled.TEST) -> dict[str, int]:
     """How many images there are, of the table or the folders, and of how many patients."""
     found = _labelled(source, split)
-    patients = {said.patient for said in found.values()}
+    patients = {said.patient for said in found.values()} - {""}
     return labelled.count(found, labelled.files(source, FILES, NAME, suffix=True)) | {"patients": len(patients)}
 
 
