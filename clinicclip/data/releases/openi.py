@@ -198,7 +198,7 @@ def _has_header(path: Path) -> bool:
 def _view(path: Path) -> str:
     """The view that a DICOM header names; '' where there is none, or none that can be read."""
     try:
-        return files.facts(path).view.lower() if _has_header(path) else ""
+        return files.dicom_view(path).lower() if _has_header(path) else ""
     except files.ImageFault:
         return ""
 
