@@ -228,7 +228,7 @@ def account(manifest: Mapping[str, Any]) -> str:
     rows.append(("total", f"{total['records']:,}", f"{total['patients']:,}"))
     lines = ["  " + name.ljust(12) + "".join(cell.rjust(10) for cell in cells) for name, *cells in rows]
     for kind, found in manifest["source"].items():
-        lines.append(f"  {found:,} {kind} found{_published(manifest['published'].get(kind), found)}")
+        lines.append(f"  {found:,} {kind.replace('_', ' ')} found{_published(manifest['published'].get(kind), found)}")
         if kind not in manifest:
             continue
         counts = manifest[kind]
