@@ -236,8 +236,8 @@ def account(manifest: Mapping[str, Any]) -> str:
         lines += [f"    {n:>8,} {_words(reason)}" for reason, n in counts.items() if reason != USED]
     if "labels" in manifest:
         lines.append(
-            "  labels and altered texts that are there twice, belong to nothing, or are not there (a report without "
-            "labels is read):"
+            "  labels, graphs and altered texts that are there twice, belong to nothing, or are not there (then the "
+            "report is read):"
         )
         lines += [f"    {n:>8,} {reason}" for reason, n in manifest["labels"].items()]
     if manifest["image_flags"]:

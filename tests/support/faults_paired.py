@@ -1,16 +1,14 @@
-"""What can be wrong with a folder of pairs, MIMIC-CXR-JPG, Open-I, CheXpert and ChestX-ray14 alone."""
+"""What can be wrong with a folder of pairs, Open-I, CheXpert and ChestX-ray14 alone."""
 
 import json
 import random
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import fakes
-import mimic
 from judging import Fake, Sheet
-from planting import Plant, cells, content, gone, put, text, write
+from planting import Plant, content, gone, put, text
 
 from clinicclip.data.releases import chestxray14, chexpert
 
@@ -83,66 +81,6 @@ FOLDER: Mapping[str, Plant] = {
     "zero in a path": _pair(image="images/1\0.png"),
     "path too long": _pair(image="images/" + "1" * 300 + ".png"),
     "path of a folder": _pair(image="images"),
-}
-
-# MIMIC-CXR-JPG
-
-_REPORT = "50414267"
-
-
-def _zip(**changes: str | bytes | None) -> Plant:
-    def plant(root: Path, chance: random.Random) -> Sequence[str]:
-        mimic.write_zip(root / mimic.ZIP, **changes)
-        studies = [study.removeprefix("s") for study in changes]
-        return (*studies, *(shot.image for shot in mimic.SHOTS if shot.study in studies))
-
-    return plant
-
-
-def _report_twice(root: Path, chance: random.Random) -> Sequence[str]:
-    with zipfile.ZipFile(root / mimic.ZIP, "a") as archive:
-        archive.writestr(f"copy/p10/p10000032/s{_REPORT}.txt", "IMPRESSION: Clear.")
-    return (f"s{_REPORT}",)
-
-
-def _all(sheet: str, column: str, value: str, where: str, name: str) -> Plant:
-    """Writes a value into a column of all rows of which a cell is ``where``."""
-
-    def plant(root: Path, chance: random.Random) -> Sequence[str]:
-        header, *rows = cells(root, sheet)
-        for row in rows:
-            if where in row:
-                row[header.index(column)] = value
-        write(root, sheet, [header, *rows])
-        return (name,)
-
-    return plant
-
-
-def _frontal(row: Mapping[str, str]) -> bool:
-    return row["ViewPosition"] in ("PA", "AP")
-
-
-MIMIC: Mapping[str, Plant] = {
-    "images missing": gone("files"),
-    "reports missing": gone(mimic.ZIP),
-    "zip cut short": content(mimic.ZIP, lambda old: old[: len(old) // 2]),
-    "zip flipped": content(
-        mimic.ZIP, lambda old: old[:300] + bytes(b ^ 85 for b in old[300:340]) + old[340:], *mimic.TEXTS
-    ),
-    "report missing": _zip(s50414267=None),
-    "report blank": _zip(s50414267="", s57375967=" \n"),
-    "report without sections": _zip(s50414267="FINDINGS:\n\nIMPRESSION:\n"),
-    "report not UTF-8": _zip(s50414267=b"FINDINGS: \xff\xfe clear"),
-    "report of nobody": _zip(s59999999="IMPRESSION: Clear."),
-    "report twice": _report_twice,
-    "lateral without view": put(mimic.METADATA, "", "ViewPosition", where=_frontal, name="dicom_id"),
-    "view unknown": put(mimic.METADATA, "XA", "ViewPosition", where=_frontal, name="dicom_id"),
-    "study in two splits": put(
-        mimic.SPLIT, "test", "split", where=lambda row: row["study_id"] == _REPORT, name="subject_id"
-    ),
-    "patient in two splits": _all(mimic.SPLIT, "split", "test", "53189527", "10000032"),
-    "study of two patients": _all(mimic.METADATA, "subject_id", "10009999", "53189527", "image"),
 }
 
 # Open-I
@@ -244,17 +182,6 @@ _NIH_BOX = "BBox_List_2017.csv"
 
 
 FAKES: Mapping[str, Fake] = {
-    "mimic_cxr": Fake(
-        mimic.fake,
-        (
-            Sheet(mimic.METADATA, "dicom_id", {}, columns=("subject_id", "study_id", "ViewPosition")),
-            Sheet(mimic.SPLIT, "dicom_id", {"split": "dev"}, columns=("subject_id", "study_id", "split")),
-            Sheet(mimic.CHEXPERT, "study_id", {"Edema": "2.0", "Fracture": "yes"}, columns=("subject_id", "Edema")),
-            Sheet(mimic.GOLD, "study_id", {"Edema": "7"}, needed=False, columns=("Edema", "Airspace Opacity")),
-        ),
-        folder="files/p10/p10000032/s50414267",
-        special=MIMIC,
-    ),
     "openi": Fake(
         fakes.openi,
         (
