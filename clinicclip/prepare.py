@@ -29,9 +29,11 @@ EXAMPLE = """python -m clinicclip.prepare mimic_cxr --source=DIR --reports=ZIP -
   python -m clinicclip.prepare phantom --level=easy --studies=2000 --size=128 --output=data/phantom
 
 folder: DIR/pairs.jsonl holds one {"image": path, "text": report, "patient": id} a line, and may give
-  "study", "split" (train, validation, test), "labels" ({CheXpert finding: 1, 0 or -1}), "view", "sex".
+  "study", "split" (train, validation, test), "labels" ({CheXpert finding: 1, 0 or -1}), "view", "sex" (F, M, O).
 mimic_cxr: DIR is the download of MIMIC-CXR-JPG; --reports names mimic-cxr-reports.zip (or the folder it was unpacked
   to) where it is not in DIR; --labels=chexpert, negbio, text or a CheXbert table says whose training labels to take.
+openi: views are those of projections.csv (image,uid,view) or indiana_projections.csv in DIR, else of the headers of
+  NLMCXR_dcm's files; NLMCXR_png's files do not say theirs, so that without a table they need --views=all.
 rsna, siim_acr, padchest: all images are for testing; --split=hash makes train, validation and test by patient.
 ms_cxr, cxr_align: DIR holds the released table or JSON; --images names the download of MIMIC-CXR-JPG.
 --labeller=chexbert.pth reads labels by CheXbert; vocab.txt of bert-base-uncased beside it, or --labeller_tokenizer.

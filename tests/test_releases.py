@@ -225,11 +225,13 @@ def test_folder_pairs_are_read_with_their_sections_and_labels(tmp_path: Path) ->
         "split": "val",
         "study": "s1",
         "view": "PA",
+        "sex": "Female",
     }
     study = read(folder, fakes.folder(tmp_path, change))[0][0]
     assert (study.findings, study.impression) == ("The heart is enlarged.", "Cardiomegaly.")
     assert study.labels == {"cardiomegaly": 1, "pleural_effusion": 0, "edema": -1, "pneumonia": schema.UNKNOWN}
     assert (study.split, study.study, study.view, study.patient) == ("validation", "s1", "PA", "p0")
+    assert study.sex == "F"
     assert study.gold == {}
 
 
@@ -277,6 +279,7 @@ def test_folder_images_of_one_study_share_its_report(tmp_path: Path) -> None:
         ('{"image": "a.png", "text": "x", "patient": "p", "lables": {}}', ("lables", "did you mean labels?")),
         ('{"image": "a.png", "text": "x", "patient": "p", "split": "dev"}', ("split 'dev'", "validation")),
         ('{"image": "a.png", "text": "x", "patient": "p", "labels": [1]}', ("labels",)),
+        ('{"image": "a.png", "text": "x", "patient": "p", "sex": "w"}', ("line 1", "sex 'w'", "female")),
         ('{"image": "a.png", "text": "x", "patient": "p", "labels": {"Oedema": 1}}', ("Oedema", "edema")),
         ('{"image": "a.png", "text": "x", "patient": "p", "labels": {"Edema": 2}}', ("Edema", "2")),
     ],

@@ -16,15 +16,14 @@ def patients(chart: Chart) -> Iterator[Finding]:
     """Patients in more than one split."""
     known = {(people(row.release), row.patient) for row in chart.rows}
     apart = [same for same in groups(chart.rows, lambda row: (people(row.release), row.patient)) if _splits(same) > 1]
-    torn = [same for same in apart if any(_splits(own) > 1 for own in groups(same, lambda row: row.collection))]
-    namesakes = [same for same in apart if same not in torn]
+    torn, namesakes = ([same for same in apart if _certain(same) == certain] for certain in (True, False))
     put = "put all images of a patient into one split, and prepare again"
     for gravity, found, says, advice in (
         (Gravity.SPOILS, torn, "are in more than one split", put),
         (
             Gravity.LOOK,
             namesakes,
-            "are in other splits of another folder of pairs",
+            "are in another split of another folder of pairs",
             f"if they are the same people, {put}",
         ),
     ):
@@ -61,6 +60,11 @@ def image_ids(chart: Chart) -> Iterator[Finding]:
                 "keep one record of each image",
                 few(same[0].image_id for same in found),
             )
+
+
+def _certain(same: list[Row]) -> bool:
+    """Whether rows of one patient id are in several splits of one collection: certainly one person's."""
+    return any(_splits(own) > 1 for own in groups(same, lambda row: row.collection))
 
 
 def _splits(rows: list[Row]) -> int:

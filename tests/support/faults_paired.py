@@ -71,6 +71,7 @@ FOLDER: Mapping[str, Plant] = {
     "report of blanks": _pair(text="FINDINGS: ___"),
     "text a number": _pair(text=7.5),
     "split unknown": _pair(split="dev"),
+    "sex unknown": _pair(sex="w"),
     "label unknown": _pair(labels={"Oedema": 1}),
     "label bad": _pair(labels={"Edema": 3}),
     "label a word": _pair(labels={"Edema": "yes"}),

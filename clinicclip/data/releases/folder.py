@@ -2,7 +2,7 @@
 
 One JSON object a line: ``image`` (path, relative to the folder), ``text`` (the report) and ``patient``;
 optional ``study``, ``split`` (train, validation, test), ``labels`` ({CheXpert finding: 1, 0 or -1}, for
-training), ``view``, ``sex``.
+training), ``view``, ``sex`` (F, M or O).
 """
 
 import hashlib
@@ -32,6 +32,7 @@ PAIRS = "pairs.jsonl"
 REQUIRED = ("image", "text", "patient")
 OPTIONAL = ("study", "split", "labels", "view", "sex")
 SPLIT_NAMES = {name: name for name in SPLITS} | dict.fromkeys(("val", "valid", "validate"), "validation")
+SEXES = {"f": "F", "female": "F", "m": "M", "male": "M", "o": "O", "other": "O"}
 LABEL_VALUES = (schema.PRESENT, schema.ABSENT, schema.UNCERTAIN)
 
 
@@ -90,7 +91,7 @@ def _study(source: Path, line: int, row: Mapping[str, Any], study: str) -> Study
         impression=impression,
         view=row.get("view", ""),
         labels=_labels(line, row["labels"]) if "labels" in row else None,
-        sex=row.get("sex", ""),
+        sex=_sex(line, row["sex"]) if "sex" in row else "",
     )
 
 
@@ -100,6 +101,13 @@ def _split(line: int, row: Mapping[str, Any]) -> str:
     if row["split"] not in SPLIT_NAMES:
         raise _fault(line, f"split {row['split']!r} is none of {', '.join(SPLITS)}")
     return SPLIT_NAMES[row["split"]]
+
+
+def _sex(line: int, said: str) -> str:
+    sex = said.strip().lower()
+    if sex and sex not in SEXES:
+        raise _fault(line, f"sex {said!r} is none of {', '.join(SEXES)}")
+    return SEXES.get(sex, "")
 
 
 def _labels(line: int, labels: Any) -> dict[str, int]:
