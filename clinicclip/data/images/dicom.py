@@ -178,7 +178,7 @@ def _personal(content: bytes) -> bool:
     """Whether elements that name a person are filled in; their values are passed over, and never in memory."""
     dcmread = importlib.import_module("pydicom").dcmread
     found = dcmread(io.BytesIO(content), specific_tags=list(_PERSONAL), defer_size=0, stop_before_pixels=True)
-    return any(element.length for element in found.values())
+    return any(getattr(element, "length", 1) for element in found.values())  # a sequence has no length, and something
 
 
 def _require(*packages: str) -> None:
