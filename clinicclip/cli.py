@@ -9,6 +9,7 @@ import errno
 import logging
 import math
 import os
+import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
 from typing import NoReturn
@@ -96,6 +97,14 @@ def one_of(known: Collection[str]) -> Callable[[str], str]:
         return text
 
     return name
+
+
+def stoppable() -> None:
+    """From now on a SIGTERM ends this process with 75, unless a `host.StopRequest` is there to hear it.
+
+    For a program whose command, where it ends at any moment, goes on when it is given again.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(PREEMPTED))
 
 
 def run(main: Callable[[argparse.Namespace], int | None], parser: Parser) -> NoReturn:

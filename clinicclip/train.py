@@ -7,6 +7,11 @@ and, once everything is there, DONE. Started in several processes (see `training
 in each, it is one run on the devices of all, in a folder that all see and process 0 writes.
 """
 
+from clinicclip import cli
+
+if __name__ == "__main__":
+    cli.stoppable()  # before all that takes seconds to import
+
 import argparse
 import sys
 import time
@@ -18,12 +23,12 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from clinicclip import assemble, cli, devices, host, preflight, runs
+from clinicclip import assemble, devices, expected, host, preflight, runs
 from clinicclip import config as config_files
 from clinicclip.data import pipeline
 from clinicclip.inputs import require_same_run
 from clinicclip.models.clip import ClinicCLIP
-from clinicclip.training import checkpoint, metrics, processes, sharding, step, watch
+from clinicclip.training import abstract, checkpoint, metrics, processes, sharding, step, watch
 from clinicclip.training.abstract import Sizes
 from clinicclip.training.arithmetic import step_flops
 from clinicclip.training.progress import Log, say
@@ -141,8 +146,12 @@ def fit(run: runs.Run, stop: host.StopRequest, watched: watch.Watch) -> step.Tra
                 state, measured = step_fn(state, batch)
                 write = due(now + 1, config.log_every) or now + 1 == config.total_steps
                 sizes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in batch.items()}
-                flops = sum(arithmetic(config, run.model, sizes, run.mesh.size).values())
-                log.add(now + 1, measured, batch_facts, waited, flops=flops, write=write)
+                flops = arithmetic(config, run.model, sizes, run.mesh.size)
+                if now == start:  # compiled just now, and not once more for this
+                    compiled = abstract.compile_step(step_fn, state, batch)
+                    planned = expected.of(compiled, state, sizes, flops=flops, devices=run.mesh.size)
+                    log.compare(partial(expected.beside, planned, device=device))
+                log.add(now + 1, measured, batch_facts, waited, flops=sum(flops.values()), write=write)
     return state
 
 
@@ -157,12 +166,11 @@ def restore_or_init(run: runs.Run, checkpoints: checkpoint.Checkpoints) -> tuple
     """The newest saved state and its step, or a fresh state and 0."""
     latest = checkpoints.latest
     config = run.config
-    params, tx = assemble.initial_params(config), assemble.optimizer(config)
-    state = step.init_state(params, tx, run.mesh, config.model.layout)
+    tx, layout = assemble.optimizer(config), config.model.layout
     if latest is None:
-        return state, 0
+        return step.init_state(assemble.initial_params(config), tx, run.mesh, layout), 0
     say(f"resuming at step {latest}")
-    return checkpoints.restore(latest, state), latest
+    return checkpoints.restore(latest, abstract.state(run.model, tx, run.mesh, layout)), latest
 
 
 def open_writer(run: runs.Run, start: int) -> metrics.MetricWriter | metrics.NoWriter:

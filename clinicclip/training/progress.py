@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -23,6 +23,7 @@ class Log:
 
     def __init__(self, writer: MetricWriter | NoWriter, bar: tqdm, batch_size: int, peak: float | None = None) -> None:
         self._writer, self._bar, self._batch_size, self._peak = writer, bar, batch_size, peak
+        self._compare: Callable[[Mapping[str, float]], Iterable[str]] | None = None
         self._pending: tuple[int, Mapping[str, jax.Array], Mapping[str, Any], float, bool] | None = None
         self.restart()
 
@@ -30,6 +31,10 @@ class Log:
         """Forgets the time that went by: the next step opens a new stretch."""
         self._clock: float | None = None
         self._steps, self._waited, self._flops = 0, 0.0, 0.0
+
+    def compare(self, lines: Callable[[Mapping[str, float]], Iterable[str]]) -> None:
+        """Says, once times are measured, the lines that are made of them."""
+        self._compare = lines
 
     def add(
         self,
@@ -96,6 +101,9 @@ class Log:
         self._bar.set_postfix_str(line)
         if self._bar.disable:
             say(f"step {now}: {line}" + (f", waiting for data {timing['data_wait_share']:.1%}" if timing else ""))
+        if timing and self._compare:
+            say("\n".join(self._compare(timing)))
+            self._compare = None
         self._clock, self._steps, self._waited, self._flops = time.perf_counter(), 0, 0.0, 0.0
 
 
