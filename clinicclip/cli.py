@@ -9,6 +9,7 @@ import errno
 import logging
 import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -18,6 +19,7 @@ from clinicclip.errors import UsageError, UserError, nearest
 
 PREEMPTED = 75
 CONFIG_OVERRIDE = "--config."
+STORE = re.compile(r"(?:^|[=:,])((?!https?:)\w+://)")  # in an argument: a place that is no folder
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
@@ -47,6 +49,7 @@ class Parser(argparse.ArgumentParser):
                 and word.split("=")[0] not in self._option_string_actions
             ):
                 self.error(self._complaint(word))
+            _refuse_store(word)
         args, unknown = self.parse_known_args([a for a in argv if a not in overrides])
         if unknown:
             self.error(self._complaint(unknown[0]))
@@ -62,6 +65,15 @@ class Parser(argparse.ArgumentParser):
             return f"unexpected argument {word!r}: flags are written --name=value"
         flag = word.split("=")[0]
         return f"unknown flag {flag}{nearest(flag, self._option_string_actions)}"
+
+
+def _refuse_store(word: str) -> None:
+    """Raises UsageError for a place that would be taken for a folder called ``gs:``."""
+    if found := STORE.search(word):
+        raise UsageError(
+            f"{word}: no program here reads or writes {found[1]}; copy data to a disk or mount them there, and keep "
+            "what is written in a folder of a file system that all processes see, such as NFS"
+        )
 
 
 def _key_value(flag: str) -> tuple[str, str]:

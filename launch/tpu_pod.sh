@@ -15,7 +15,8 @@
 # were taken away, new ones are asked for; any other code is a failure and this script's own. 0 means that the run's
 # folder holds DONE. The pod is not deleted, and costs money until it is: the last line printed says how.
 #
-# Data and run folder must be seen by all workers under one path, such as an NFS mount (Filestore). gs:// is not tried.
+# Data and run folder must be seen by all workers under one path, such as an NFS mount (Filestore), which was not tried;
+# gs:// is refused by the programs: copy data from a bucket to such a mount.
 # Secrets: none is needed here. The workers act as the service account of the pod; what else a command wants, let it read
 # from Secret Manager: neither this command line nor the metadata of the machines is a place for it.
 # TESTED: what it would run (--dry_run), and its decisions against stand-ins for gcloud. It has never met a TPU.

@@ -18,7 +18,8 @@ class Log:
     """Collects steps and writes some; looks at each result one step late, so that the device never waits for it.
 
     Rates count from the end of the first step of each stretch, so that neither compilation nor an evaluation
-    between two steps enters them. ``peak``: operations a second of one device, where they are published.
+    between two steps enters them. ``peak``: operations a second of one device, where they are published. What
+    ``microbatch`` and ``model.remat`` compute again counts as arithmetic, so that "mfu" is the use of the hardware.
     """
 
     def __init__(self, writer: MetricWriter | NoWriter, bar: tqdm, batch_size: int, peak: float | None = None) -> None:
@@ -109,8 +110,11 @@ class Log:
 
 def peak_memory() -> int:
     """The most bytes that a device of this process held; of a CPU device, that the process did."""
-    told = jax.local_devices()[0].memory_stats() or {}
-    return told.get("peak_bytes_in_use", 0) or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    told = [device.memory_stats() or {} for device in jax.local_devices()]
+    return (
+        max(each.get("peak_bytes_in_use", 0) for each in told)
+        or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    )
 
 
 def say(line: str) -> None:
