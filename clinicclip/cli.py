@@ -26,10 +26,13 @@ STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EA
 class Parser(argparse.ArgumentParser):
     """An argparse parser without abbreviations, whose faults are one line with the nearest known name.
 
-    With ``overrides=True`` the flags ``--config.KEY=VALUE`` are collected, in order, as ``args.overrides``.
+    With ``overrides=True`` the flags ``--config.KEY=VALUE`` are collected, in order, as ``args.overrides``. Places in
+    object stores are refused but for the flags of ``stores``.
     """
 
-    def __init__(self, *, program: str, description: str, example: str, overrides: bool = False) -> None:
+    def __init__(
+        self, *, program: str, description: str, example: str, overrides: bool = False, stores: Collection[str] = ()
+    ) -> None:
         super().__init__(
             prog=f"python -m clinicclip.{program}",
             description=description,
@@ -38,6 +41,7 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self._collects_overrides = overrides
+        self._stores = stores
 
     def read(self, argv: list[str]) -> argparse.Namespace:
         """The parsed arguments. Raises UsageError for anything unknown."""
@@ -49,7 +53,8 @@ class Parser(argparse.ArgumentParser):
                 and word.split("=")[0] not in self._option_string_actions
             ):
                 self.error(self._complaint(word))
-            _refuse_store(word)
+            if word.split("=")[0] not in self._stores:
+                _refuse_store(word)
         args, unknown = self.parse_known_args([a for a in argv if a not in overrides])
         if unknown:
             self.error(self._complaint(unknown[0]))
@@ -71,8 +76,8 @@ def _refuse_store(word: str) -> None:
     """Raises UsageError for a place that would be taken for a folder called ``gs:``."""
     if found := STORE.search(word):
         raise UsageError(
-            f"{word}: no program here reads or writes {found[1]}; copy data to a disk or mount them there, and keep "
-            "what is written in a folder of a file system that all processes see, such as NFS"
+            f"{word}: {found[1]} is read for the prepared data of train alone; name a folder here, or, for several "
+            "machines, of a file system that all see"
         )
 
 

@@ -25,7 +25,7 @@ class Expected(NamedTuple):
     def floor(self, device: Device) -> Floor:
         """The floor on one kind of device: the state is read and written once, the batch read."""
         touched = 2.0 * (self.memory.parameters + self.memory.optimiser) + self.memory.batch
-        sent = sum(exchange.sent for exchange in self.collectives)
+        sent = sum((exchange.sent for exchange in self.collectives), 0.0)
         return floor(device, flops=sum(self.flops.values()), touched=touched, sent=sent, devices=self.devices)
 
 

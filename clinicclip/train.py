@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from clinicclip import assemble, devices, expected, host, preflight, runs
 from clinicclip import config as config_files
-from clinicclip.data import pipeline
+from clinicclip.data import pipeline, stores
 from clinicclip.inputs import require_same_run
 from clinicclip.models.clip import ClinicCLIP
 from clinicclip.training import abstract, checkpoint, metrics, processes, sharding, step, watch
@@ -43,12 +43,13 @@ def parser() -> cli.Parser:
         description="Train, evaluate and export one configuration. The same command resumes a stopped run.",
         example="python -m clinicclip.train --config=configs/n_g_dtcg.py:demo --config.seed=1 --workdir=runs/seed1",
         overrides=True,
+        stores=("--data_dir", "--config.data.dir"),
     )
     p.add_argument(
         "--config", required=True, metavar="FILE[:ARG]", help="a file of configs/, e.g. configs/dt_c.py:demo"
     )
     p.add_argument("--workdir", metavar="DIR", help="where the run lives (default runs/<config>[-<arg>])")
-    p.add_argument("--data_dir", metavar="DIR", help="prepared data (default config.data.dir)")
+    p.add_argument("--data_dir", metavar="DIR", help="prepared data, also gs:// or s3:// (default config.data.dir)")
     p.add_argument(
         "--profile_steps", type=steps, default=range(0), metavar="A:B", help="trace these steps into WORKDIR/profile"
     )
@@ -73,6 +74,7 @@ def main(args: argparse.Namespace) -> int:
     workdir = Path(args.workdir) if args.workdir else config_files.default_workdir(args.config)
     try:
         with host.StopRequest():
+            config.data.dir = str(stores.local(config.data.dir))
             preflight.start(config, workdir)
     except host.Stopped:
         return cli.PREEMPTED
