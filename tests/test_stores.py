@@ -13,6 +13,7 @@ from clinicclip.data import stores
 from clinicclip.errors import UserError
 
 PLACE = "memory://bucket/set"
+ODD = b'{"files": {"a": {"bytes": "1", "sha256": "0"}}}'
 CONTENT = {"set/1.2.0/a.array_record": b"a" * 100, "set/1.2.0/features.json": b"{}", "dropped.jsonl": b""}
 
 
@@ -67,13 +68,13 @@ def test_a_file_that_is_not_what_the_manifest_says_does_not_stay(store: Callable
 
 @pytest.mark.parametrize("name", ["../../out", "/tmp/out", "set/../../out"])
 def test_no_file_leaves_the_folder_of_the_copy(store: Callable, tmp_path: Path, name: str) -> None:
-    store(entries={name: {"bytes": 1, "sha256": ""}})
+    store(entries={name: {"bytes": 1, "sha256": "0"}})
     with pytest.raises(UserError, match="which is outside of it: nothing was copied"):
         stores.local(PLACE)
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"lock"}
 
 
-@pytest.mark.parametrize("manifest", [b"", b"[]", b"{}", b'{"files": {"a": 1}}', b'{"files": {"a": {}}}'])
+@pytest.mark.parametrize("manifest", [b"", b"[]", b"{}", b'{"files": {"a": 1}}', b'{"files": {"a": {}}}', ODD])
 def test_a_damaged_manifest_is_told(store: Callable, manifest: bytes) -> None:
     store(manifest=manifest)
     with pytest.raises(UserError, match=f"{PLACE}/manifest.json is damaged"):

@@ -54,7 +54,8 @@ def local(place: str) -> Path:
 
 def _copy(system: Any, root: str, place: str, manifest: bytes, copy: Path) -> None:
     entries = _entries(manifest, place, copy)
-    with tqdm(total=sum(e["bytes"] for e in entries.values()), desc="copying data", unit="B", unit_scale=True) as bar:
+    total = sum(entry["bytes"] for entry in entries.values())
+    with tqdm(total=total, desc="copying data", unit="B", unit_scale=True, disable=None) as bar:
         for name, entry in entries.items():
             target = copy / name
             if not target.is_file():
@@ -67,12 +68,12 @@ def _entries(manifest: bytes, place: str, copy: Path) -> Mapping[str, Any]:
     """The files that a manifest names, none of which may lie elsewhere than beneath it."""
     try:
         entries: dict[str, Any] = json.loads(manifest)["files"]
-        whole = all({"bytes", "sha256"} <= entry.keys() for entry in entries.values())
+        whole = all(type(entry["bytes"]) is int and type(entry["sha256"]) is str for entry in entries.values())
+        outside = [name for name in entries if not (copy / name).resolve().is_relative_to(copy.resolve())]
     except (ValueError, KeyError, TypeError, AttributeError):
         whole = False
     if not whole:
         raise UserError(f"{place}/{MANIFEST} is damaged: copy the prepared folder there again")
-    outside = [name for name in entries if not (copy / name).resolve().is_relative_to(copy.resolve())]
     if outside:
         raise UserError(f"{place}/{MANIFEST} names {outside[0]}, which is outside of it: nothing was copied")
     return entries
