@@ -237,9 +237,10 @@ def test_no_device_holds_a_buffer_of_batch_by_batch():
 
 
 def test_exchanges_a_study_do_not_grow_with_the_devices_and_stay_near_sharded():
-    ring, sharded = ({d: exchanged(form, d, 17 * d) for d in (2, 8)} for form in ("ring", "sharded"))
-    assert ring[8] == pytest.approx(ring[2], rel=0.02)
-    assert 0 < ring[8] <= 1.35 * sharded[8]
+    ring = {devices: exchanged("ring", devices, 17 * devices) for devices in (2, 4, 8)}
+    assert ring[8] == pytest.approx(ring[4], rel=0.02)
+    assert ring[2] <= ring[4]  # one hop is no loop, and the compiler sends features once for both passes
+    assert 0 < ring[8] <= 1.1 * exchanged("sharded", 8, 17 * 8)
 
 
 @pytest.mark.parametrize("devices", [1, 8])

@@ -1,14 +1,15 @@
 r"""The whole loss from blocks of columns that travel round the devices; nothing with two batch-sized axes exists.
 
-Each device keeps its own studies as rows. The columns (embeddings, features, masks) pass every device once, and
-each block of rows meets each block of columns in a tile (``tiles``), of which only sums by row and by column
-remain. The soft cross entropy of a row is made of them:
+Each device keeps its own studies; a copy of them (embeddings, features, masks) travels. A block that is at home and a
+block that visits meet in a tile (``tiles``), of which only sums by row and by column remain. The soft cross entropy
+of a row is made of them:
 
     log_i - (1 - alpha) z_ii - alpha weighed_i / mass_i
 
-Likeness is symmetric, so that one tile serves both directions: the rows' sums stay, the columns' travel with them
-and are complete when they are home. The backward pass goes round once more and computes the tiles again; the
-gradient of the columns travels as their sums did.
+Likeness is symmetric: when two devices' studies meet, each are the rows once and the columns once, with likenesses
+computed once, so that the copy need go only half way round. The sums of those at home stay, the visitors' travel with
+them and go home at the end. The backward pass goes round once more and computes the tiles again; the visitors'
+gradient travels as their sums did.
 
 Source: streaming contrastive losses are for one-hot targets (Inf-CL, arXiv:2410.17243); soft targets are ours.
 """
@@ -29,12 +30,11 @@ from clinicclip.losses import dense, tiles
 from clinicclip.losses.dense import Metrics
 from clinicclip.losses.inputs import Inputs, LossSpec, check, devices_of, pad, require_block, studies
 from clinicclip.losses.rows import MASKED, Mean, mean
-from clinicclip.losses.tiles import Numbers, Side, Slopes, Sums
+from clinicclip.losses.tiles import Numbers, OneWay, Side, Slopes, Sums
 
 # Rows of a device that meet a block of columns at once: no config value, as it bounds memory only where a device has
 # more studies than this, and `block` scales the same tile.
 ROW_BLOCK = 1024
-Meet = Callable[[Any, Any, Any, Any], tuple[Any, Any]]  # (rows, columns, here, there) -> (here, there)
 
 
 @dataclass(frozen=True)
@@ -168,10 +168,9 @@ _sums.defvjp(_sums_forward, _sums_backward)
 
 def _local_sums(plan: Plan, embeddings: dict[str, Array], numbers: Numbers, rest: Side) -> tuple[Sums, Sums]:
     """A device's part of the forward pass."""
-    rows, columns = _sides(plan.spec, embeddings, rest)
-    here, there = tiles.nothing(plan.spec, jnp.zeros_like(rest.place, jnp.float32))
-    meet = partial(tiles.meet, spec=plan.spec, numbers=numbers)
-    return _go_round(meet, rows, columns, here, there, plan)
+    sums = tiles.nothing(plan.spec, jnp.zeros_like(rest.place, jnp.float32))
+    here, there = _go_round(tiles.meet, _side(plan.spec, embeddings, rest), sums, plan, numbers)
+    return tiles.merge(here[0], there[0]), tiles.merge(here[1], there[1])
 
 
 def _local_slopes(
@@ -181,55 +180,64 @@ def _local_slopes(
 ) -> tuple[dict[str, Array], Array, Array]:
     """A device's part of the backward pass: gradients of its embeddings, of scale and of bias."""
     embeddings, numbers, rest, sums = kept
-    rows, columns = _sides(plan.spec, embeddings, rest)
-    sent = [
+    row, column = (
         Slopes(known.log, slope.log, slope.weighed, {k: v for k, v in slope.other.items() if k == "off"})
         for known, slope in zip(sums, slopes, strict=True)
-    ]
-    here, there = jax.tree.map(jnp.zeros_like, (rows.embeddings, columns.embeddings))
-    here |= {"bias": jnp.zeros_like(rest.place, jnp.float32)}
-    pull = partial(tiles.pull, spec=plan.spec, numbers=numbers)
-    here, there = _go_round(pull, (rows, sent[0]), (columns, sent[1]), here, there, plan)
-    bias = jnp.sum(here.pop("bias"))
-    # Every logit is scale x (row . column): the scale's gradient is that of the rows, projected on them.
-    scale = sum((jnp.sum(rows.embeddings[name] * slope) for name, slope in here.items()), jnp.zeros(())) / numbers.scale
-    gradient = {
-        name: here.get(name, 0.0) + there.get(name, jnp.zeros_like(value)) for name, value in embeddings.items()
-    }
+    )
+    side = _side(plan.spec, embeddings, rest)._replace(slopes=(row, column))
+    nothing = jax.tree.map(jnp.zeros_like, side.embeddings) | {"bias": jnp.zeros_like(rest.place, jnp.float32)}
+    gradient = jax.tree.map(jnp.add, *_go_round(tiles.pull, side, nothing, plan, numbers))
+    bias = jnp.sum(gradient.pop("bias"))
+    # Every logit is scale x (row . column), and so met twice in the gradients projected on the embeddings.
+    met = sum((jnp.sum(side.embeddings[name] * slope) for name, slope in gradient.items()), jnp.zeros(()))
+    scale = 0.5 * met / numbers.scale
+    gradient = {name: gradient.get(name, jnp.zeros_like(value)) for name, value in embeddings.items()}
     return gradient, jax.lax.psum(scale, plan.axis), jax.lax.psum(bias, plan.axis)
 
 
-def _sides(spec: LossSpec, embeddings: dict[str, Array], rest: Side) -> tuple[Side, Side]:
-    """The studies as rows and as columns, each with the embeddings that are used there."""
-    used = [("image", "text"), *((this.left, this.right) for this in tiles.contrasts(spec).values())]
-    lefts, rights = zip(*used, strict=True)
-
-    def side(names: tuple[str, ...]) -> Side:
-        return rest._replace(embeddings={name: embeddings[name] for name in sorted(set(names))})
-
-    return side(lefts), side(rights)
+def _side(spec: LossSpec, embeddings: dict[str, Array], rest: Side) -> Side:
+    """The studies with the embeddings that other studies meet."""
+    pairs = [("image", "text"), *((this.left, this.right) for this in tiles.contrasts(spec).values())]
+    return rest._replace(
+        embeddings={name: embeddings[name] for name in sorted({name for pair in pairs for name in pair})}
+    )
 
 
-def _go_round(meet: Meet, rows: PyTree, columns: PyTree, here: Any, there: Any, plan: Plan) -> tuple[Any, Any]:
-    """Lets the rows of every device meet all columns; ``here`` stays with the rows, ``there`` goes with the columns."""
+def _go_round(one_way: OneWay, side: Side, nothing: PyTree, plan: Plan, numbers: Numbers) -> tuple[Any, Any]:
+    """Every study meets all others: what its own device adds to ``nothing`` for it, and what the others add.
+
+    After k hops a device is visited from k devices back. It makes both directions of that pair, except of its own
+    studies and, half way round an even ring, where the device opposite makes the other one.
+    """
     devices = jax.lax.axis_size(plan.axis)
-    share = jax.tree.leaves(rows)[0].shape[0]
-    step = [(device, (device + 1) % devices) for device in range(devices)]
-    rows, here = _cut((rows, here), min(ROW_BLOCK, share))
-    columns, there = _cut((columns, there), plan.spec.block)
+    hops = devices // 2
+    share = side.place.shape[0]
 
-    def hop(carry: Any, _: None) -> tuple[Any, None]:
+    def move(tree: PyTree, by: int) -> PyTree:
+        return jax.lax.ppermute(tree, plan.axis, [(device, (device + by) % devices) for device in range(devices)])
+
+    both = partial(tiles.both, partial(one_way, spec=plan.spec, numbers=numbers), spec=plan.spec, numbers=numbers)
+    rows, here = _cut((side, nothing), min(ROW_BLOCK, share))
+    columns, there = _cut((side, nothing), plan.spec.block)
+
+    def hop(carry: Any, number: Array) -> tuple[Any, None]:
         columns, here, there = carry
         # What travels unchanged is sent before the work, so that the two can overlap.
-        following = jax.lax.ppermute(columns, plan.axis, step)
-        here, there = _meet_all(meet, rows, columns, here, there)
-        return (following, here, jax.lax.ppermute(there, plan.axis, step)), None
+        following = move(columns, 1)
+        back = number > 0 if hops > 1 else None
+        here, there = _meet_all(partial(both, back=back), rows, columns, here, there)
+        return (following, here, move(there, 1)), None
 
-    (_, here, there), _ = jax.lax.scan(hop, (columns, here, there), length=devices)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:share], (here, there))
+    (columns, here, there), _ = jax.lax.scan(hop, (columns, here, there), jnp.arange(hops))
+    last = jnp.array(True) if devices % 2 and hops else None
+    here, there = _meet_all(partial(both, back=last), rows, columns, here, there)
+    here, there = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:share], (here, there))
+    return here, move(there, -hops)
 
 
-def _meet_all(meet: Meet, rows: PyTree, columns: PyTree, here: PyTree, there: PyTree) -> tuple[PyTree, PyTree]:
+def _meet_all(
+    meet: Callable[..., Any], rows: PyTree, columns: PyTree, here: PyTree, there: PyTree
+) -> tuple[PyTree, PyTree]:
     """Every block of rows with every block of columns, one tile after the other."""
     down, across = (jax.tree.leaves(side)[0].shape[0] for side in (rows, columns))
 

@@ -7,10 +7,13 @@ Of a tile's logits z and likenesses A only sums remain, by row and, for the othe
 In the backward pass, where these sums are known over all studies, the tile adds to the gradients of both blocks
 
     dL/dz_ij = dlog_i exp(z_ij - log_i) + dlog_j exp(z_ij - log_j) + A_ij (dweighed_i + dweighed_j)
+
+The logits of two blocks depend on which of them are the rows; the likenesses do not (A is symmetric), so that two
+blocks may meet ``both`` ways with one A.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,15 +47,6 @@ class Numbers(NamedTuple):
     offsets: dict[str, Float[Array, ""]]  # mean cosine of each centred stream
 
 
-class Side(NamedTuple):
-    """The rows, or the columns, of a tile."""
-
-    place: Int[Array, " b"]
-    masks: dict[str, Bool[Array, " b"]]
-    embeddings: Embeddings
-    streams: dict[str, Stream]
-
-
 class Sums(NamedTuple):
     """Of each study, over all studies it has met."""
 
@@ -69,6 +63,26 @@ class Slopes(NamedTuple):
     log: PerStudy
     weighed: PerStudy
     off: PerStudy  # "off" of rows, if in use
+
+
+class Side(NamedTuple):
+    """A block of studies: the rows, or the columns, of a tile."""
+
+    place: Int[Array, " b"]
+    masks: dict[str, Bool[Array, " b"]]
+    embeddings: Embeddings
+    streams: dict[str, Stream]
+    slopes: tuple[Slopes, Slopes] | None = None  # as rows and as columns, in the backward pass
+
+
+class Alike(NamedTuple):
+    """What a tile's pairs are to each other, whichever block is the rows."""
+
+    same: Bool[Array, "b n"]  # a study with itself
+    affinity: Float[Array, "b n"]  # A
+
+
+OneWay = Callable[[Side, Side, Any, Any, Alike], tuple[Any, Any]]  # (rows, columns, here, there, alike)
 
 
 def contrasts(spec: LossSpec) -> dict[str, Contrast]:
@@ -101,10 +115,45 @@ def nothing(spec: LossSpec, like: Float[Array, " b"]) -> tuple[Sums, Sums]:
     return here, there
 
 
-def meet(rows: Side, columns: Side, here: Sums, there: Sums, *, spec: LossSpec, numbers: Numbers) -> tuple[Sums, Sums]:
-    """Adds a tile to the sums of its rows, ``here``, and of its columns, ``there``."""
-    same, affinity, logits = _compare(rows, columns, spec, numbers)
-    log, weighed, back_log, back_weighed = dict(here.log), dict(here.weighed), dict(there.log), dict(there.weighed)
+def both(
+    one_way: OneWay,
+    rows: Side,
+    columns: Side,
+    here: Any,
+    there: Any,
+    back: Bool[Array, ""] | None,
+    *,
+    spec: LossSpec,
+    numbers: Numbers,
+) -> tuple[Any, Any]:
+    """``one_way`` for rows and columns and, where ``back``, for the two with their parts exchanged."""
+    same = rows.place[:, None] == columns.place[None, :]
+    streams = rows.streams, columns.streams, numbers.offsets, spec.streams
+    alike = Alike(same, soft_labels.affinity(*streams, spec.combine, spec.theta, same))
+    here, there = one_way(rows, columns, here, there, alike)
+    if back is None:
+        return here, there
+
+    def exchanged() -> tuple[Any, Any]:
+        return one_way(columns, rows, there, here, Alike(alike.same.T, alike.affinity.T))[::-1]
+
+    return jax.lax.cond(back, exchanged, lambda: (here, there))
+
+
+def meet(
+    rows: Side,
+    columns: Side,
+    here: tuple[Sums, Sums],
+    there: tuple[Sums, Sums],
+    alike: Alike,
+    *,
+    spec: LossSpec,
+    numbers: Numbers,
+) -> tuple[tuple[Sums, Sums], tuple[Sums, Sums]]:
+    """Adds a tile to the sums of its rows (as rows), ``here``, and of its columns (as columns), ``there``."""
+    affinity, logits = alike.affinity, _logits(rows, columns, spec, numbers)
+    row, column = here[0], there[1]
+    log, weighed, back_log, back_weighed = dict(row.log), dict(row.weighed), dict(column.log), dict(column.weighed)
     for name, this in contrasts(spec).items():
         z, down, across = logits[this.left, this.right], rows.masks[this.among], columns.masks[this.among]
         log[name] = jnp.logaddexp(log[name], log_sum_exp(z, across))
@@ -116,27 +165,42 @@ def meet(rows: Side, columns: Side, here: Sums, there: Sums, *, spec: LossSpec, 
             back_weighed[name] += jnp.sum(jnp.where(down[:, None], product, 0.0), axis=0)
     mass = {
         name: total + jnp.sum(jnp.where(columns.masks[name][None, :], affinity, 0.0), axis=1)
-        for name, total in here.mass.items()
+        for name, total in row.mass.items()
     }
-    other = _others(rows, columns, here.other, (same, affinity, logits["image", "text"]), spec, numbers)
-    return Sums(log, weighed, mass, other), Sums(back_log, back_weighed, {}, {})
+    other = _others(rows, columns, row.other, alike, logits["image", "text"], spec, numbers)
+    return (Sums(log, weighed, mass, other), here[1]), (there[0], Sums(back_log, back_weighed, {}, {}))
+
+
+def merge(one: Sums, other: Sums) -> Sums:
+    """The sums of the same studies over two lots of others."""
+
+    def join(path: tuple[Any, ...], x: Array, y: Array) -> Array:
+        field, name = path[0].name, path[1].key
+        if field == "log":
+            return jnp.logaddexp(x, y)
+        return jnp.maximum(x, y) if name in ("own", "best") else x + y
+
+    return jax.tree_util.tree_map_with_path(join, one, other)
 
 
 def pull(
-    rows: tuple[Side, Slopes],
-    columns: tuple[Side, Slopes],
+    rows: Side,
+    columns: Side,
     here: dict[str, Array],
-    there: Embeddings,
+    there: dict[str, Array],
+    alike: Alike,
     *,
     spec: LossSpec,
     numbers: Numbers,
-) -> tuple[dict[str, Array], Embeddings]:
+) -> tuple[dict[str, Array], dict[str, Array]]:
     """Adds a tile to the gradients of its rows, ``here`` (with that of the "bias"), and its columns, ``there``."""
-    (left, row), (right, column) = rows, columns
-    same, affinity, logits = _compare(left, right, spec, numbers)
+    if rows.slopes is None or columns.slopes is None:
+        raise TypeError("the backward pass needs the slopes of both sides")
+    row, column = rows.slopes[0], columns.slopes[1]
+    logits = _logits(rows, columns, spec, numbers)
     slopes = {pair: jnp.zeros_like(z) for pair, z in logits.items()}
     for name, this in contrasts(spec).items():
-        pair, down, across = (this.left, this.right), left.masks[this.among], right.masks[this.among]
+        pair, down, across = (this.left, this.right), rows.masks[this.among], columns.masks[this.among]
         z = logits[pair]
         # An empty log-sum-exp lies far below z; where() drops the infinity before it meets anything.
         softmax = jnp.where(across[None, :], jnp.exp(z - row.known[name][:, None]), 0.0)
@@ -147,34 +211,26 @@ def pull(
         if this.soft:
             weight = jnp.where(across[None, :], row.weighed[name][:, None], 0.0)
             weight += jnp.where(down[:, None], column.weighed[name][None, :], 0.0)
-            slopes[pair] += affinity * weight
+            slopes[pair] += alike.affinity * weight
     here, there = dict(here), dict(there)
     if spec.off:
         pair = ("image", "text")
-        error = jax.nn.sigmoid(logits[pair] + numbers.bias) - _match(left, right, same)
-        error = jnp.where(right.masks["valid"][None, :], error, 0.0) * row.off["off"][:, None]
+        error = jax.nn.sigmoid(logits[pair] + numbers.bias) - _match(rows, columns, alike.same)
+        error = jnp.where(columns.masks["valid"][None, :], error, 0.0) * row.off["off"][:, None]
         slopes[pair] += error
         here["bias"] += jnp.sum(error, axis=1)
     for (one, other), slope in slopes.items():
-        here[one] += numbers.scale * dot(slope, right.embeddings[other].T)
-        there[other] += numbers.scale * dot(slope.T, left.embeddings[one].T)
+        here[one] += numbers.scale * dot(slope, columns.embeddings[other].T)
+        there[other] += numbers.scale * dot(slope.T, rows.embeddings[one].T)
     return here, there
 
 
-def _compare(
-    rows: Side, columns: Side, spec: LossSpec, numbers: Numbers
-) -> tuple[Bool[Array, "b n"], Float[Array, "b n"], Logits]:
-    """Which pairs are a study with itself, how alike the pairs are, and all logits."""
-    same = rows.place[:, None] == columns.place[None, :]
-    affinity = soft_labels.affinity(
-        rows.streams, columns.streams, numbers.offsets, spec.streams, spec.combine, spec.theta, same
-    )
+def _logits(rows: Side, columns: Side, spec: LossSpec, numbers: Numbers) -> Logits:
     pairs = {("image", "text"), *((this.left, this.right) for this in contrasts(spec).values())}
-    logits = {
+    return {
         (left, right): numbers.scale * dot(rows.embeddings[left], columns.embeddings[right])
         for left, right in sorted(pairs)
     }
-    return same, affinity, logits
 
 
 def _match(rows: Side, columns: Side, same: Bool[Array, "b n"]) -> Bool[Array, "b n"]:
@@ -185,12 +241,13 @@ def _others(
     rows: Side,
     columns: Side,
     here: Mapping[str, Float[Array, " b"]],
-    tile: tuple[Bool[Array, "b n"], Float[Array, "b n"], Float[Array, "b n"]],
+    alike: Alike,
+    z: Float[Array, "b n"],
     spec: LossSpec,
     numbers: Numbers,
 ) -> PerStudy:
     """The row sums behind the diagnostics and the off-diagonal loss."""
-    same, affinity, z = tile
+    same, affinity = alike
     across = columns.masks["valid"][None, :]
     others = rows.masks["valid"][:, None] & across & ~same
     surprise = jnp.where(across, jax.scipy.special.xlogy(affinity, affinity), 0.0)
