@@ -160,13 +160,6 @@ def test_a_study_whose_report_fits_worst_is_first_in_no_form(form, devices):
     assert metrics["accuracy/i2t"] == expected["accuracy/i2t"]
 
 
-def test_rows_of_a_device_may_meet_the_columns_in_blocks_too(monkeypatch):
-    monkeypatch.setattr(ring, "ROW_BLOCK", 4)
-    value_and_gradient.cache_clear()
-    assert_equal_to_dense(make_inputs(STUDIES), "ring", "everything", 2)
-    value_and_gradient.cache_clear()
-
-
 @both_forms
 @pytest.mark.parametrize("name", ["n_g_dtcg", "off_clip"])
 def test_bfloat16_embeddings_equal_the_dense_loss_of_the_same_numbers(form, name):

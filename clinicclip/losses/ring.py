@@ -14,6 +14,7 @@ gradient travels as their sums did.
 Source: streaming contrastive losses are for one-hot targets (Inf-CL, arXiv:2410.17243); soft targets are ours.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,11 +31,10 @@ from clinicclip.losses import dense, tiles
 from clinicclip.losses.dense import Metrics
 from clinicclip.losses.inputs import Inputs, LossSpec, check, devices_of, pad, require_block, studies
 from clinicclip.losses.rows import MASKED, Mean, mean
-from clinicclip.losses.tiles import Numbers, OneWay, Side, Slopes, Sums
+from clinicclip.losses.tiles import Alike, Numbers, Side, Slopes, Sums
 
-# Rows of a device that meet a block of columns at once: no config value, as it bounds memory only where a device has
-# more studies than this, and `block` scales the same tile.
-ROW_BLOCK = 1024
+State = dict[str, Any]  # of a block of studies: sums as a "row" and as a "column", or gradients by embedding
+OneWay = Callable[[Side, Side, Alike], tuple[State, State]]  # what a tile says of its rows and of its columns
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,13 @@ def loss(
         | {name: stream.feature for name, stream in others.items()},
         streams=block.streams,
     )
-    here, there = _sums(Plan(spec, mesh, axis), side.embeddings, numbers, side._replace(embeddings={}))
+    sums = _sums(Plan(spec, mesh, axis), side.embeddings, numbers, side._replace(embeddings={}))
     alpha = jnp.asarray(spec.alpha if alpha is None else alpha, jnp.float32)
-    return dense.total(_means(side, here, there, numbers, spec, alpha), numbers.offsets, spec)
+    return dense.total(_means(side, sums["row"], sums["column"], numbers, spec, alpha), numbers.offsets, spec)
 
 
 def _means(
-    side: Side, here: Sums, there: Sums, numbers: Numbers, spec: LossSpec, alpha: Float[Array, ""]
+    side: Side, row: Sums, column: Sums, numbers: Numbers, spec: LossSpec, alpha: Float[Array, ""]
 ) -> dict[str, Mean]:
     """Every term and diagnostic of ``dense.parts`` from the sums of each study as a row and as a column."""
     masks, used = side.masks, tiles.contrasts(spec)
@@ -95,45 +95,45 @@ def _means(
 
     def contrast(name: str, denied: Float[Array, " b"] | None = None) -> Float[Array, " b"]:
         left, right, among, soft, _ = used[name]
-        forward = here.log[name] if denied is None else jnp.logaddexp(here.log[name], denied)
+        forward = row.log[name] if denied is None else jnp.logaddexp(row.log[name], denied)
         expected = 2.0 * own(left, right)
         if soft:
-            alike = (here.weighed[name] + there.weighed[name]) / jnp.maximum(here.mass[among], 1.0)
+            alike = (row.weighed[name] + column.weighed[name]) / jnp.maximum(row.mass[among], 1.0)
             expected = (1.0 - alpha) * expected + alpha * alike
-        return 0.5 * (forward + there.log[name] - expected)
+        return 0.5 * (forward + column.log[name] - expected)
 
-    means = _diagnostics(side, here, alpha)
+    means = _diagnostics(side, row, alpha)
     if spec.clip:
         denied = None
         if spec.negation:
             alone = spec.neg_scope == "own"
-            denied = jnp.where(masks["negated"], own("image", "negated"), MASKED) if alone else here.log["negated"]
+            denied = jnp.where(masks["negated"], own("image", "negated"), MASKED) if alone else row.log["negated"]
             denied = denied + math.log(spec.negation)
         means["loss/clip"] = mean(contrast("clip", denied), masks["valid"])
     if spec.graph:
         means["loss/graph"] = mean(0.5 * (contrast("graph_image") + contrast("graph_text")), masks["graph"])
     if spec.off:
         pairs = jnp.maximum(jnp.sum(masks["valid"]), 1) if spec.off_reduction == "pairs" else 1.0
-        means["loss/off"] = mean(here.other["off"] / pairs, masks["valid"])
+        means["loss/off"] = mean(row.other["off"] / pairs, masks["valid"])
     if spec.abnormal:
         means["loss/abnormal"] = mean(contrast("abnormal"), masks["abnormal"])
     return means
 
 
-def _diagnostics(side: Side, here: Sums, alpha: Float[Array, ""]) -> dict[str, Mean]:
+def _diagnostics(side: Side, row: Sums, alpha: Float[Array, ""]) -> dict[str, Mean]:
     """Those of ``dense.diagnostics``: Y is 1 - alpha + alpha / mass on the diagonal and alpha A / mass off it."""
-    here = jax.lax.stop_gradient(here)
+    row = jax.lax.stop_gradient(row)
     valid = side.masks["valid"]
-    mass = jnp.maximum(here.mass["valid"], 1.0)
+    mass = jnp.maximum(row.mass["valid"], 1.0)
     share = alpha / mass
     diagonal = 1.0 - alpha + share
-    entropy = -xlogy(diagonal, diagonal) - xlogy(share, share) * (mass - 1.0) - share * here.other["surprise"]
+    entropy = -xlogy(diagonal, diagonal) - xlogy(share, share) * (mass - 1.0) - share * row.other["surprise"]
     known = jnp.sum(valid, dtype=jnp.float32)
     means = {
         "soft_labels/diagonal_mass": mean(diagonal, valid),
         "soft_labels/row_entropy": mean(entropy, valid),
-        "soft_labels/kept": Mean(jnp.sum(here.other["kept"]), known * (known - 1.0)),
-        "accuracy/i2t": mean((here.other["own"] > here.other["best"]).astype(jnp.float32), valid),
+        "soft_labels/kept": Mean(jnp.sum(row.other["kept"]), known * (known - 1.0)),
+        "accuracy/i2t": mean((row.other["own"] > row.other["best"]).astype(jnp.float32), valid),
     }
     for name, stream in side.streams.items():
         means[f"soft_labels/{name}/valid"] = mean(stream.valid.astype(jnp.float32), valid)
@@ -141,8 +141,8 @@ def _diagnostics(side: Side, here: Sums, alpha: Float[Array, ""]) -> dict[str, M
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _sums(plan: Plan, embeddings: dict[str, Array], numbers: Numbers, rest: Side) -> tuple[Sums, Sums]:
-    """The sums of every study as a row and as a column; ``rest`` is its side without embeddings."""
+def _sums(plan: Plan, embeddings: dict[str, Array], numbers: Numbers, rest: Side) -> dict[str, Sums]:
+    """The sums of every study as a "row" and as a "column"; ``rest`` is its side without embeddings."""
     split, whole = PartitionSpec(plan.axis), PartitionSpec()
     body = partial(_local_sums, plan)
     specs = split, whole, split
@@ -154,7 +154,7 @@ def _sums_forward(plan: Plan, embeddings: dict[str, Array], numbers: Numbers, re
     return sums, (embeddings, numbers, rest, sums)
 
 
-def _sums_backward(plan: Plan, kept: Any, slopes: tuple[Sums, Sums]) -> Any:
+def _sums_backward(plan: Plan, kept: Any, slopes: dict[str, Sums]) -> Any:
     split, whole = PartitionSpec(plan.axis), PartitionSpec()
     body = partial(_local_slopes, plan)
     specs = (split, whole, split, split), split
@@ -166,27 +166,26 @@ def _sums_backward(plan: Plan, kept: Any, slopes: tuple[Sums, Sums]) -> Any:
 _sums.defvjp(_sums_forward, _sums_backward)
 
 
-def _local_sums(plan: Plan, embeddings: dict[str, Array], numbers: Numbers, rest: Side) -> tuple[Sums, Sums]:
+def _local_sums(plan: Plan, embeddings: dict[str, Array], numbers: Numbers, rest: Side) -> dict[str, Sums]:
     """A device's part of the forward pass."""
-    sums = tiles.nothing(plan.spec, jnp.zeros_like(rest.place, jnp.float32))
-    here, there = _go_round(tiles.meet, _side(plan.spec, embeddings, rest), sums, plan, numbers)
-    return tiles.merge(here[0], there[0]), tiles.merge(here[1], there[1])
+    nothing = tiles.nothing(plan.spec, jnp.zeros_like(rest.place, jnp.float32))
+    return _go_round(tiles.meet, _side(plan.spec, embeddings, rest), nothing, plan, numbers)
 
 
 def _local_slopes(
     plan: Plan,
-    kept: tuple[dict[str, Array], Numbers, Side, tuple[Sums, Sums]],
-    slopes: tuple[Sums, Sums],
+    kept: tuple[dict[str, Array], Numbers, Side, dict[str, Sums]],
+    slopes: dict[str, Sums],
 ) -> tuple[dict[str, Array], Array, Array]:
     """A device's part of the backward pass: gradients of its embeddings, of scale and of bias."""
     embeddings, numbers, rest, sums = kept
-    row, column = (
-        Slopes(known.log, slope.log, slope.weighed, {k: v for k, v in slope.other.items() if k == "off"})
-        for known, slope in zip(sums, slopes, strict=True)
-    )
-    side = _side(plan.spec, embeddings, rest)._replace(slopes=(row, column))
+    given = {
+        role: Slopes(known.log, slope.log, slope.weighed, {k: v for k, v in slope.other.items() if k == "off"})
+        for role, known, slope in ((role, sums[role], slopes[role]) for role in sums)
+    }
+    side = _side(plan.spec, embeddings, rest)._replace(slopes=given)
     nothing = jax.tree.map(jnp.zeros_like, side.embeddings) | {"bias": jnp.zeros_like(rest.place, jnp.float32)}
-    gradient = jax.tree.map(jnp.add, *_go_round(tiles.pull, side, nothing, plan, numbers))
+    gradient = _go_round(tiles.pull, side, nothing, plan, numbers)
     bias = jnp.sum(gradient.pop("bias"))
     # Every logit is scale x (row . column), and so met twice in the gradients projected on the embeddings.
     met = sum((jnp.sum(side.embeddings[name] * slope) for name, slope in gradient.items()), jnp.zeros(()))
@@ -198,56 +197,84 @@ def _local_slopes(
 def _side(spec: LossSpec, embeddings: dict[str, Array], rest: Side) -> Side:
     """The studies with the embeddings that other studies meet."""
     pairs = [("image", "text"), *((this.left, this.right) for this in tiles.contrasts(spec).values())]
-    return rest._replace(
-        embeddings={name: embeddings[name] for name in sorted({name for pair in pairs for name in pair})}
-    )
+    used = sorted({name for pair in pairs for name in pair})
+    return rest._replace(embeddings={name: embeddings[name] for name in used})
 
 
-def _go_round(one_way: OneWay, side: Side, nothing: PyTree, plan: Plan, numbers: Numbers) -> tuple[Any, Any]:
-    """Every study meets all others: what its own device adds to ``nothing`` for it, and what the others add.
+def _go_round(one_way: OneWay, side: Side, nothing: State, plan: Plan, numbers: Numbers) -> State:
+    """Every study meets all studies; ``nothing`` with all that is said of each, as a row and as a column.
 
-    After k hops a device is visited from k devices back. It makes both directions of that pair, except of its own
-    studies and, half way round an even ring, where the device opposite makes the other one.
+    After k hops a device is visited from k devices back, and makes both directions of that pair; but half way round
+    an even ring the two visit one another, and each makes its own direction.
     """
-    devices = jax.lax.axis_size(plan.axis)
-    hops = devices // 2
-    share = side.place.shape[0]
+    devices, share = jax.lax.axis_size(plan.axis), side.place.shape[0]
+    last = devices // 2
+    meet = partial(_meet, partial(one_way, spec=plan.spec, numbers=numbers), spec=plan.spec, numbers=numbers)
+    side, nothing = _cut((side, nothing), plan.spec.block)
+    blocks = range(side.place.shape[0])
+    every = list(itertools.product(blocks, blocks))
 
     def move(tree: PyTree, by: int) -> PyTree:
         return jax.lax.ppermute(tree, plan.axis, [(device, (device + by) % devices) for device in range(devices)])
 
-    both = partial(tiles.both, partial(one_way, spec=plan.spec, numbers=numbers), spec=plan.spec, numbers=numbers)
-    rows, here = _cut((side, nothing), min(ROW_BLOCK, share))
-    columns, there = _cut((side, nothing), plan.spec.block)
+    def hop(carry: tuple[Side, tuple[State, ...]], _: None) -> tuple[tuple[Side, tuple[State, ...]], None]:
+        visitors, states = carry
+        following = move(visitors, 1)
+        here, there = meet(side, visitors, states, every, both=True)
+        return (following, (here, move(there, 1))), None
 
-    def hop(carry: Any, number: Array) -> tuple[Any, None]:
-        columns, here, there = carry
-        # What travels unchanged is sent before the work, so that the two can overlap.
-        following = move(columns, 1)
-        back = number > 0 if hops > 1 else None
-        here, there = _meet_all(partial(both, back=back), rows, columns, here, there)
-        return (following, here, move(there, 1)), None
-
-    (columns, here, there), _ = jax.lax.scan(hop, (columns, here, there), jnp.arange(hops))
-    last = jnp.array(True) if devices % 2 and hops else None
-    here, there = _meet_all(partial(both, back=last), rows, columns, here, there)
-    here, there = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:share], (here, there))
-    return here, move(there, -hops)
+    # What travels unchanged is sent before the work, so that the two can overlap.
+    visitors = move(side, 1) if last else side
+    (here,) = meet(side, side, (nothing,), [(block, block) for block in blocks], both=False)
+    (here,) = meet(side, side, (here,), list(itertools.combinations(blocks, 2)), both=True)
+    if last:
+        (visitors, states), _ = jax.lax.scan(hop, (visitors, (here, nothing)), length=last - 1)
+        here, there = meet(side, visitors, states, every, both=bool(devices % 2))
+        there = move(there, -last)
+        here = {name: tiles.join(part, there[name]) for name, part in here.items()}
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:share], here)
 
 
-def _meet_all(
-    meet: Callable[..., Any], rows: PyTree, columns: PyTree, here: PyTree, there: PyTree
-) -> tuple[PyTree, PyTree]:
-    """Every block of rows with every block of columns, one tile after the other."""
-    down, across = (jax.tree.leaves(side)[0].shape[0] for side in (rows, columns))
+def _meet(
+    one_way: OneWay,
+    rows: Side,
+    columns: Side,
+    states: tuple[State, ...],
+    pairs: list[tuple[int, int]],
+    *,
+    both: bool,
+    spec: LossSpec,
+    numbers: Numbers,
+) -> tuple[State, ...]:
+    """Pairs of blocks, one after the other; ``states`` are of the rows and the columns, or one where they are alike.
 
-    def tile(carry: Any, number: Array) -> tuple[Any, None]:
-        here, there = carry
-        i, j = number % down, number // down
-        new = meet(_at(rows, i), _at(columns, j), _at(here, i), _at(there, j))
-        return (_put(here, new[0], i), _put(there, new[1], j)), None
+    With ``both``, the columns' blocks are the rows of the rows' blocks too.
+    """
+    if not pairs:
+        return states
 
-    return jax.lax.scan(tile, (here, there), jnp.arange(down * across))[0]
+    def tile(states: tuple[State, ...], pair: Array) -> tuple[tuple[State, ...], None]:
+        one, other = _at(rows, pair[0]), _at(columns, pair[1])
+        alike = tiles.alike(one, other, spec, numbers)
+        said = [one_way(one, other, alike)]
+        if both:
+            said.append(one_way(other, one, Alike(alike.same.T, alike.affinity.T))[::-1])
+        for of_rows, of_columns in said:
+            states = (_add(states[0], of_rows, pair[0]), *states[1:])
+            states = (*states[:-1], _add(states[-1], of_columns, pair[1]))
+        return states, None
+
+    return jax.lax.scan(tile, states, jnp.array(pairs))[0]
+
+
+def _add(state: State, said: State, block: Array) -> State:
+    """Of all blocks, this one with what a tile says of it."""
+
+    def joined(whole: PyTree, part: PyTree) -> PyTree:
+        new = tiles.join(_at(whole, block), part)
+        return jax.tree.map(lambda x, y: jax.lax.dynamic_update_index_in_dim(x, y, block, 0), whole, new)
+
+    return state | {name: joined(state[name], part) for name, part in said.items()}
 
 
 def _cut(tree: PyTree, most: int) -> PyTree:
@@ -265,7 +292,3 @@ def _cut(tree: PyTree, most: int) -> PyTree:
 
 def _at(tree: PyTree, index: Array) -> PyTree:
     return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False), tree)
-
-
-def _put(tree: PyTree, block: PyTree, index: Array) -> PyTree:
-    return jax.tree.map(lambda x, y: jax.lax.dynamic_update_index_in_dim(x, y, index, 0), tree, block)

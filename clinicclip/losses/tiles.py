@@ -8,11 +8,9 @@ In the backward pass, where these sums are known over all studies, the tile adds
 
     dL/dz_ij = dlog_i exp(z_ij - log_i) + dlog_j exp(z_ij - log_j) + A_ij (dweighed_i + dweighed_j)
 
-The logits of two blocks depend on which of them are the rows; the likenesses do not (A is symmetric), so that two
-blocks may meet ``both`` ways with one A.
+Which block is the rows matters to the logits and not to the likenesses: two blocks may meet both ways with one A.
 """
 
-from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -72,7 +70,7 @@ class Side(NamedTuple):
     masks: dict[str, Bool[Array, " b"]]
     embeddings: Embeddings
     streams: dict[str, Stream]
-    slopes: tuple[Slopes, Slopes] | None = None  # as rows and as columns, in the backward pass
+    slopes: dict[str, Slopes] | None = None  # as a "row" and as a "column", in the backward pass
 
 
 class Alike(NamedTuple):
@@ -80,9 +78,6 @@ class Alike(NamedTuple):
 
     same: Bool[Array, "b n"]  # a study with itself
     affinity: Float[Array, "b n"]  # A
-
-
-OneWay = Callable[[Side, Side, Any, Any, Alike], tuple[Any, Any]]  # (rows, columns, here, there, alike)
 
 
 def contrasts(spec: LossSpec) -> dict[str, Contrast]:
@@ -100,103 +95,67 @@ def contrasts(spec: LossSpec) -> dict[str, Contrast]:
     return found
 
 
-def nothing(spec: LossSpec, like: Float[Array, " b"]) -> tuple[Sums, Sums]:
-    """The sums of rows and of columns before any tile; ``like`` is a zero for each."""
+def nothing(spec: LossSpec, like: Float[Array, " b"]) -> dict[str, Sums]:
+    """The sums of studies as a "row" and as a "column" before any tile; ``like`` is a zero for each."""
     used = contrasts(spec)
-    soft = {name: this.among for name, this in used.items() if this.soft}
-    low, zero = like + MASKED, like
-    here = Sums(
-        log=dict.fromkeys(used, low),
-        weighed=dict.fromkeys(soft, zero),
-        mass=dict.fromkeys(sorted({"valid", *soft.values()}), zero),
-        other={"surprise": zero, "kept": zero, "own": low, "best": low} | ({"off": zero} if spec.off else {}),
-    )
-    there = Sums({name: low for name, this in used.items() if this.both}, dict.fromkeys(soft, zero), {}, {})
-    return here, there
+    weighed = {name: like for name, this in used.items() if this.soft}
+    low, mass = like + MASKED, dict.fromkeys(_masses(spec), like)
+    other = {"surprise": like, "kept": like, "own": low, "best": low} | ({"off": like} if spec.off else {})
+    back = {name: low for name, this in used.items() if this.both}
+    return {"row": Sums(dict.fromkeys(used, low), weighed, mass, other), "column": Sums(back, weighed, {}, {})}
 
 
-def both(
-    one_way: OneWay,
-    rows: Side,
-    columns: Side,
-    here: Any,
-    there: Any,
-    back: Bool[Array, ""] | None,
-    *,
-    spec: LossSpec,
-    numbers: Numbers,
-) -> tuple[Any, Any]:
-    """``one_way`` for rows and columns and, where ``back``, for the two with their parts exchanged."""
+def join(one: Any, other: Any) -> Any:
+    """The sums, or the gradient, of the same studies over two lots of others."""
+    if not isinstance(one, Sums):
+        return one + other
+    of_others = {
+        name: (jnp.maximum if name in ("own", "best") else jnp.add)(value, other.other[name])
+        for name, value in one.other.items()
+    }
+    log = jax.tree.map(jnp.logaddexp, one.log, other.log)
+    return Sums(log, *jax.tree.map(jnp.add, (one.weighed, one.mass), (other.weighed, other.mass)), of_others)
+
+
+def _masses(spec: LossSpec) -> list[str]:
+    return sorted({"valid", *(this.among for this in contrasts(spec).values() if this.soft)})
+
+
+def alike(rows: Side, columns: Side, spec: LossSpec, numbers: Numbers) -> Alike:
+    """The likenesses of a tile."""
     same = rows.place[:, None] == columns.place[None, :]
     streams = rows.streams, columns.streams, numbers.offsets, spec.streams
-    alike = Alike(same, soft_labels.affinity(*streams, spec.combine, spec.theta, same))
-    here, there = one_way(rows, columns, here, there, alike)
-    if back is None:
-        return here, there
-
-    def exchanged() -> tuple[Any, Any]:
-        return one_way(columns, rows, there, here, Alike(alike.same.T, alike.affinity.T))[::-1]
-
-    return jax.lax.cond(back, exchanged, lambda: (here, there))
+    return Alike(same, soft_labels.affinity(*streams, spec.combine, spec.theta, same))
 
 
 def meet(
-    rows: Side,
-    columns: Side,
-    here: tuple[Sums, Sums],
-    there: tuple[Sums, Sums],
-    alike: Alike,
-    *,
-    spec: LossSpec,
-    numbers: Numbers,
-) -> tuple[tuple[Sums, Sums], tuple[Sums, Sums]]:
-    """Adds a tile to the sums of its rows (as rows), ``here``, and of its columns (as columns), ``there``."""
+    rows: Side, columns: Side, alike: Alike, *, spec: LossSpec, numbers: Numbers
+) -> tuple[dict[str, Sums], dict[str, Sums]]:
+    """The sums of a tile: of its rows and of its columns."""
     affinity, logits = alike.affinity, _logits(rows, columns, spec, numbers)
-    row, column = here[0], there[1]
-    log, weighed, back_log, back_weighed = dict(row.log), dict(row.weighed), dict(column.log), dict(column.weighed)
+    log, weighed, back_log, back_weighed = {}, {}, {}, {}
     for name, this in contrasts(spec).items():
         z, down, across = logits[this.left, this.right], rows.masks[this.among], columns.masks[this.among]
-        log[name] = jnp.logaddexp(log[name], log_sum_exp(z, across))
+        log[name] = log_sum_exp(z, across)
         if this.both:
-            back_log[name] = jnp.logaddexp(back_log[name], log_sum_exp(z.T, down))
+            back_log[name] = log_sum_exp(z.T, down)
         if this.soft:
             product = affinity * z
-            weighed[name] += jnp.sum(jnp.where(across[None, :], product, 0.0), axis=1)
-            back_weighed[name] += jnp.sum(jnp.where(down[:, None], product, 0.0), axis=0)
-    mass = {
-        name: total + jnp.sum(jnp.where(columns.masks[name][None, :], affinity, 0.0), axis=1)
-        for name, total in row.mass.items()
-    }
-    other = _others(rows, columns, row.other, alike, logits["image", "text"], spec, numbers)
-    return (Sums(log, weighed, mass, other), here[1]), (there[0], Sums(back_log, back_weighed, {}, {}))
-
-
-def merge(one: Sums, other: Sums) -> Sums:
-    """The sums of the same studies over two lots of others."""
-
-    def join(path: tuple[Any, ...], x: Array, y: Array) -> Array:
-        field, name = path[0].name, path[1].key
-        if field == "log":
-            return jnp.logaddexp(x, y)
-        return jnp.maximum(x, y) if name in ("own", "best") else x + y
-
-    return jax.tree_util.tree_map_with_path(join, one, other)
+            weighed[name] = jnp.sum(jnp.where(across[None, :], product, 0.0), axis=1)
+            back_weighed[name] = jnp.sum(jnp.where(down[:, None], product, 0.0), axis=0)
+    masses = {name: columns.masks[name] for name in _masses(spec)}
+    mass = {name: jnp.sum(jnp.where(mask[None, :], affinity, 0.0), axis=1) for name, mask in masses.items()}
+    other = _others(rows, columns, alike, logits["image", "text"], spec, numbers)
+    return {"row": Sums(log, weighed, mass, other)}, {"column": Sums(back_log, back_weighed, {}, {})}
 
 
 def pull(
-    rows: Side,
-    columns: Side,
-    here: dict[str, Array],
-    there: dict[str, Array],
-    alike: Alike,
-    *,
-    spec: LossSpec,
-    numbers: Numbers,
+    rows: Side, columns: Side, alike: Alike, *, spec: LossSpec, numbers: Numbers
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Adds a tile to the gradients of its rows, ``here`` (with that of the "bias"), and its columns, ``there``."""
+    """The gradients that a tile gives to its rows' embeddings (and, by row, to the "bias") and to its columns'."""
     if rows.slopes is None or columns.slopes is None:
         raise TypeError("the backward pass needs the slopes of both sides")
-    row, column = rows.slopes[0], columns.slopes[1]
+    row, column = rows.slopes["row"], columns.slopes["column"]
     logits = _logits(rows, columns, spec, numbers)
     slopes = {pair: jnp.zeros_like(z) for pair, z in logits.items()}
     for name, this in contrasts(spec).items():
@@ -212,16 +171,17 @@ def pull(
             weight = jnp.where(across[None, :], row.weighed[name][:, None], 0.0)
             weight += jnp.where(down[:, None], column.weighed[name][None, :], 0.0)
             slopes[pair] += alike.affinity * weight
-    here, there = dict(here), dict(there)
+    here: dict[str, Array] = {}
+    there: dict[str, Array] = {}
     if spec.off:
         pair = ("image", "text")
         error = jax.nn.sigmoid(logits[pair] + numbers.bias) - _match(rows, columns, alike.same)
         error = jnp.where(columns.masks["valid"][None, :], error, 0.0) * row.off["off"][:, None]
         slopes[pair] += error
-        here["bias"] += jnp.sum(error, axis=1)
+        here["bias"] = jnp.sum(error, axis=1)
     for (one, other), slope in slopes.items():
-        here[one] += numbers.scale * dot(slope, columns.embeddings[other].T)
-        there[other] += numbers.scale * dot(slope.T, rows.embeddings[one].T)
+        here[one] = here.get(one, 0.0) + numbers.scale * dot(slope, columns.embeddings[other].T)
+        there[other] = there.get(other, 0.0) + numbers.scale * dot(slope.T, rows.embeddings[one].T)
     return here, there
 
 
@@ -240,7 +200,6 @@ def _match(rows: Side, columns: Side, same: Bool[Array, "b n"]) -> Bool[Array, "
 def _others(
     rows: Side,
     columns: Side,
-    here: Mapping[str, Float[Array, " b"]],
     alike: Alike,
     z: Float[Array, "b n"],
     spec: LossSpec,
@@ -252,12 +211,11 @@ def _others(
     others = rows.masks["valid"][:, None] & across & ~same
     surprise = jnp.where(across, jax.scipy.special.xlogy(affinity, affinity), 0.0)
     sums = {
-        "surprise": here["surprise"] + jnp.sum(surprise, axis=1),
-        "kept": here["kept"] + jnp.sum(others & (affinity > soft_labels.THETA_EPSILON), axis=1, dtype=jnp.float32),
-        "own": jnp.maximum(here["own"], jnp.max(jnp.where(same & across, z, MASKED), axis=1)),
-        "best": jnp.maximum(here["best"], jnp.max(jnp.where(others, z, MASKED), axis=1)),
+        "surprise": jnp.sum(surprise, axis=1),
+        "kept": jnp.sum(others & (affinity > soft_labels.THETA_EPSILON), axis=1, dtype=jnp.float32),
+        "own": jnp.max(jnp.where(same & across, z, MASKED), axis=1),
+        "best": jnp.max(jnp.where(others, z, MASKED), axis=1),
     }
     if spec.off:
-        off = off_clip.off_diagonal(z + numbers.bias, _match(rows, columns, same), columns.masks["valid"])
-        sums["off"] = here["off"] + off
+        sums["off"] = off_clip.off_diagonal(z + numbers.bias, _match(rows, columns, same), columns.masks["valid"])
     return sums
