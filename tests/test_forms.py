@@ -230,10 +230,12 @@ def test_no_device_holds_a_buffer_of_batch_by_batch():
 
 
 def test_exchanges_a_study_do_not_grow_with_the_devices_and_stay_near_sharded():
-    ring = {devices: exchanged("ring", devices, 17 * devices) for devices in (2, 4, 8)}
-    assert ring[8] == pytest.approx(ring[4], rel=0.02)
-    assert ring[2] <= ring[4]  # one hop is no loop, and the compiler sends features once for both passes
-    assert 0 < ring[8] <= 1.1 * exchanged("sharded", 8, 17 * 8)
+    # Studies go half way round in either pass, and their gradients in the second; blocks of 3 hold 18 for 17.
+    columns, gradients = 5 * 512, 4 * 512
+    most = 1.03 * 18 / 17 * (2 * columns + gradients) / 2
+    ring = {devices: exchanged("ring", devices, 17 * devices) for devices in (2, 8)}
+    assert all(0 < each <= most for each in ring.values())
+    assert ring[8] <= exchanged("sharded", 8, 17 * 8)
 
 
 @pytest.mark.parametrize("devices", [1, 8])

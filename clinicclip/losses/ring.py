@@ -1,22 +1,16 @@
 r"""The whole loss from blocks of columns that travel round the devices; nothing with two batch-sized axes exists.
 
-Each device keeps its own studies; a copy of them (embeddings, features, masks) travels. A block that is at home and a
-block that visits meet in a tile (``tiles``), of which only sums by row and by column remain. The soft cross entropy
-of a row is made of them:
+Of the tiles in which all blocks of studies meet (``travel``) only sums by row and by column remain (``tiles``). The
+soft cross entropy of a row is made of them:
 
     log_i - (1 - alpha) z_ii - alpha weighed_i / mass_i
 
-Likeness is symmetric: when two devices' studies meet, each are the rows once and the columns once, with likenesses
-computed once, so that the copy need go only half way round. The sums of those at home stay, the visitors' travel with
-them and go home at the end. The backward pass goes round once more and computes the tiles again; the visitors'
-gradient travels as their sums did.
+The backward pass goes round once more and computes the tiles again.
 
 Source: streaming contrastive losses are for one-hot targets (Inf-CL, arXiv:2410.17243); soft targets are ours.
 """
 
-import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,16 +19,14 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import xlogy
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float
 
 from clinicclip.losses import dense, tiles
 from clinicclip.losses.dense import Metrics
 from clinicclip.losses.inputs import Inputs, LossSpec, check, devices_of, pad, require_block, studies
 from clinicclip.losses.rows import MASKED, Mean, mean
-from clinicclip.losses.tiles import Alike, Numbers, Side, Slopes, Sums
-
-State = dict[str, Any]  # of a block of studies: sums as a "row" and as a "column", or gradients by embedding
-OneWay = Callable[[Side, Side, Alike], tuple[State, State]]  # what a tile says of its rows and of its columns
+from clinicclip.losses.tiles import Numbers, Side, Slopes, Sums
+from clinicclip.losses.travel import Tour
 
 
 @dataclass(frozen=True)
@@ -169,7 +161,8 @@ _sums.defvjp(_sums_forward, _sums_backward)
 def _local_sums(plan: Plan, embeddings: dict[str, Array], numbers: Numbers, rest: Side) -> dict[str, Sums]:
     """A device's part of the forward pass."""
     nothing = tiles.nothing(plan.spec, jnp.zeros_like(rest.place, jnp.float32))
-    return _go_round(tiles.meet, _side(plan.spec, embeddings, rest), nothing, plan, numbers)
+    meet = partial(tiles.both_ways, tiles.meet, plan.spec, numbers)
+    return Tour(meet, tiles.merge, plan.axis).go(_side(plan.spec, embeddings, rest), nothing, plan.spec.block)
 
 
 def _local_slopes(
@@ -185,7 +178,8 @@ def _local_slopes(
     }
     side = _side(plan.spec, embeddings, rest)._replace(slopes=given)
     nothing = jax.tree.map(jnp.zeros_like, side.embeddings) | {"bias": jnp.zeros_like(rest.place, jnp.float32)}
-    gradient = _go_round(tiles.pull, side, nothing, plan, numbers)
+    pull = partial(tiles.both_ways, tiles.pull, plan.spec, numbers)
+    gradient = Tour(pull, tiles.merge, plan.axis).go(side, nothing, plan.spec.block)
     bias = jnp.sum(gradient.pop("bias"))
     # Every logit is scale x (row . column), and so met twice in the gradients projected on the embeddings.
     met = sum((jnp.sum(side.embeddings[name] * slope) for name, slope in gradient.items()), jnp.zeros(()))
@@ -199,96 +193,3 @@ def _side(spec: LossSpec, embeddings: dict[str, Array], rest: Side) -> Side:
     pairs = [("image", "text"), *((this.left, this.right) for this in tiles.contrasts(spec).values())]
     used = sorted({name for pair in pairs for name in pair})
     return rest._replace(embeddings={name: embeddings[name] for name in used})
-
-
-def _go_round(one_way: OneWay, side: Side, nothing: State, plan: Plan, numbers: Numbers) -> State:
-    """Every study meets all studies; ``nothing`` with all that is said of each, as a row and as a column.
-
-    After k hops a device is visited from k devices back, and makes both directions of that pair; but half way round
-    an even ring the two visit one another, and each makes its own direction.
-    """
-    devices, share = jax.lax.axis_size(plan.axis), side.place.shape[0]
-    last = devices // 2
-    meet = partial(_meet, partial(one_way, spec=plan.spec, numbers=numbers), spec=plan.spec, numbers=numbers)
-    side, nothing = _cut((side, nothing), plan.spec.block)
-    blocks = range(side.place.shape[0])
-    every = list(itertools.product(blocks, blocks))
-
-    def move(tree: PyTree, by: int) -> PyTree:
-        return jax.lax.ppermute(tree, plan.axis, [(device, (device + by) % devices) for device in range(devices)])
-
-    def hop(carry: tuple[Side, tuple[State, ...]], _: None) -> tuple[tuple[Side, tuple[State, ...]], None]:
-        visitors, states = carry
-        following = move(visitors, 1)
-        here, there = meet(side, visitors, states, every, both=True)
-        return (following, (here, move(there, 1))), None
-
-    # What travels unchanged is sent before the work, so that the two can overlap.
-    visitors = move(side, 1) if last else side
-    (here,) = meet(side, side, (nothing,), [(block, block) for block in blocks], both=False)
-    (here,) = meet(side, side, (here,), list(itertools.combinations(blocks, 2)), both=True)
-    if last:
-        (visitors, states), _ = jax.lax.scan(hop, (visitors, (here, nothing)), length=last - 1)
-        here, there = meet(side, visitors, states, every, both=bool(devices % 2))
-        there = move(there, -last)
-        here = {name: tiles.join(part, there[name]) for name, part in here.items()}
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:share], here)
-
-
-def _meet(
-    one_way: OneWay,
-    rows: Side,
-    columns: Side,
-    states: tuple[State, ...],
-    pairs: list[tuple[int, int]],
-    *,
-    both: bool,
-    spec: LossSpec,
-    numbers: Numbers,
-) -> tuple[State, ...]:
-    """Pairs of blocks, one after the other; ``states`` are of the rows and the columns, or one where they are alike.
-
-    With ``both``, the columns' blocks are the rows of the rows' blocks too.
-    """
-    if not pairs:
-        return states
-
-    def tile(states: tuple[State, ...], pair: Array) -> tuple[tuple[State, ...], None]:
-        one, other = _at(rows, pair[0]), _at(columns, pair[1])
-        alike = tiles.alike(one, other, spec, numbers)
-        said = [one_way(one, other, alike)]
-        if both:
-            said.append(one_way(other, one, Alike(alike.same.T, alike.affinity.T))[::-1])
-        for of_rows, of_columns in said:
-            states = (_add(states[0], of_rows, pair[0]), *states[1:])
-            states = (*states[:-1], _add(states[-1], of_columns, pair[1]))
-        return states, None
-
-    return jax.lax.scan(tile, states, jnp.array(pairs))[0]
-
-
-def _add(state: State, said: State, block: Array) -> State:
-    """Of all blocks, this one with what a tile says of it."""
-
-    def joined(whole: PyTree, part: PyTree) -> PyTree:
-        new = tiles.join(_at(whole, block), part)
-        return jax.tree.map(lambda x, y: jax.lax.dynamic_update_index_in_dim(x, y, block, 0), whole, new)
-
-    return state | {name: joined(state[name], part) for name, part in said.items()}
-
-
-def _cut(tree: PyTree, most: int) -> PyTree:
-    """[b, ...] -> [blocks, block, ...] in the fewest blocks of at most ``most``; what fills the last is masked."""
-    share = jax.tree.leaves(tree)[0].shape[0]
-    blocks = math.ceil(share / most)
-    block = math.ceil(share / blocks)
-
-    def cut(array: Array) -> Array:
-        padding = [(0, blocks * block - share)] + [(0, 0)] * (array.ndim - 1)
-        return jnp.pad(array, padding).reshape(blocks, block, *array.shape[1:])
-
-    return jax.tree.map(cut, tree)
-
-
-def _at(tree: PyTree, index: Array) -> PyTree:
-    return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False), tree)

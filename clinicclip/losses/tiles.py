@@ -11,6 +11,7 @@ In the backward pass, where these sums are known over all studies, the tile adds
 Which block is the rows matters to the logits and not to the likenesses: two blocks may meet both ways with one A.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -80,6 +81,9 @@ class Alike(NamedTuple):
     affinity: Float[Array, "b n"]  # A
 
 
+OneWay = Callable[[Side, Side, Alike, LossSpec, Numbers], tuple[dict[str, Any], dict[str, Any]]]
+
+
 def contrasts(spec: LossSpec) -> dict[str, Contrast]:
     """All matrices of logits that a spec needs, by name."""
     soft, found = bool(spec.streams), {}
@@ -105,8 +109,12 @@ def nothing(spec: LossSpec, like: Float[Array, " b"]) -> dict[str, Sums]:
     return {"row": Sums(dict.fromkeys(used, low), weighed, mass, other), "column": Sums(back, weighed, {}, {})}
 
 
-def join(one: Any, other: Any) -> Any:
-    """The sums, or the gradient, of the same studies over two lots of others."""
+def merge(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The sums, or the gradients, of the same studies over two lots of others, by name."""
+    return one | {name: _join(one[name], part) if name in one else part for name, part in other.items()}
+
+
+def _join(one: Any, other: Any) -> Any:
     if not isinstance(one, Sums):
         return one + other
     of_others = {
@@ -114,22 +122,30 @@ def join(one: Any, other: Any) -> Any:
         for name, value in one.other.items()
     }
     log = jax.tree.map(jnp.logaddexp, one.log, other.log)
-    return Sums(log, *jax.tree.map(jnp.add, (one.weighed, one.mass), (other.weighed, other.mass)), of_others)
+    weighed, mass = jax.tree.map(jnp.add, (one.weighed, one.mass), (other.weighed, other.mass))
+    return Sums(log, weighed, mass, of_others)
 
 
 def _masses(spec: LossSpec) -> list[str]:
     return sorted({"valid", *(this.among for this in contrasts(spec).values() if this.soft)})
 
 
-def alike(rows: Side, columns: Side, spec: LossSpec, numbers: Numbers) -> Alike:
-    """The likenesses of a tile."""
-    same = rows.place[:, None] == columns.place[None, :]
-    streams = rows.streams, columns.streams, numbers.offsets, spec.streams
-    return Alike(same, soft_labels.affinity(*streams, spec.combine, spec.theta, same))
+def both_ways(
+    one_way: OneWay, spec: LossSpec, numbers: Numbers, one: Side, other: Side, both: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a tile says of ``one``, its rows, and ``other``, its columns; if ``both``, with these exchanged as well."""
+    same = one.place[:, None] == other.place[None, :]
+    streams = one.streams, other.streams, numbers.offsets, spec.streams
+    alike = Alike(same, soft_labels.affinity(*streams, spec.combine, spec.theta, same))
+    of_one, of_other = one_way(one, other, alike, spec, numbers)
+    if both:
+        more_of_other, more_of_one = one_way(other, one, Alike(same.T, alike.affinity.T), spec, numbers)
+        of_one, of_other = merge(of_one, more_of_one), merge(of_other, more_of_other)
+    return of_one, of_other
 
 
 def meet(
-    rows: Side, columns: Side, alike: Alike, *, spec: LossSpec, numbers: Numbers
+    rows: Side, columns: Side, alike: Alike, spec: LossSpec, numbers: Numbers
 ) -> tuple[dict[str, Sums], dict[str, Sums]]:
     """The sums of a tile: of its rows and of its columns."""
     affinity, logits = alike.affinity, _logits(rows, columns, spec, numbers)
@@ -150,7 +166,7 @@ def meet(
 
 
 def pull(
-    rows: Side, columns: Side, alike: Alike, *, spec: LossSpec, numbers: Numbers
+    rows: Side, columns: Side, alike: Alike, spec: LossSpec, numbers: Numbers
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """The gradients that a tile gives to its rows' embeddings (and, by row, to the "bias") and to its columns'."""
     if rows.slopes is None or columns.slopes is None:
