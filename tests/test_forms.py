@@ -160,13 +160,6 @@ def test_a_study_whose_report_fits_worst_is_first_in_no_form(form, devices):
     assert metrics["accuracy/i2t"] == expected["accuracy/i2t"]
 
 
-def test_rows_of_a_device_may_meet_the_columns_in_blocks_too(monkeypatch):
-    monkeypatch.setattr(ring, "ROW_BLOCK", 4)
-    value_and_gradient.cache_clear()
-    assert_equal_to_dense(make_inputs(STUDIES), "ring", "everything", 2)
-    value_and_gradient.cache_clear()
-
-
 @both_forms
 @pytest.mark.parametrize("name", ["n_g_dtcg", "off_clip"])
 def test_bfloat16_embeddings_equal_the_dense_loss_of_the_same_numbers(form, name):
@@ -237,9 +230,12 @@ def test_no_device_holds_a_buffer_of_batch_by_batch():
 
 
 def test_exchanges_a_study_do_not_grow_with_the_devices_and_stay_near_sharded():
-    ring, sharded = ({d: exchanged(form, d, 17 * d) for d in (2, 8)} for form in ("ring", "sharded"))
-    assert ring[8] == pytest.approx(ring[2], rel=0.02)
-    assert 0 < ring[8] <= 1.35 * sharded[8]
+    # Studies go half way round in either pass, and their gradients in the second; blocks of 3 hold 18 for 17.
+    columns, gradients = 5 * 512, 4 * 512
+    most = 1.03 * 18 / 17 * (2 * columns + gradients) / 2
+    ring = {devices: exchanged("ring", devices, 17 * devices) for devices in (2, 8)}
+    assert all(0 < each <= most for each in ring.values())
+    assert ring[8] <= exchanged("sharded", 8, 17 * 8)
 
 
 @pytest.mark.parametrize("devices", [1, 8])
