@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, UInt8, UInt64
 
 import clinicclip
-from clinicclip import assemble, files, guests, importing
+from clinicclip import assemble, files, guests, importing, terms
 from clinicclip import config as config_files
 from clinicclip.data import images as pictures
 from clinicclip.data import patients
@@ -24,12 +23,12 @@ from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.evals import prompts
 from clinicclip.evals.truth import SQUASH
-from clinicclip.exporting import Origin, is_export, load_export, write_export
+from clinicclip.exporting import Origin, contract, is_export, write_export
+from clinicclip.exporting.folder import read_meta
 from clinicclip.models import clip
 from clinicclip.towers import Towers
 from clinicclip.training import checkpoint as checkpoints
 
-ORIGIN = "origin.json"  # in a run's folder
 IMPORTED = "imported"  # in the configuration of a model that others wrote: how its arrays were read
 Vector = Float[np.ndarray, " d"]
 
@@ -161,11 +160,11 @@ class ClinicCLIP:
         }
 
     def export(
-        self, folder: Path, results: Sequence[Mapping[str, Any]] = (), *, dtype: str = "float32"
+        self, folder: Path, results: Sequence[Mapping[str, Any]] = (), *, dtype: str = "float32", hub: str = ""
     ) -> dict[str, Any] | None:
         """Writes the folder that PyTorch users load; ``results`` go into its card, weights are stored in ``dtype``.
 
-        Raises UserError.
+        ``hub`` is the id it will be published under. Raises UserError.
 
         Returns the measured differences to PyTorch, None where it is not installed.
         """
@@ -179,55 +178,38 @@ class ClinicCLIP:
             origin=self.origin,
             results=results,
             dtype=dtype,
+            hub=hub,
         )
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, *, force: bool = False, devices: Sequence[jax.Device] | None = None
+        cls, place: str | Path, *, force: bool = False, devices: Sequence[jax.Device] | None = None
     ) -> "ClinicCLIP":
-        """Loads an exported folder.
+        """Loads an exported folder, or weights of others: a folder, a weight file, or a hub id of either.
 
-        Raises UserError when the folder's image size, mean and standard deviation, tokenizer, text length or pooling
-        are not those its weights were trained with, unless ``force``; always when it is damaged.
+        Raises UserError when image size, mean and standard deviation, tokenizer, text length or pooling are not those
+        the weights were trained with, unless ``force``; always when they are not read whole.
         """
-        export = load_export(folder, force=force)
-        return cls(
-            spec=export.spec,
-            params=export.params,
-            tokenizer=Tokenizer.load(str(export.tokenizer)),
-            text_length=export.meta["text_length"],
-            config=export.meta["config"],
-            origin=Origin(**export.meta["origin"]),
-            source=Path(folder).resolve().name,
-            devices=devices,
-        )
-
-    @classmethod
-    def from_weights(cls, place: str | Path) -> "ClinicCLIP":
-        """Loads a model that others wrote: open_clip's or transformers' folder, a weight file, or a hub id.
-
-        Raises UserError when it is not read whole, or its images were prepared otherwise than here.
-        """
-        found = importing.load_model(place)
-        if found.unlike:
-            raise UserError(
-                f"{place}: trained on images prepared otherwise ({'; '.join(found.unlike)}): its numbers here would "
-                "not be its own; train on from it (--config.model.init), or mend what its files say if they are wrong"
-            )
-        tokenizer = Tokenizer.load(found.tokenizer)
+        path = importing.locate(place)
+        found = importing.load_model(path, force=force)
+        tokenizer = Tokenizer.load(str(found.tokenizer))
         if tokenizer.vocab_size != found.spec.text.vocab_size:
             raise UserError(
                 f"{found.tokenizer}: a vocabulary of {tokenizer.vocab_size} pieces, the text tower has "
                 f"{found.spec.text.vocab_size} rows; put the tokenizer it was trained with beside the weights"
             )
+        meta = read_meta(path) if is_export(path) else {}
+        given = contract.given(found.spec, tokenizer, found.text_length)
+        terms.require(place, found.trained, given, force=force)
         return cls(
             spec=found.spec,
             params=found.params,
             tokenizer=tokenizer,
             text_length=found.text_length,
-            config={IMPORTED: importing.table(found.rows)},
-            origin=imported_origin(place),
+            config=meta.get("config", {IMPORTED: importing.table(found.rows)}),
+            origin=Origin(**meta["origin"]) if meta else Origin.of_others(place),
             source=Path(place).resolve().name,
+            devices=devices,
         )
 
     @classmethod
@@ -242,7 +224,7 @@ class ClinicCLIP:
             tokenizer=Tokenizer.load(str(workdir / "tokenizer")),
             text_length=config.data.text_length,
             config=config.to_dict(),
-            origin=dataclasses.replace(read_origin(workdir), steps=step),
+            origin=dataclasses.replace(Origin.of_run(workdir), steps=step),
             source=f"{workdir.name}@{step}",
             trained_on=patients.load(workdir),
         )
@@ -271,57 +253,42 @@ def _rejoined(batch: Sequence[Any], rows: jax.Array | None) -> Iterator[Vector |
         yield item if isinstance(item, pictures.ImageFault) else next(vectors)
 
 
-def read_origin(workdir: Path) -> Origin:
-    """What a run learns from, as it noted at its start. Raises UserError when the note is missing."""
-    try:
-        return Origin(**json.loads((workdir / ORIGIN).read_text()))
-    except FileNotFoundError:
-        raise UserError(f"{workdir / ORIGIN}: not found; every run writes it at its start, restore it") from None
-
-
-def imported_origin(place: str | Path) -> Origin:
-    """What can be said of weights that others trained: where they are from, and that their terms are not ours."""
-    return Origin(
-        name=Path(place).name,
-        data="unknown",
-        data_title="not known here: the weights were trained elsewhere",
-        data_licence=f"those of the weights, {Path(place).name}",
-        data_citation="",
-        data_open=False,
-        phantom=False,
-        steps=0,
-    )
-
-
 def load(checkpoint: str, *, force: bool = False) -> ClinicCLIP:
     """A model from ``WORKDIR``, ``WORKDIR@STEP``, an exported folder, or weights of others. Raises UserError.
 
     ``force`` as in `ClinicCLIP.from_pretrained`.
     """
     path, _, step = checkpoint.partition("@")
-    folder = Path(path)
-    if (folder / "checkpoints").is_dir():
-        if step and not step.isdecimal():
-            raise UserError(f"{checkpoint}: the part after @ is a step number")
-        return ClinicCLIP.from_run(folder, int(step) if step else None)
-    if is_export(folder):
-        return ClinicCLIP.from_pretrained(folder, force=force)
-    return ClinicCLIP.from_weights(checkpoint)
+    if not (Path(path) / "checkpoints").is_dir():
+        return ClinicCLIP.from_pretrained(checkpoint, force=force)
+    if step and not step.isdecimal():
+        raise UserError(f"{checkpoint}: the part after @ is a step number")
+    return ClinicCLIP.from_run(path, int(step) if step else None)
 
 
 def load_any(checkpoint: str, *, force: bool = False) -> ClinicCLIP | guests.Guest:
-    """As `load`; a CLIP folder of others, where its library is installed, as a guest in PyTorch instead.
+    """As `load`; a CLIP of others, where its library is installed, as a guest in PyTorch instead.
 
     Guests keep their own preprocessing and tokenizer. Raises UserError, which names what would read a guest.
     """
-    folder = Path(checkpoint)
-    layout = "" if is_export(folder) else guests.find(folder)
+    path = Path(checkpoint.partition("@")[0])
+    place = path if path.exists() else importing.locate(checkpoint)
+    layout = "" if is_export(place) else guests.find(place)
     lacking = guests.lacking(layout) if layout else ""
     if layout and not lacking:
-        return guests.Guest(folder, layout)
+        _require_own_terms(place, force)
+        return guests.Guest(place, layout, force=force)
     try:
         return load(checkpoint, force=force)
     except UserError as fault:
         if not lacking:
             raise
-        raise UserError(f"{fault}; as a guest it is read with {lacking}") from None
+        raise UserError(f"{fault}; as a guest it is read with {lacking}", fault.table) from None
+
+
+def _require_own_terms(place: Path, force: bool) -> None:
+    """Weights of ours say what they were trained with in whatever folder others read them. Raises UserError."""
+    stated = next(filter(None, map(terms.stated, sorted(place.glob("*.safetensors")))), None)
+    if stated:
+        tokenizer = {"tokenizer": contract.tokenizer_digest(Tokenizer.load(place))}
+        terms.require(place, [stated], tokenizer, *importing.trained_with(place)[1:], force=force)
