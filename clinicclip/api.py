@@ -26,7 +26,7 @@ from clinicclip.evals.truth import SQUASH
 from clinicclip.exporting import Origin, contract, is_export, write_export
 from clinicclip.exporting.folder import read_meta
 from clinicclip.models import clip
-from clinicclip.towers import Towers
+from clinicclip.towers import Towers, in_turns
 from clinicclip.training import checkpoint as checkpoints
 
 IMPORTED = "imported"  # in the configuration of a model that others wrote: how its arrays were read
@@ -103,16 +103,18 @@ class ClinicCLIP:
     def stream_images(self, images: Iterable[pictures.Source]) -> Iterator[Vector | pictures.ImageFault]:
         """As ``embed_images``, one after the other as they come; a fault stands for an image that cannot be used.
 
-        The next batch is read while the devices are at work on one.
+        The next batches are read while the devices are at work on some.
         """
-        ahead: Iterator[Vector | pictures.ImageFault] = iter(())
         squares = pictures.squares(images, self.image_size, ahead=2 * self._towers.most_images)
-        while batch := list(itertools.islice(squares, self._towers.most_images)):
-            found = [square for square in batch if not isinstance(square, pictures.ImageFault)]
-            rows = self._towers.images(self._placed, np.stack(found)) if found else None
-            yield from ahead
-            ahead = _rejoined(batch, rows)
-        yield from ahead
+        batches = iter(lambda: list(itertools.islice(squares, self._towers.most_images)), [])
+        for rows in in_turns(self._rows, batches):
+            yield from rows
+
+    def _rows(self, batch: Sequence[UInt8[np.ndarray, "s s"] | pictures.ImageFault]) -> list[Any]:
+        """Unit embeddings of squares, the faults where they stood among them."""
+        found = [square for square in batch if not isinstance(square, pictures.ImageFault)]
+        rows = iter(np.asarray(self._towers.images(self._placed, np.stack(found))) if found else ())
+        return [item if isinstance(item, pictures.ImageFault) else next(rows) for item in batch]
 
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """Unit embeddings of texts; those longer than ``text_length`` tokens are cut."""
@@ -242,15 +244,8 @@ class ClinicCLIP:
         most = self._towers.most_images
         size = min(len(squares), most)
         parts = [squares[first : first + most] for first in range(0, len(squares), most)]
-        rows = [np.asarray(embed(self._placed, part, size))[: len(part)] for part in parts]
+        rows = list(in_turns(lambda part: np.asarray(embed(self._placed, part, size))[: len(part)], parts))
         return np.concatenate(rows) if rows else np.zeros((0, self.spec.dim), np.float32)
-
-
-def _rejoined(batch: Sequence[Any], rows: jax.Array | None) -> Iterator[Vector | pictures.ImageFault]:
-    """The faults of a batch where they stood among the rows of what was embedded."""
-    vectors = iter(() if rows is None else np.asarray(rows))
-    for item in batch:
-        yield item if isinstance(item, pictures.ImageFault) else next(vectors)
 
 
 def load(checkpoint: str, *, force: bool = False) -> ClinicCLIP:

@@ -1,6 +1,5 @@
 """The model in use: what it takes, in whatever batches and on however many devices, and what it refuses."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,6 @@ import jax
 import micro_export
 import numpy as np
 import pytest
-from huggingface_hub import constants
 from PIL import Image
 
 import clinicclip
@@ -120,19 +118,6 @@ def test_every_finding_has_prompts_that_can_be_scored(micro_model: api.ClinicCLI
 def test_our_export_is_no_guest_to_ourselves(micro_folder: Path) -> None:
     assert guests.find(micro_folder) == "transformers"  # which is how others read it
     assert isinstance(api.load_any(str(micro_folder)), api.ClinicCLIP)
-
-
-def test_an_export_is_loaded_by_the_id_it_was_published_under(
-    micro_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    entry = tmp_path / "models--someone--clip"
-    shutil.copytree(micro_folder, entry / "snapshots" / ("0" * 40))
-    (entry / "refs").mkdir()
-    (entry / "refs" / "main").write_text("0" * 40)
-    model, local = (api.ClinicCLIP.from_pretrained(place) for place in ("someone/clip", micro_folder))
-    assert model.origin == local.origin and model.config == local.config
-    assert model.describe() == local.describe() | {"checkpoint": "clip"}
 
 
 def test_short_texts_are_read_in_short_rows(micro_model: api.ClinicCLIP, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,11 @@ import foreign
 import jax
 import numpy as np
 import pytest
-from huggingface_hub import constants
 
 from clinicclip import importing, terms
 from clinicclip.errors import UserError
 from clinicclip.exporting import contract
-from clinicclip.importing import hub, weights, whole
+from clinicclip.importing import weights, whole
 from clinicclip.importing.hints import Hints
 from clinicclip.models import convert, hf_config, tensor_file
 
@@ -89,43 +88,6 @@ def test_bias_tables_follow_the_window_and_nothing_else_changes(params, tmp_path
     equal(tower["stage_0"]["block_1"]["attn"], {k: v for k, v in ours.items() if "table" not in k})
     with pytest.raises(UserError, match="stage 1 has 4 tokens a side, less than window_size 6"):
         importing.load_image_tower(folder, window_size=6)
-
-
-def test_a_hub_id_is_read_from_the_hubs_own_cache_without_a_network(params, tmp_path, monkeypatch):
-    cache, commit = tmp_path / "cache", "0" * 40
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    entry = cache / "models--someone--bert"
-    foreign.write_tower(entry / "snapshots" / commit, two_towers(params), MICRO, "text")
-    (entry / "refs").mkdir()
-    (entry / "refs" / "main").write_text(commit)
-    equal(importing.load_text_tower("someone/bert")[1], params["text"])
-    equal(importing.load_text_tower(f"someone/bert@{commit}")[1], params["text"])
-    assert importing.cached("someone/bert") == entry / "snapshots" / commit
-    assert importing.cached("someone/else") is None
-    with pytest.raises(UserError, match="someone/else: no such folder here, and the hub did not give it") as told:
-        importing.locate("someone/else")
-    assert "\n" not in str(told.value)
-
-
-def test_what_a_cache_lacks_the_weights_of_is_not_there(params, tmp_path, monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    entry = tmp_path / "models--someone--pickled"
-    (entry / "refs").mkdir(parents=True)
-    (entry / "refs" / "main").write_text("0" * 40)
-    snapshot = entry / "snapshots" / ("0" * 40)
-    foreign.write_json(snapshot / "config.json", hf_config.bert_config(MICRO.text))
-    assert importing.cached("someone/pickled") is None  # as a tokenizer's or a configuration's reader leaves it
-    (snapshot / "pytorch_model.bin").write_bytes(b"")
-    assert importing.cached("someone/pickled") == importing.locate("someone/pickled") == snapshot
-
-
-@pytest.mark.parametrize("place", ["../secret/bert", "/etc/none", "bert", "a/b/c", "", "./text", "a/../b"])
-def test_what_is_no_hub_id_is_never_asked_of_the_hub(place, monkeypatch):
-    monkeypatch.setattr(hub, "_fetch", lambda *arguments, **named: pytest.fail("the hub was asked"))
-    if place:
-        with pytest.raises(UserError, match="no such file or folder, and no hub id"):
-            importing.locate(place)
-    assert place == "" or importing.cached(place) is None
 
 
 def test_shards_are_read_as_one_file(params, tmp_path):

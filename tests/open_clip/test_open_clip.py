@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hub_cache
 import micro_export
 import numpy as np
 import open_clip
@@ -44,14 +45,10 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A hub's cache as it is once both folders were uploaded and fetched."""
-    place, commit = tmp_path_factory.mktemp("cache"), "0" * 40
-    folder = tmp_path_factory.mktemp("exports") / "published"
+    place, folder = tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("exports") / "published"
     micro_export.export(folder, SPEC, params=recipe["weights"](SPEC), hub=HUB)
     for name, source in ((HUB, folder), (f"{HUB}-text", folder / "text")):
-        entry = place / f"models--{name.replace('/', '--')}"
-        shutil.copytree(source, entry / "snapshots" / commit)
-        (entry / "refs").mkdir()
-        (entry / "refs" / "main").write_text(commit)
+        shutil.copytree(source, hub_cache.snapshot(place, name))
     return place
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -29,7 +30,8 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     flags = [f"--config.{key}={value}" for key, value in wanted.items()]
     where = [f"--workdir={place / 'demo'}", f"--data_dir={place / 'phantom'}"]
     line = [sys.executable, "-m", "clinicclip.train", "--config=configs/n_g_dtcg.py:demo", *where, *flags]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=600, check=False, env=os.environ)
+    quick = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}
+    done = subprocess.run(line, capture_output=True, text=True, timeout=600, check=False, env=quick)
     assert done.returncode == 0, done.stderr
     return place / "demo"
 
@@ -50,10 +52,13 @@ def studies() -> tuple[list[np.ndarray], list[str]]:
     return [study.image for study in made], [f"{study.findings} {study.impression}" for study in made]
 
 
-def test_a_trained_demo_is_not_as_it_began(workdir: Path) -> None:
-    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    losses = [row["loss"] for row in rows if "loss" in row]
-    assert len(losses) == TINY["total_steps"] and len(set(losses)) == len(losses)
+def test_every_array_of_both_towers_was_trained(workdir: Path) -> None:
+    before, after = (ClinicCLIP.from_run(workdir, step).params for step in (TINY["checkpoint_every"], None))
+    for part in ("image", "text", "image_projection", "text_projection"):
+        moved = [
+            not np.array_equal(*pair) for pair in zip(*map(jax.tree.leaves, (before[part], after[part])), strict=True)
+        ]
+        assert all(moved)
 
 
 def test_embeddings_of_a_trained_demo_equal_those_of_transformers(sides, studies) -> None:
