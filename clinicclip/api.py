@@ -30,6 +30,7 @@ from clinicclip.towers import Towers, in_turns
 from clinicclip.training import checkpoint as checkpoints
 
 IMPORTED = "imported"  # in the configuration of a model that others wrote: how its arrays were read
+TERMS = "terms"  # in the facts of a checkpoint: what it was trained to be given
 Vector = Float[np.ndarray, " d"]
 
 
@@ -74,6 +75,11 @@ class ClinicCLIP:
 
     square = staticmethod(pictures.resize)
     says = SQUASH.says
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is done to images and texts on their way to the towers, in `clinicclip.terms`."""
+        return contract.given(self.spec, self.tokenizer, self.text_length)
 
     @property
     def image_size(self) -> int:
@@ -201,9 +207,7 @@ class ClinicCLIP:
                 f"{found.spec.text.vocab_size} rows; put the tokenizer it was trained with beside the weights"
             )
         meta = read_meta(path) if is_export(path) else {}
-        given = contract.given(found.spec, tokenizer, found.text_length)
-        terms.require(place, found.trained, given, force=force)
-        return cls(
+        model = cls(
             spec=found.spec,
             params=found.params,
             tokenizer=tokenizer,
@@ -213,14 +217,16 @@ class ClinicCLIP:
             source=Path(place).resolve().name,
             devices=devices,
         )
+        terms.require(place, found.trained, model.given, force=force)
+        return model
 
     @classmethod
-    def from_run(cls, workdir: str | Path, step: int | None = None) -> "ClinicCLIP":
-        """Loads a run's newest checkpoint, or the one of ``step``."""
+    def from_run(cls, workdir: str | Path, step: int | None = None, *, force: bool = False) -> "ClinicCLIP":
+        """Loads a run's newest checkpoint, or the one of ``step``; ``force`` as in ``from_pretrained``."""
         workdir = Path(workdir)
         config = config_files.restore(workdir / "config.json")
         step, params = checkpoints.read_params(workdir / "checkpoints", step)
-        return cls(
+        model = cls(
             spec=assemble.model_spec(config),
             params=params,
             tokenizer=Tokenizer.load(str(workdir / "tokenizer")),
@@ -230,6 +236,9 @@ class ClinicCLIP:
             source=f"{workdir.name}@{step}",
             trained_on=patients.load(workdir),
         )
+        trained = checkpoints.read_facts(workdir / "checkpoints", step).get(TERMS, {})
+        terms.require(workdir, [trained], model.given, force=force)
+        return model
 
     @functools.cached_property
     def _placed(self) -> Any:
@@ -258,7 +267,7 @@ def load(checkpoint: str, *, force: bool = False) -> ClinicCLIP:
         return ClinicCLIP.from_pretrained(checkpoint, force=force)
     if step and not step.isdecimal():
         raise UserError(f"{checkpoint}: the part after @ is a step number")
-    return ClinicCLIP.from_run(path, int(step) if step else None)
+    return ClinicCLIP.from_run(path, int(step) if step else None, force=force)
 
 
 def load_any(checkpoint: str, *, force: bool = False) -> ClinicCLIP | guests.Guest:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tiny_run import STEPS, TINY
 from clinicclip import api, cli, runs, train
 from clinicclip import config as config_files
 from clinicclip.data import builder, patients
+from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.training import checkpoint, metrics
 
@@ -213,6 +215,15 @@ def test_patients_on_both_sides_are_trained_on_when_told(tiny: Callable[..., Con
     run = runs.set_up(tiny(data__train="train+test", data__allow_overlap=True), tmp_path)
     stored = builder.open_source(run.config.data.dir, "train+test")
     np.testing.assert_array_equal(patients.load(tmp_path), patients.of("phantom", stored))
+
+
+def test_a_runs_checkpoint_is_held_to_what_it_was_trained_with(finished: tuple[Path, str], tmp_path: Path) -> None:
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    words = Tokenizer.load(folder / "tokenizer").vocabulary
+    Tokenizer((*words[:-2], words[-1], words[-2])).save(folder / "tokenizer", 64)
+    with pytest.raises(UserError, match=f"^{folder}: not as its weights were trained .tokenizer"):
+        api.load(str(folder))
+    np.testing.assert_array_equal(api.load(str(folder), force=True).tokenizer.vocabulary[-1], words[-2])
 
 
 def test_a_run_knows_whom_it_learnt_from_and_its_export_tells_nobody(
