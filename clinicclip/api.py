@@ -3,13 +3,11 @@
 import copy
 import dataclasses
 import functools
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax.traverse_util
 import jax
 import numpy as np
 from jaxtyping import Float, UInt8, UInt64
@@ -25,7 +23,7 @@ from clinicclip.evals import prompts
 from clinicclip.evals.truth import SQUASH
 from clinicclip.exporting import Origin, contract, is_export, write_export
 from clinicclip.exporting.folder import read_meta
-from clinicclip.models import clip
+from clinicclip.models import clip, convert
 from clinicclip.towers import Towers, in_turns
 from clinicclip.training import checkpoint as checkpoints
 
@@ -45,6 +43,7 @@ class ClinicCLIP:
         origin: what it learned from, as an export's card tells it.
         source: what it was loaded from, for reports.
         trained_on: digests of the patients it learnt from (`data.patients`); empty where they are not known.
+        forced: in words, what it is given other than it was trained with.
         square, says: how images are brought to size, and words for it.
 
     ``devices`` share the work; default: all of this process.
@@ -71,6 +70,7 @@ class ClinicCLIP:
         self.origin = origin
         self.source = source
         self.trained_on = np.empty(0, np.uint64) if trained_on is None else trained_on
+        self.forced: list[str] = []
         self._towers = Towers(spec, devices)
 
     square = staticmethod(pictures.resize)
@@ -155,16 +155,12 @@ class ClinicCLIP:
 
     def describe(self) -> dict[str, str]:
         """Where the model came from, the hash of its parameters, and the code's version."""
-        digest = hashlib.sha256()
-        flat = flax.traverse_util.flatten_dict(dict(self.params), sep="/")
-        for name in sorted(flat):
-            digest.update(name.encode())
-            digest.update(np.asarray(flat[name]).tobytes())
         return {
             "checkpoint": self.source,
-            "parameters_sha256": digest.hexdigest(),
+            "parameters_sha256": convert.digest(self.params),
             "tokenizer": f"{self.tokenizer.digest()}, at most {self.text_length} tokens",
             "clinicclip": f"{clinicclip.__version__}, {files.digest(Path(clinicclip.__file__).parent, '*.py')}",
+            **terms.noted(self.forced),
         }
 
     def export(
@@ -207,7 +203,7 @@ class ClinicCLIP:
                 f"{found.spec.text.vocab_size} rows; put the tokenizer it was trained with beside the weights"
             )
         meta = read_meta(path) if is_export(path) else {}
-        model = cls(
+        return cls(
             spec=found.spec,
             params=found.params,
             tokenizer=tokenizer,
@@ -216,9 +212,7 @@ class ClinicCLIP:
             origin=Origin(**meta["origin"]) if meta else Origin.of_others(place),
             source=Path(place).resolve().name,
             devices=devices,
-        )
-        terms.require(place, found.trained, model.given, force=force)
-        return model
+        )._held_to(found.trained, place, force)
 
     @classmethod
     def from_run(cls, workdir: str | Path, step: int | None = None, *, force: bool = False) -> "ClinicCLIP":
@@ -226,7 +220,8 @@ class ClinicCLIP:
         workdir = Path(workdir)
         config = config_files.restore(workdir / "config.json")
         step, params = checkpoints.read_params(workdir / "checkpoints", step)
-        model = cls(
+        trained = checkpoints.read_facts(workdir / "checkpoints", step).get(TERMS, {})
+        return cls(
             spec=assemble.model_spec(config),
             params=params,
             tokenizer=Tokenizer.load(str(workdir / "tokenizer")),
@@ -235,10 +230,12 @@ class ClinicCLIP:
             origin=dataclasses.replace(Origin.of_run(workdir), steps=step),
             source=f"{workdir.name}@{step}",
             trained_on=patients.load(workdir),
-        )
-        trained = checkpoints.read_facts(workdir / "checkpoints", step).get(TERMS, {})
-        terms.require(workdir, [trained], model.given, force=force)
-        return model
+        )._held_to([trained], workdir, force)
+
+    def _held_to(self, trained: Iterable[terms.Terms], place: str | Path, force: bool) -> "ClinicCLIP":
+        """Itself, given what its weights were trained with, or with a note of what was forced. Raises UserError."""
+        self.forced = terms.require(place, trained, self.given, force=force)
+        return self
 
     @functools.cached_property
     def _placed(self) -> Any:
@@ -280,8 +277,7 @@ def load_any(checkpoint: str, *, force: bool = False) -> ClinicCLIP | guests.Gue
     layout = "" if is_export(place) else guests.find(place)
     lacking = guests.lacking(layout) if layout else ""
     if layout and not lacking:
-        _require_own_terms(place, force)
-        return guests.Guest(place, layout, force=force)
+        return guests.Guest(place, layout, force=force, noted=_own_terms(place, force))
     try:
         return load(checkpoint, force=force)
     except UserError as fault:
@@ -290,9 +286,10 @@ def load_any(checkpoint: str, *, force: bool = False) -> ClinicCLIP | guests.Gue
         raise UserError(f"{fault}; as a guest it is read with {lacking}", fault.table) from None
 
 
-def _require_own_terms(place: Path, force: bool) -> None:
-    """Weights of ours say what they were trained with in whatever folder others read them. Raises UserError."""
+def _own_terms(place: Path, force: bool) -> list[str]:
+    """Weights of ours say what they were trained with in whatever folder others read them. As `terms.require`."""
     stated = next(filter(None, map(terms.stated, sorted(place.glob("*.safetensors")))), None)
-    if stated:
-        tokenizer = {"tokenizer": contract.tokenizer_digest(Tokenizer.load(place))}
-        terms.require(place, [stated], tokenizer, *importing.trained_with(place)[1:], force=force)
+    if not stated:
+        return []
+    tokenizer = {"tokenizer": contract.tokenizer_digest(Tokenizer.load(place))}
+    return terms.require(place, [stated], tokenizer, *importing.trained_with(place)[1:], force=force)

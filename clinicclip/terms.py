@@ -52,6 +52,12 @@ def require(place: object, trained: Iterable[Terms], *given: Terms, force: bool)
     return found
 
 
+def noted(forced: Iterable[str]) -> dict[str, str]:
+    """What reports say of differences that were forced, where there are any."""
+    told = "; ".join(forced)
+    return {"forced": told} if told else {}
+
+
 def differences(trained: Iterable[Terms], *given: Terms) -> list[str]:
     """In words, each term in which somebody says of the training other than what somebody says is given."""
     told = [

@@ -207,4 +207,5 @@ def test_weights_with_another_vocabulary_or_other_pixels_are_not_used(params, tm
         api.load(str(folder))
     assert "force" in str(told.value)
     forced = api.load(str(folder), force=True)
+    assert forced.describe()["forced"] == "way to resize images shortest in training, squash here"
     assert forced.spec.text == replace(foreign.MICRO.text, dropout=forced.spec.text.dropout)

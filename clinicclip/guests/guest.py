@@ -32,8 +32,8 @@ class Guest:
     embed_patches = None  # others have no patches that are known to lie in the space of texts
     trained_on: UInt64[np.ndarray, " n"] = np.empty(0, np.uint64)  # not known
 
-    def __init__(self, folder: Path, layout: str, *, force: bool = False) -> None:
-        """Reads the folder.
+    def __init__(self, folder: Path, layout: str, *, force: bool = False, noted: Sequence[str] = ()) -> None:
+        """Reads the folder; ``noted`` is what was forced on it before.
 
         Raises UserError when its library cannot, or is not there; or when the weights were trained to be given other
         images or another vocabulary than the folder gives them, unless ``force``.
@@ -50,7 +50,7 @@ class Guest:
         rows, pieces = self.reader.vocabulary  # rows may be left over
         trained = {"image_size": self.reader.image_size, "pieces": rows}
         given = {"image_size": self.image_size, "pieces": max(rows, pieces)}
-        terms.require(folder, [trained], given, force=force)
+        self.forced = [*noted, *terms.require(folder, [trained], given, force=force)]
 
     def square(self, gray: UInt8[np.ndarray, "h w"], size: int) -> UInt8[np.ndarray, "s s"]:
         """What the guest sees of an image, as gray levels; ``size`` is ``image_size``."""
@@ -79,6 +79,7 @@ class Guest:
             "parameters_sha256": _digest(self._folder),
             "read_by": f"{library} {version(library)}, torch {version('torch')}",
             "trained_on": "not known: whether it has seen these patients cannot be told",
+            **terms.noted(self.forced),
         }
 
     def _off(self, gray: UInt8[np.ndarray, "h w"]) -> float:

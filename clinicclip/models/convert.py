@@ -4,6 +4,7 @@ Everything here is numpy: neither PyTorch nor an accelerator is needed to read o
 missing, unexpected or mis-shaped array is never skipped; all offenders are named in one error.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -41,6 +42,14 @@ def extras(params: Mapping[str, Any], spec: ClipSpec) -> Tensors:
     """The leaves no PyTorch dialect has a name for (graph tower, logit bias) as float32, by flax path."""
     flat = _flat(params, spec)
     return {path: flat[path].astype(np.float32) for path in extra_shapes(spec)}
+
+
+def digest(params: Mapping[str, Any]) -> str:
+    """SHA-256 over the paths and bytes of all leaves."""
+    flat, content = flatten_dict(dict(params), sep="/"), hashlib.sha256()
+    for path in sorted(flat):
+        content.update(path.encode() + np.asarray(flat[path]).tobytes())
+    return content.hexdigest()
 
 
 def rounded(params: Mapping[str, Any], dtype: str) -> Params:

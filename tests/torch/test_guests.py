@@ -116,6 +116,7 @@ def test_a_guest_given_images_of_another_size_is_refused_unless_forced(folder: P
         api.load_any(str(copy))
     guest = api.load_any(str(copy), force=True)
     assert isinstance(guest, guests.Guest) and guest.image_size == 48
+    assert guest.describe()["forced"] == "image size 32 in training, 48 here"  # so that no table hides it
     with pytest.raises(UserError, match="transformers cannot embed with it"):  # towers of one size alone
         guest.embed_images(np.zeros((1, 48, 48), np.uint8))
 
@@ -128,7 +129,8 @@ def test_an_export_read_by_others_is_held_to_its_own_word(micro_folder: Path, tm
     file.write_text(json.dumps(json.loads(file.read_text()) | {"image_std": [0.5, 0.5, 0.5]}))
     with pytest.raises(UserError, match=r"standard deviation of the images .* in training"):
         api.load_any(str(copy))
-    assert isinstance(api.load_any(str(copy), force=True), guests.Guest)
+    forced = api.load_any(str(copy), force=True)
+    assert isinstance(forced, guests.Guest) and forced.describe()["forced"].startswith("standard deviation")
 
 
 def test_a_file_of_pytorchs_own_is_no_guest_by_its_name_alone(tmp_path: Path) -> None:
