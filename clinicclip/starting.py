@@ -8,7 +8,7 @@ to be given must be what the run gives them, unless ``model.force``.
 from collections.abc import Iterator
 from typing import Any
 
-import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
@@ -116,8 +116,8 @@ def initial_params(config: ConfigDict, spec: ClipSpec) -> PyTree:
             _, params["image"] = importing.load_image_tower(
                 model.image.init, image_size=spec.image.image_size, window_size=spec.image.window_size
             )
-    params["logit_scale"] = jnp.float32(model.logit_scale)
-    params["logit_bias"] = jnp.float32(model.logit_bias)
+    params["logit_scale"] = np.float32(model.logit_scale)
+    params["logit_bias"] = np.float32(model.logit_bias)
     return params
 
 
