@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
@@ -30,6 +31,17 @@ def digest(folder: Path, pattern: str) -> str:
     for path in sorted(folder.rglob(pattern)):
         content.update(f"{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes())
     return content.hexdigest()[:12]
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, empty where there is no file. Raises UserError for anything else in it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is not JSON; fetch the folder again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds no JSON object; fetch the folder again")
+    return content
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -47,7 +47,7 @@ def parser() -> cli.Parser:
         example="python -m clinicclip.finetune --checkpoint=runs/dt_c --data_dir=data/chexpert --output=runs/finetuned",
     )
     one = partial(cli.count, least=1)
-    flags.add_argument("--checkpoint", required=True, help="WORKDIR, WORKDIR@STEP or an exported folder")
+    cli.add_model_flags(flags)
     flags.add_argument("--data_dir", required=True, type=Path, help="prepared folder with labels")
     flags.add_argument("--output", required=True, type=Path, help="folder of the jobs and the report")
     flags.add_argument("--train_split", default="", help="default: the run's or the folder's")
@@ -118,7 +118,7 @@ def _task(args: argparse.Namespace) -> Task:
     """Opens model and data. Raises UserError when they do not allow the jobs."""
     mesh = sharding.make_mesh()
     sharding.microbatches(args.batch_size, 0, mesh.size)
-    model = api.load(args.checkpoint)
+    model = api.load(args.checkpoint, force=args.force)
     split = args.split or sets.held_out_split(args.data_dir, model.config)
     learnt = args.train_split or sets.other_split(args.data_dir, "train", split, model.config)
     if not learnt:

@@ -13,14 +13,14 @@ import numpy as np
 from jaxtyping import UInt64
 from ml_collections import ConfigDict
 
-from clinicclip import annotate, api, assemble, files, starting
+from clinicclip import annotate, assemble, files, starting
 from clinicclip import config as config_files
 from clinicclip.data import builder, patients, pipeline
 from clinicclip.data.features import FeatureTable
 from clinicclip.data.pipeline import Source
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
-from clinicclip.exporting import Origin
+from clinicclip.exporting import ORIGIN, Origin
 from clinicclip.training import processes
 
 # What may change between the first start of a run and its resumption: nothing that alters its result.
@@ -73,7 +73,7 @@ def open_inputs(config: ConfigDict, workdir: Path) -> RunInputs:
     origin = dataclasses.replace(origin, steps=config.total_steps)
     if processes.first():
         patients.save(workdir, trained_on)
-        files.write_whole(workdir / api.ORIGIN, json.dumps(dataclasses.asdict(origin), indent=1) + "\n")
+        files.write_whole(workdir / ORIGIN, json.dumps(dataclasses.asdict(origin), indent=1) + "\n")
     return RunInputs(source, tokenizer, features, origin)
 
 

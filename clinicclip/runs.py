@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -31,7 +31,7 @@ class Run(NamedTuple):
     inputs: RunInputs
     model: ClinicCLIP
     mesh: jax.sharding.Mesh
-    facts: dict[str, str]  # stored with every checkpoint
+    facts: dict[str, Any]  # stored with every checkpoint
     scorer: api.ClinicCLIP  # evaluates any parameters; compiled once
     open_set: Callable[[str], EvalSet]  # by split; read once
 
@@ -67,7 +67,7 @@ def set_up(config: ConfigDict, workdir: Path) -> Run:
         inputs=inputs,
         model=model,
         mesh=sharding.make_mesh(),
-        facts={"clinicclip": clinicclip.__version__, "data": inputs.origin.data},
+        facts={"clinicclip": clinicclip.__version__, "data": inputs.origin.data, api.TERMS: scorer.given},
         scorer=scorer,
         open_set=functools.cache(partial(open_set, config)),
     )

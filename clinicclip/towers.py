@@ -1,21 +1,33 @@
 """A model's towers in use: compiled for a few batch sizes, each batch split over the devices and filled up."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from clinicclip.ahead import Item, Result, mapped
 from clinicclip.data import packing
 from clinicclip.models import clip
 from clinicclip.training import sharding
 
 # Images of one call and device; on a CPU more at once only leave its caches.
 IMAGES, IMAGES_ON_CPU = (1, 8, 64), (1, 8)
+# Batches of images under way: a CPU's cores are not all busy in every step of one, and devices wait for none.
+AT_ONCE = 2
 FEW_TEXTS = 8  # of one call and device, where there are no more
 TOKENS = 2048  # of one call and device otherwise
 SHORTEST = 32  # tokens of a row of text; rows are powers of two from here on
+
+
+def in_turns(call: Callable[[Item], Result], batches: Iterable[Item]) -> Iterator[Result]:
+    """``call`` of each batch in order, of some at once; of the first alone, since that compiles what all need."""
+    left = iter(batches)
+    for first in itertools.islice(left, 1):
+        yield call(first)
+    yield from mapped(call, left, threads=AT_ONCE, ahead=AT_ONCE)
 
 
 class Towers:

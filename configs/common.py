@@ -132,8 +132,11 @@ def _full_model() -> ConfigDict:
     model.dim = 512
     # A whole model to start from: an export, an open_clip or transformers folder, a weight file, or a hub id. It comes
     # before the `init` of a tower below. With either, widths and vocabulary are those of the weights and replace the
-    # values here when the run starts; image and window size stay, and bias tables are interpolated to them.
+    # values here when the run starts; the window size stays, and bias tables are interpolated to it.
     model.init = ""
+    model.force = (
+        False  # weights trained with other images, tokenizer or pooling than the run's are refused; True = take
+    )
     model.image = ConfigDict(
         {
             "image_size": 224,

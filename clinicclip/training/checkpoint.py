@@ -159,6 +159,12 @@ def read_params(folder: Path, step: int | None = None) -> tuple[int, Any]:
     return chosen, tree
 
 
+def read_facts(folder: Path, step: int) -> dict[str, Any]:
+    """The JSON facts stored beside the state of a step that is there."""
+    with ocp.CheckpointManager(folder.resolve(), item_handlers=_handlers()) as manager:
+        return manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+
+
 def _steps(folder: Path) -> list[int]:
     return sorted(int(p.name) for p in folder.glob("*") if p.name.isdecimal()) if folder.is_dir() else []
 
