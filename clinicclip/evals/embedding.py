@@ -174,11 +174,11 @@ def _maps(
     store: Store | None,
 ) -> dict[tuple[str, str], Float32[np.ndarray, "h w"]]:
     """Of every boxed finding, its map; the vectors of the images that are embedded for it are added to ``rows``."""
-    asked = [
-        (row, finding) for row, boxes in enumerate(evalset.boxes) for finding in sorted({box.finding for box in boxes})
-    ]
-    towards = {finding: embedded.sides(finding).positive for finding in {finding for _, finding in asked}}
-    named = {(row, finding): _key(keys[row] + towards[finding].tobytes()) for row, finding in asked}
+    asked = {row: sorted({box.finding for box in boxes}) for row, boxes in enumerate(evalset.boxes) if boxes}
+    towards = {one: embedded.sides(one).positive for one in {box.finding for boxes in evalset.boxes for box in boxes}}
+    named = {
+        (row, one): _key(keys[row] + towards[one].tobytes()) for row, findings in asked.items() for one in findings
+    }
     held = store.load(f"{evalset.name}-{MAPS}") if store else {}
     lacking = np.unique([row for (row, _), key in named.items() if key not in held]).astype(int)
     seen = _Seen(patches, evalset)
@@ -189,7 +189,7 @@ def _maps(
         _require_sound(found.vectors, len(some), "images")
         for row, vector, grid in zip(some.tolist(), found.vectors, found.patches, strict=True):
             rows[keys[row]] = vector
-            held |= {named[row, finding]: grid @ towards[finding] for own, finding in asked if own == row}
+            held.update({named[row, finding]: grid @ towards[finding] for finding in asked[row]})
     if len(lacking):
         _require_steady(seen.vectors, lacking, np.stack([rows[keys[row]] for row in lacking]), "images")
     if store and len(lacking):
