@@ -97,7 +97,7 @@ class Towers:
 
 def _marks(squares: jax.Array) -> jax.Array:
     """`data.images.marks`, where the squares are."""
-    weights = mark_weights(squares.shape[-1])
+    weights = mark_weights(squares.shape[-1])[None]
     return (squares.astype(jnp.uint32) * weights).sum(axis=(1, 2), dtype=jnp.uint32)
 
 

@@ -101,20 +101,20 @@ class CxrAlign:
             wrong = np.full(len(items), np.nan)
             wrong[controlled] = np.nanmean(np.where(controls >= 0, won[:, 1:], np.nan)[controlled], axis=1)
             values = dict(zip(KINDS, (right, wrong, right - wrong), strict=True))
-            groups: dict[int | None, Bool[np.ndarray, "m"]] = {None: np.full(len(items), True)}
+            groups: dict[tuple[int, ...], Bool[np.ndarray, "m"]] = {(): np.full(len(items), True)}
             if task in PER_FINDING:
                 asked = {*np.unique(findings).tolist(), *outcomes.coded(evalset)}
-                groups |= {finding: findings == finding for finding in sorted(asked)}
-            for finding, group in groups.items():
+                groups |= {(finding,): findings == finding for finding in sorted(asked)}
+            for about, group in groups.items():
                 for kind, value in values.items():
                     keep = group & np.isfinite(value)
                     note = "" if keep.any() else matching.NO_IMAGES if group.any() else NO_REPORT
-                    yield _result(f"{task}{kind}", finding, evalset, bootstrap, value[keep], rows[keep], note)
+                    yield _result(f"{task}{kind}", about, evalset, bootstrap, value[keep], rows[keep], note)
 
     def _none(self, evalset: EvalSet, bootstrap: PatientBootstrap, tasks: Sequence[str]) -> Iterator[Result]:
         nothing = np.zeros(0)
         for name in (f"{task}{kind}" for task in tasks for kind in KINDS):
-            yield _result(name, None, evalset, bootstrap, nothing, nothing.astype(int), NO_REPORT)
+            yield _result(name, (), evalset, bootstrap, nothing, nothing.astype(int), NO_REPORT)
 
     def _controls(
         self, evalset: EvalSet, rows: Int[np.ndarray, "m"], findings: Int[np.ndarray, "m"]
@@ -158,7 +158,7 @@ def _won(task: str, scores: Float[np.ndarray, "m k 3"]) -> Float[np.ndarray, "m 
 
 def _result(
     name: str,
-    finding: int | None,
+    about: tuple[int, ...],
     evalset: EvalSet,
     bootstrap: PatientBootstrap,
     values: Float[np.ndarray, "m"],
@@ -166,14 +166,13 @@ def _result(
     note: str,
 ) -> Result:
     """Of all items, or of those about one finding, whose prevalence is that of the set."""
-    whole = finding is None
     return Result.of(
-        f"cxr_align/{name}" if whole else f"cxr_align/{name}/{schema.FINDINGS[finding]}",
+        "/".join(("cxr_align", name, *(schema.FINDINGS[finding] for finding in about))),
         evalset,
         bootstrap.draws(mean(values), rows),
         bootstrap,
         rows,
-        about=() if whole else (finding,),
+        about=about,
         among=np.arange(len(evalset)),
         generator=generator_of(evalset),
         note=note,
