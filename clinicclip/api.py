@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from clinicclip.data import patients
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.evals import prompts
+from clinicclip.evals.base import Rows
 from clinicclip.evals.truth import SQUASH
 from clinicclip.exporting import Origin, contract, is_export, write_export
 from clinicclip.exporting.folder import read_meta
@@ -93,7 +94,7 @@ class ClinicCLIP:
         `data.images.ImageFault`, a UserError, for the first image that cannot be used; see ``stream_images``.
         """
         if isinstance(images, np.ndarray):
-            return self._over(self._towers.images, images)
+            return self.embed_rows(images).vectors
         vectors = []
         for row in self.stream_images(images):
             if isinstance(row, pictures.ImageFault):
@@ -101,10 +102,24 @@ class ClinicCLIP:
             vectors.append(row)
         return np.stack(vectors) if vectors else np.zeros((0, self.spec.dim), np.float32)
 
-    def embed_patches(self, images: UInt8[np.ndarray, "n s s"]) -> Float[np.ndarray, "n h w d"]:
-        """Unit embeddings of the patches of ready squares, row by row (`models.clip.ClinicCLIP.embed_patches`)."""
-        side = self.spec.image.side(len(self.spec.image.depths) - 1)
-        return self._over(self._towers.patches, images).reshape(len(images), side, side, self.spec.dim)
+    def embed_rows(self, squares: UInt8[np.ndarray, "n s s"], *, patches: bool = False) -> Rows:
+        """Unit embeddings of ready squares with their marks, and their patches (`models.clip.ClinicCLIP.embed_patches`)
+        where they are asked for, all in batches of one size."""
+        side = self.image_size
+        if squares.shape[1:] != (side, side) or squares.dtype != np.uint8:
+            raise UserError(f"images are {squares.shape[1:]}, this model takes {side} x {side}: pass a list of images")
+        if not len(squares):
+            return Rows(np.zeros((0, self.spec.dim), np.float32), np.zeros(0, np.uint32))
+        most = self._towers.most_images
+        size = min(len(squares), most)
+
+        def embed(part: UInt8[np.ndarray, "n s s"]) -> list[np.ndarray]:
+            found = self._towers.rows(self._placed, part, size, patches=patches)
+            return [np.asarray(array)[: len(part)] for array in found]
+
+        parts = in_turns(embed, (squares[first : first + most] for first in range(0, len(squares), most)))
+        marks, vectors, *rest = map(np.concatenate, zip(*parts, strict=True))
+        return Rows(vectors, marks, *rest)
 
     def stream_images(self, images: Iterable[pictures.Source]) -> Iterator[Vector | pictures.ImageFault]:
         """As ``embed_images``, one after the other as they come; a fault stands for an image that cannot be used.
@@ -241,17 +256,6 @@ class ClinicCLIP:
     def _placed(self) -> Any:
         """The parameters on every device."""
         return self._towers.place(self.params)
-
-    def _over(self, embed: Callable[..., jax.Array], squares: UInt8[np.ndarray, "n s s"]) -> Float[np.ndarray, "n ..."]:
-        """A tower's rows for ready squares, all of them in batches of one size."""
-        side = self.image_size
-        if squares.shape[1:] != (side, side) or squares.dtype != np.uint8:
-            raise UserError(f"images are {squares.shape[1:]}, this model takes {side} x {side}: pass a list of images")
-        most = self._towers.most_images
-        size = min(len(squares), most)
-        parts = [squares[first : first + most] for first in range(0, len(squares), most)]
-        rows = list(in_turns(lambda part: np.asarray(embed(self._placed, part, size))[: len(part)], parts))
-        return np.concatenate(rows) if rows else np.zeros((0, self.spec.dim), np.float32)
 
 
 def load(checkpoint: str, *, force: bool = False) -> ClinicCLIP:

@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from clinicclip.ahead import Item, Result, mapped
 from clinicclip.data import packing
+from clinicclip.data.images import mark_weights
 from clinicclip.models import clip
 from clinicclip.training import sharding
 
@@ -43,6 +45,7 @@ class Towers:
         split, whole = sharding.by_study(self.mesh), sharding.replicated(self.mesh)
         self._image_fn = jax.jit(self._images, in_shardings=(whole, split), out_shardings=split)
         self._patch_fn = jax.jit(self._patches, in_shardings=(whole, split), out_shardings=split)
+        self._mark_fn = jax.jit(_marks, in_shardings=split, out_shardings=split)
         self._text_fn = jax.jit(self._texts, in_shardings=(whole, split), out_shardings=split)
 
     @property
@@ -61,9 +64,14 @@ class Towers:
         """
         return self._image_fn(params, self._full(squares, size))
 
-    def patches(self, params: Any, squares: UInt8[np.ndarray, "n s s"], size: int = 0) -> jax.Array:
-        """As ``images``, of the patches [m, h, w, d]."""
-        return self._patch_fn(params, self._full(squares, size))
+    def rows(
+        self, params: Any, squares: UInt8[np.ndarray, "n s s"], size: int = 0, *, patches: bool = False
+    ) -> tuple[jax.Array, ...]:
+        """As ``images``: the marks of the squares that each device was given, the vectors, and the patches [m, h, w, d]
+        where they are asked for."""
+        placed = self._full(squares, size)
+        vectors = self._patch_fn(params, placed) if patches else (self._image_fn(params, placed),)
+        return self._mark_fn(placed), *vectors
 
     def _full(self, squares: UInt8[np.ndarray, "n s s"], size: int) -> jax.Array:
         filled = squares[_filled(len(squares), self._sizes, self.mesh.size, size)]
@@ -97,6 +105,12 @@ class Towers:
 
     def _texts(self, params: Any, packed: tuple[jax.Array, ...]) -> Any:
         return self._model.apply({"params": params}, *packed, self.mesh.size, method="embed_text")
+
+
+def _marks(squares: jax.Array) -> jax.Array:
+    """`data.images.marks`, where the squares are."""
+    weights = mark_weights(squares.shape[-1])[None]
+    return (squares.astype(jnp.uint32) * weights).sum(axis=(1, 2), dtype=jnp.uint32)
 
 
 def _row(tokens: int, length: int) -> int:

@@ -44,6 +44,7 @@ class Row(NamedTuple):
     id: str
     patient: str
     image: UInt8[np.ndarray, "s s"]
+    mark: int  # of the image
     sentences: tuple[schema.Sentence, ...]
     mentioned: Float32[np.ndarray, "f"]
     gold: Float32[np.ndarray, "f"]
@@ -73,10 +74,12 @@ def read_row(record: schema.Record, image_size: int, absent: Sequence[str] = (),
         gray = images.decode(record["image"])
     except OSError:
         raise images.ImageFault("image_unreadable", f"{name}: the stored image is damaged; prepare again") from None
+    square = view.square(gray, image_size)
     return Row(
         id=name,
         patient=str(record["patient"]),
-        image=view.square(gray, image_size),
+        image=square,
+        mark=int(images.marks(square[None])[0]),
         sentences=sentences,
         mentioned=mentioned_findings(sentences),
         gold=_gold(record, absent),

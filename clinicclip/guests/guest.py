@@ -29,7 +29,6 @@ class Guest:
     """
 
     config: Mapping[str, Any] = {}  # of no run of ours
-    embed_patches = None  # others have no patches that are known to lie in the space of texts
     trained_on: UInt64[np.ndarray, " n"] = np.empty(0, np.uint64)  # not known
 
     def __init__(self, folder: Path, layout: str, *, force: bool = False, noted: Sequence[str] = ()) -> None:
