@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -235,12 +234,16 @@ class ClinicCLIP:
         """Loads a run's newest checkpoint, or the one of ``step``."""
         workdir = Path(workdir)
         config = config_files.restore(workdir / "config.json")
+        try:
+            spec, text_length = assemble.model_spec(config), config.data.text_length
+        except (AttributeError, KeyError, TypeError) as fault:
+            raise UserError(f"{workdir / 'config.json'} is damaged ({fault}): restore the file") from None
         step, params = checkpoints.read_params(workdir / "checkpoints", step)
         return cls(
-            spec=assemble.model_spec(config),
+            spec=spec,
             params=params,
             tokenizer=Tokenizer.load(str(workdir / "tokenizer")),
-            text_length=config.data.text_length,
+            text_length=text_length,
             config=config.to_dict(),
             origin=dataclasses.replace(read_origin(workdir), steps=step),
             source=f"{workdir.name}@{step}",
@@ -274,7 +277,9 @@ def _rejoined(batch: Sequence[Any], rows: jax.Array | None) -> Iterator[Vector |
 def read_origin(workdir: Path) -> Origin:
     """What a run learns from, as it noted at its start. Raises UserError when the note is missing."""
     try:
-        return Origin(**json.loads((workdir / ORIGIN).read_text()))
+        known = {field.name for field in dataclasses.fields(Origin)}
+        noted = files.read_json(workdir / ORIGIN, known)
+        return Origin(**{name: noted[name] for name in known})
     except FileNotFoundError:
         raise UserError(f"{workdir / ORIGIN}: not found; every run writes it at its start, restore it") from None
 

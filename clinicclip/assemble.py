@@ -53,6 +53,7 @@ LEAST = {
     "data.workers": 0,
     "data.threads": 1,
     "data.memory_bytes": 0,
+    "data.max_corrupt": 0,
     "model.feature_dim": 1,
     "evals.seed": 0,
     "evals.draws": 0,

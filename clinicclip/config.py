@@ -47,12 +47,9 @@ def save(config: ConfigDict, path: Path) -> None:
 def restore(path: Path) -> ConfigDict:
     """Reads a stored configuration; lists become tuples as in the config files. Raises UserError."""
     try:
-        stored = json.loads(path.read_text())
+        return ConfigDict(_tuples(files.read_json(path, ())))
     except FileNotFoundError:
         raise UserError(f"{path}: not found; a run's folder holds config.json, is {path.parent} one?") from None
-    except json.JSONDecodeError as fault:
-        raise UserError(f"{path}: not valid JSON ({fault.msg}, line {fault.lineno}); restore the file") from None
-    return ConfigDict(_tuples(stored))
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:

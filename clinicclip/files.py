@@ -4,8 +4,9 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
@@ -29,6 +30,24 @@ def digest(folder: Path, pattern: str) -> str:
     for path in sorted(folder.rglob(pattern)):
         content.update(f"{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes())
     return content.hexdigest()[:12]
+
+
+def read_json(path: Path, keys: Collection[str], mend: str = "restore the file") -> dict[str, Any]:
+    """The object of a JSON file, which has at least these ``keys``.
+
+    Raises:
+      UserError: it holds something else; tells how to ``mend`` it.
+      FileNotFoundError: there is no such file.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as fault:
+        raise UserError(f"{path} is damaged (not JSON: {fault}): {mend}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is damaged (no JSON object): {mend}")
+    if lacking := [key for key in keys if key not in found]:
+        raise UserError(f"{path} is damaged (it lacks {lacking[0]!r}): {mend}")
+    return found
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
