@@ -2,7 +2,7 @@
 
 Every start is the command a user types; SIGKILL leaves the run no time for anything. The run must end with the same
 parameters, to the bit, and the same numbers of every step, each once. A further run is asked to stop, and goes on on
-fewer devices each time, or as many in two processes: its losses are compared with those of a run on as many as at first.
+fewer devices each time, once in two processes: its losses are compared with those of a run on as many as at first.
 
     python bench/faults.py [--kills=50] [--seed=0]
 

@@ -13,6 +13,7 @@ from safetensors.numpy import save
 
 from clinicclip.errors import UserError
 
+MOST_JSON = 2**28  # bytes of a file, or of the header of one, that are read at once
 KINDS = {"F16": "<f2", "F32": "<f4", "U64": "<u8"}  # what `map_tensors` can map
 
 
@@ -36,9 +37,11 @@ def read_json(path: Path, keys: Collection[str], mend: str = "restore the file")
     """The object of a JSON file, which has at least these ``keys``.
 
     Raises:
-      UserError: it holds something else; tells how to ``mend`` it.
+      UserError: it holds something else, or is absurdly large; tells how to ``mend`` it.
       FileNotFoundError: there is no such file.
     """
+    if path.stat().st_size > MOST_JSON:
+        raise UserError(f"{path} is damaged (more than {MOST_JSON:,} bytes): {mend}")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as fault:
@@ -90,14 +93,17 @@ def map_tensors(path: Path) -> dict[str, np.ndarray]:
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
+        if length > min(MOST_JSON, path.stat().st_size):
+            raise ValueError(f"{path}: a header of {length} bytes")
         header = json.loads(file.read(length))
-    arrays = {}
-    for name, facts in header.items():
-        if name == "__metadata__":
-            continue
-        kind, start = np.dtype(KINDS[facts["dtype"]]), 8 + length + facts["data_offsets"][0]
-        if 0 in facts["shape"]:  # nothing that could be mapped
-            arrays[name] = np.zeros(facts["shape"], kind)
-        else:
-            arrays[name] = np.memmap(path, kind, "r", start, tuple(facts["shape"]))
-    return arrays
+    try:
+        return {name: _mapped(path, 8 + length, at) for name, at in header.items() if name != "__metadata__"}
+    except (AttributeError, KeyError, TypeError, IndexError) as fault:
+        raise ValueError(f"{path}: its header is not that of arrays") from fault
+
+
+def _mapped(path: Path, start: int, at: Mapping[str, Any]) -> np.ndarray:
+    shape, kind = tuple(at["shape"]), np.dtype(KINDS[at["dtype"]])
+    if 0 in shape:  # nothing that could be mapped
+        return np.zeros(shape, kind)
+    return np.memmap(path, kind, "r", start + at["data_offsets"][0], shape)

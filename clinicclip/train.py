@@ -89,7 +89,7 @@ def train(config: ConfigDict, workdir: Path, traced: range = range(0)) -> int:
         say(f"{workdir} is complete: its numbers are in {workdir / 'report' / 'report.html'}")
         return 0
     try:
-        with host.StopRequest(processes.anywhere if jax.process_count() > 1 else None) as stop:
+        with processes.bound(), host.StopRequest(processes.anywhere if jax.process_count() > 1 else None) as stop:
             run = runs.set_up(config, workdir)
             with watch.Watch(workdir, config.watchdog, traced) as watched:
                 state = fit(run, stop, watched)

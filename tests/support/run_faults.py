@@ -145,7 +145,7 @@ FREE = ("data.dir", "data.digest", "checkpoint_best", "model.text.pad_id", "data
 
 
 def _of_settings() -> Iterator[Fault]:
-    for key, value in config_files._leaves(config_files.load(CONFIG)):
+    for key, value in config_files.leaves(config_files.load(CONFIG)):
         misspelt = key[:-1] + "xx"
         yield Fault("settings", f"{misspelt}", "train", _train(f"--config.{misspelt}=1", where="new"), (misspelt,))
         if type(value) in MISTYPED:
@@ -154,7 +154,7 @@ def _of_settings() -> Iterator[Fault]:
         for text in IMPOSSIBLE.get(type(value), ()):
             if not key.startswith(FREE) and not (key == "model.logit_scale" and text == "-1.0"):
                 line = _train(f"--config.{key}={text}", where="new")
-                yield Fault("settings", f"{key}={text}", "train", line, (key, key.rpartition(".")[2]))
+                yield Fault("settings", f"{key}={text}", "train", line, (key, key.rpartition(".")[2], "'x'"))
     for argument in ("demoo", "data=nowhere", "size=big", "fold=9", "data=openi,fold=x", "text=latin", "demo,fold=1"):
         line = (f"--config=configs/dt_c.py:{argument}", "--workdir={root}/new")
         yield Fault("settings", argument, "train", line, ("config argument",))
@@ -323,6 +323,10 @@ def _of_run(whole: Path) -> Iterator[Fault]:
     for path, kind in itertools.product((sealed[0], sealed[-1]), ("missing", "cut short", "changed")):
         for program, argv in readers.items():
             yield Fault("run", f"{path} {kind}, {program}", program, argv, (f"checkpoints/{newest}",), JUNK[kind](path))
+        unsealed = _then(removed(f"{state}/checksums.json"), JUNK[kind](path))
+        name = (f"checkpoints/{newest}",)
+        if kind != "changed" and not path.endswith("checksums.json"):
+            yield Fault("run", f"unsealed {path} {kind}, evaluate", "evaluate", readers["evaluate"], name, unsealed)
         unfinished = _then(removed("run/DONE"), JUNK[kind](path))
         name = (f"checkpoints/{newest}",)
         yield Fault("run", f"{path} {kind}, train", "train", _train(total_steps=4), name, unfinished, goes_on=True)
