@@ -44,11 +44,11 @@ def main(args: argparse.Namespace) -> int:
     """Plants, judges and counts; exits 1 when a fault is not told."""
     os.environ |= {"JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
-    run_faults = importlib.import_module("run_faults")
+    run_faults, cases = importlib.import_module("run_faults"), importlib.import_module("run_fault_cases")
     counts: Counter[tuple[str, str]] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         whole = run_faults.make(Path(folder, "whole"))
-        planted = [fault for fault in run_faults.faults(whole) if args.only in (None, fault.place)]
+        planted = [fault for place in ([args.only] if args.only else PLACES) for fault in cases.of(place, whole)]
         if args.quick:
             planted = random.Random(args.seed).sample(planted, min(QUICK, len(planted)))
         for fault in tqdm(planted, unit=" faults", disable=None):
