@@ -236,7 +236,7 @@ class ClinicCLIP:
         config = config_files.restore(workdir / "config.json")
         try:
             spec, text_length = assemble.model_spec(config), config.data.text_length
-        except (AttributeError, KeyError, TypeError) as fault:
+        except (AttributeError, KeyError, TypeError, UserError) as fault:
             raise UserError(f"{workdir / 'config.json'} is damaged ({fault}): restore the file") from None
         step, params = checkpoints.read_params(workdir / "checkpoints", step)
         return cls(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -29,6 +30,7 @@ from clinicclip.training.metrics import NoWriter
 from clinicclip.training.skipped import Skipped
 
 CORRUPT, UNDECODABLE, INCOMPLETE = 3, 7, 9
+BATCH = 16
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tiny(data_dir: Path, limit: int) -> ConfigDict:
     """A short run's settings."""
-    steps = {"total_steps": 9, "checkpoint_every": 1, "evaluate_every": 0}
+    steps = {"total_steps": 9, "checkpoint_every": 0, "evaluate_every": 0, "batch_size": BATCH}
     settings = benches.load("faults").SETTINGS | steps | {"data.dir": data_dir, "data.max_corrupt": limit}
     return config_files.load("configs/n_g_dtcg.py:demo", [(key, str(value)) for key, value in settings.items()])
 
@@ -141,25 +143,23 @@ def test_more_than_the_limit_in_a_pass_stops_also_where_the_run_was_resumed(sour
 def test_a_run_goes_on_past_corrupt_records_up_to_the_limit(
     data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(limit: int) -> int:
-        return train.train(tiny(data_dir, limit), tmp_path / "run")
-
     with pytest.raises(UserError, match=r"2 of 131 records of data.train=train cannot be read.*max_corrupt=1"):
-        run(1)
-    assert not (tmp_path / "run").exists()
+        train.train(tiny(data_dir, 1), tmp_path)
+    assert not (tmp_path / "config.json").exists()
     with pytest.raises(UserError, match=r"3 studies of this pass .* more than data.max_corrupt=2"):
-        run(2)
-    told = json.loads((tmp_path / "run" / "fault.json").read_text())
-    assert told["skipped"] == 3 and told["records"]
-    assert run(3) == 0
-    said = capsys.readouterr().out
-    image = builder.open_source(data_dir, "train")[UNDECODABLE]["image_id"]
-    assert f"record {UNDECODABLE} (image {image})" in said
-    assert f"record {CORRUPT}," in said.replace("\n", ",") and f"record {INCOMPLETE}," in said.replace("\n", ",")
-    steps = [r for r in metrics.read(tmp_path / "run" / "metrics.jsonl") if "loss" in r["metrics"]]
-    order = list(islice(grain.MapDataset.range(131).shuffle(seed=0).repeat(), 9 * 16))
+        train.train(tiny(data_dir, 2), tmp_path)
+    order = list(islice(grain.MapDataset.range(131).shuffle(seed=0), 131))
     bad = np.isin(order, [CORRUPT, UNDECODABLE, INCOMPLETE])
-    assert [r["metrics"]["skipped"] for r in steps] == [bad[: 16 * now].sum() for now in range(1, 10)]
+    last = int(np.flatnonzero(bad)[-1]) // BATCH + 1
+    told = json.loads((tmp_path / "fault.json").read_text())
+    assert told["step"] == last and told["skipped"] == 3
+    steps = metrics.read(tmp_path / "metrics.jsonl")
+    assert [r["step"] for r in steps] == list(range(1, last))
+    assert [r["metrics"]["skipped"] for r in steps] == [bad[: BATCH * now].sum() for now in range(1, last)]
+    image = builder.open_source(data_dir, "train")[UNDECODABLE]["image_id"]
+    said = capsys.readouterr().out
+    for name in (f"record {UNDECODABLE} (image {image})", f"record {CORRUPT}", f"record {INCOMPLETE}"):
+        assert re.search(rf"left out, as they cannot be read:.* {re.escape(name)}(,|$)", said, re.MULTILINE)
 
 
 def test_nothing_corrupt_is_evaluated(data_dir: Path, tmp_path: Path) -> None:

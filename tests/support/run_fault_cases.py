@@ -39,7 +39,9 @@ def of_settings() -> Iterator[Fault]:
         for text in IMPOSSIBLE.get(type(value), ()):
             if not key.startswith(FREE) and not (key == "model.logit_scale" and text == "-1.0"):
                 words = training(f"--config.{key}={text}", where="new")
-                yield Fault("settings", f"{key}={text}", "train", words, (key, key.rpartition(".")[2], "'x'"))
+                yield Fault(
+                    "settings", f"{key}={text}", "train", words, (key, key.rpartition(".")[2], "'x'", "nonsense")
+                )
     for argument in ("demoo", "data=nowhere", "size=big", "fold=9", "data=openi,fold=x", "text=latin", "demo,fold=1"):
         line = (f"--config=configs/dt_c.py:{argument}", "--workdir={root}/new")
         yield Fault("settings", argument, "train", line, ("config argument",))
@@ -79,7 +81,7 @@ def of_commands() -> Iterator[Fault]:
         ("embed", ("{root}/images", run, "--output={root}/texts.txt"), "texts.txt"),
         ("finetune", (run, "--data_dir={root}/none", "--output={root}/o"), "none"),
         ("finetune", (run, "--data_dir={root}/data", "--output={root}/o", "--shares=2"), "--shares"),
-        ("reproduce", ("--data=phantom:{root}/none", "--output={root}/o"), "none"),
+        ("reproduce", ("--data=openi:{root}/none", "--output={root}/o"), "none"),
         ("reproduce", ("--data=phantom:{root}/data", "--output={root}/o", "--variants=x"), "x"),
         ("plan", (f"--config={CONFIG}", "--kind=v9"), "v9"),
         ("prepare", ("nothing", "--output={root}/o"), "nothing"),
@@ -192,10 +194,10 @@ def of_run(whole: Path) -> Iterator[Fault]:
     state = f"run/checkpoints/{newest}"
     sealed = [path.relative_to(whole).as_posix() for path in (whole / state).rglob("*") if path.is_file()]
     sealed.sort(key=lambda path: (whole / path).stat().st_size)
-    for path in ("run/config.json", "run/origin.json", "run/tokenizer/vocab.txt", "run/patients.safetensors"):
+    for path in ("run/config.json", "run/origin.json", "run/tokenizer/tokenizer.json", "run/patients.safetensors"):
         kinds = [kind for kind in JUNK if kind != "changed" and (kind, path) != ("missing", "run/patients.safetensors")]
-        if path.endswith(".txt"):
-            kinds = ["missing", "empty", "a web page"]
+        if path.endswith("tokenizer.json"):  # without it, vocab.txt says as much
+            kinds.remove("missing")
         for (kind, plant), (program, argv) in itertools.product(_damages(path, kinds), readers.items()):
             yield Fault("run", f"{kind}, {program}", program, argv, (Path(path).name, "run/tokenizer"), plant)
     for key in ("model.dim", "data.text_length", "model.image.depths"):
@@ -208,18 +210,19 @@ def of_run(whole: Path) -> Iterator[Fault]:
                 ("config.json",),
                 lacking("run/config.json", key),
             )
-    for path, kind in itertools.product((sealed[0], sealed[-1]), ("missing", "cut short", "changed")):
+    (metadata,) = (path for path in sealed if path.endswith("state/_METADATA"))
+    for path, kind in itertools.product((metadata, sealed[-1]), ("missing", "cut short", "changed")):
         for program, argv in readers.items():
             yield Fault("run", f"{path} {kind}, {program}", program, argv, (f"checkpoints/{newest}",), JUNK[kind](path))
         unsealed = _then(removed(f"{state}/checksums.json"), JUNK[kind](path))
         name = (f"checkpoints/{newest}",)
-        if kind != "changed" and not path.endswith("checksums.json"):
+        if kind != "changed":
             yield Fault("run", f"unsealed {path} {kind}, evaluate", "evaluate", readers["evaluate"], name, unsealed)
         unfinished = _then(removed("run/DONE"), JUNK[kind](path))
         name = (f"checkpoints/{newest}",)
         yield Fault("run", f"{path} {kind}, train", "train", training(total_steps=4), name, unfinished, goes_on=True)
     resumed = training(total_steps=4)
-    for path in ("config.json", "metrics.jsonl", "features/features.json", "tokenizer/vocab.txt"):
+    for path in ("config.json", "metrics.jsonl", "features/features.json", "tokenizer/tokenizer.json"):
         for kind, plant in _damages(f"run/{path}", ("empty", "cut short", "a web page")):
             if (path, kind.split(" ", 1)[1]) not in (("metrics.jsonl", "empty"), ("metrics.jsonl", "cut short")):
                 names = (Path(path).name, Path(path).parent.name + ":")
