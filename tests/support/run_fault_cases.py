@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import resource
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from clinicclip.__main__ import PROGRAMS
 
 def of(place: str, whole: Path) -> Iterator[Fault]:
     """All faults of a place."""
-    makers = {"settings": of_settings, "commands": of_commands, "inputs": of_inputs}
+    makers = {"settings": of_settings, "commands": of_commands, "inputs": of_inputs, "storage": of_storage}
     yield from (
         makers[place]() if place in makers else {"data": of_data, "run": of_run, "export": of_export}[place](whole)
     )
@@ -279,3 +280,20 @@ def of_inputs() -> Iterator[Fault]:
     yield Fault("inputs", "no texts", "embed", texts, ("texts.txt",), removed("texts.txt"))
     yield Fault("inputs", "empty texts", "embed", texts, ("texts.txt",), written("texts.txt", b""))
     yield Fault("inputs", "texts not UTF-8", "embed", texts, ("texts.txt",), written("texts.txt", b"\xff\xfe\x00"))
+
+
+def of_storage() -> Iterator[Fault]:
+    """Disks that are full after a few bytes, and places where nothing can be written."""
+    run, use = "--checkpoint={root}/run", "--checkpoint={root}/export"
+    sets = ("--data=phantom:{root}/data", "--suite=pair_strict", "--draws=2")
+    for most, place in ((0, "{root}/o"), (2000, "{root}/o"), (resource.RLIM_INFINITY, "/proc/o")):
+        for program, argv in {
+            "train": training(f"--workdir={place}"),
+            "evaluate": (run, *sets, f"--output={place}"),
+            "export": (run, f"--output={place}"),
+            "embed": ("{root}/images", use, f"--output={place}"),
+            "prepare": ("phantom", "--studies=40", f"--output={place}"),
+            "doctor": ("data", "{root}/data", f"--output={place}"),
+        }.items():
+            kind = f"{program}, files of {most} bytes" if place.startswith("{") else f"{program} to {place}"
+            yield Fault("storage", kind, program, argv, ("/o", "/proc"), most=most)

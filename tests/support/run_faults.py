@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import io
 import random
+import resource
 import shutil
 import signal
 import traceback
@@ -34,6 +35,7 @@ class Fault(NamedTuple):
     names: tuple[str, ...]
     plant: Plant = lambda root, chance: None
     goes_on: bool = False  # the program may name it and go on
+    most: int = resource.RLIM_INFINITY  # bytes of a file: beyond, it is as if the disk were full
 
 
 class Told(NamedTuple):
@@ -83,6 +85,8 @@ def judge(fault: Fault, whole: Path, folder: Path, chance: random.Random) -> Tol
     begin, train.make_step = train.make_step, _accept
     usual = signal.signal(signal.SIGALRM, _late)
     signal.alarm(PATIENCE)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (fault.most, before[1]))
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = cli.call(module.main, module.parser(), [word.format(root=folder) for word in fault.argv])
@@ -94,6 +98,7 @@ def judge(fault: Fault, whole: Path, folder: Path, chance: random.Random) -> Tol
         return Told("traceback", traceback.format_exc()[-600:])
     finally:
         signal.alarm(0)
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGALRM, usual)
         train.make_step = begin
     return _judged(fault, code, out.getvalue(), err.getvalue())
