@@ -27,7 +27,7 @@ from tqdm import tqdm
 from clinicclip import cli
 
 GOAL, QUICK = 1.0, 40
-PLACES = ("settings", "commands", "data", "run", "export", "inputs", "storage")
+PLACES = ("storage", "inputs", "export", "run", "data", "commands", "settings")
 
 
 def parser() -> cli.Parser:
