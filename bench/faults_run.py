@@ -1,9 +1,8 @@
-"""Faults planted in settings, files and folders of a small run: is each told in one line, in time, without a traceback?
+"""Faults planted in settings, command lines and data: is each told in one line, in time, without a traceback?
 
 A fault is planted alone: a setting of the wrong type, of an impossible value or under a misspelt name, a command line
-that says too much or too little, or a file that is missing, empty, cut short, changed or another one's, in prepared
-data, a run's folder or an export, or a disk that takes no more. Then a program is called on it. Told is a fault when
-the program ends with code 1 or 2 and one line that names the key or file, or goes on as documented and names it;
+that says too much or too little, or a file of prepared data that is missing, empty, cut short or another one's. Then a
+program is called on it. Told is a fault when the program ends with code 1 or 2 and one line that names the key or file;
 silent, unnamed, a traceback or a program that goes on for longer than it may is a failure.
 
     python bench/faults_run.py [--quick] [--seed=N] [--only=PLACE] [--show]
@@ -27,7 +26,7 @@ from tqdm import tqdm
 from clinicclip import cli
 
 GOAL, QUICK = 1.0, 40
-PLACES = ("storage", "inputs", "export", "run", "data", "commands", "settings")
+PLACES = ("data", "commands", "settings")
 
 
 def parser() -> cli.Parser:

@@ -13,8 +13,9 @@ from safetensors.numpy import save
 
 from clinicclip.errors import UserError
 
-MOST_JSON = 2**28  # bytes of a file, or of the header of one, that are read at once
+MOST_JSON = 2**28  # bytes of a file that is read at once
 KINDS = {"F16": "<f2", "F32": "<f4", "U64": "<u8"}  # what `map_tensors` can map
+HEADER_BYTES = 10**8  # the most that describe a file's arrays, as safetensors itself has it
 
 
 def make_folder(path: Path) -> None:
@@ -93,8 +94,8 @@ def map_tensors(path: Path) -> dict[str, np.ndarray]:
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length > min(MOST_JSON, path.stat().st_size):
-            raise ValueError(f"{path}: a header of {length} bytes")
+        if length > min(path.stat().st_size, HEADER_BYTES):
+            raise ValueError(f"{path} says that {length} bytes describe its arrays")
         header = json.loads(file.read(length))
     try:
         return {name: _mapped(path, 8 + length, at) for name, at in header.items() if name != "__metadata__"}

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,16 +98,6 @@ from clinicclip import cli
 from clinicclip.training import processes
 parser = cli.Parser(program="join", description="", example="")
 sys.exit(cli.call(lambda args: processes.join(), parser, []))
-"""
-
-# Two processes that work together until the second is killed.
-DIES = """
-import os, signal, sys
-from clinicclip.training import processes
-processes.join()
-with processes.bound():
-    for turn in range(9):
-        processes.everywhere(lambda: os.kill(os.getpid(), signal.SIGKILL) if turn and not processes.first() else None)
 """
 
 
@@ -278,14 +267,6 @@ def test_a_process_that_does_not_come_is_told_in_time(
 
     (ended,) = processes.start(["-c", JOIN], tmp_path, processes=1, devices=1, placed=first_of_two, timeout=60)
     assert ended.code == 1 and ended.err.startswith(says) and ended.err.count("\n") == 1
-
-
-def test_a_dead_process_ends_the_others_with_one_line(tmp_path: Path) -> None:
-    first, second = processes.start(["-c", DIES], tmp_path, processes=2, devices=1, timeout=60)
-    assert (first.code, second.code) == (1, -signal.SIGKILL)
-    told = [line for line in first.err.splitlines() if line.startswith("error: ")]
-    assert "Traceback" not in first.err
-    assert len(told) == 1 and told[0].startswith("error: process 0 of 2 lost another one (")
 
 
 def test_processes_tell_each_other_what_they_found_and_what_failed(tmp_path: Path) -> None:

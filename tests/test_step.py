@@ -201,6 +201,7 @@ def test_parameters_and_optimiser_state_split_over_devices_change_nothing(monkey
     monkeypatch.setattr(sharding, "LEAST", 32)
     spec = clip_spec(depth=1)
     mesh, tx, step = stepper(spec, 8, 1, layout="fsdp")
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(init_params(spec, 0)))  # on no device yet
     state = init_state(parameters(spec), tx, mesh, "fsdp")
     whole = init_state(parameters(spec), tx, mesh)
 

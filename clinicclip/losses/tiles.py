@@ -7,10 +7,12 @@ Of a tile's logits z and likenesses A only sums remain, by row and, for the othe
 In the backward pass, where these sums are known over all studies, the tile adds to the gradients of both blocks
 
     dL/dz_ij = dlog_i exp(z_ij - log_i) + dlog_j exp(z_ij - log_j) + A_ij (dweighed_i + dweighed_j)
+
+Which block is the rows matters to the logits and not to the likenesses: two blocks may meet both ways with one A.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,15 +46,6 @@ class Numbers(NamedTuple):
     offsets: dict[str, Float[Array, ""]]  # mean cosine of each centred stream
 
 
-class Side(NamedTuple):
-    """The rows, or the columns, of a tile."""
-
-    place: Int[Array, " b"]
-    masks: dict[str, Bool[Array, " b"]]
-    embeddings: Embeddings
-    streams: dict[str, Stream]
-
-
 class Sums(NamedTuple):
     """Of each study, over all studies it has met."""
 
@@ -71,6 +64,26 @@ class Slopes(NamedTuple):
     off: PerStudy  # "off" of rows, if in use
 
 
+class Side(NamedTuple):
+    """A block of studies: the rows, or the columns, of a tile."""
+
+    place: Int[Array, " b"]
+    masks: dict[str, Bool[Array, " b"]]
+    embeddings: Embeddings
+    streams: dict[str, Stream]
+    slopes: dict[str, Slopes] | None = None  # as a "row" and as a "column", in the backward pass
+
+
+class Alike(NamedTuple):
+    """What a tile's pairs are to each other, whichever block is the rows."""
+
+    same: Bool[Array, "b n"]  # a study with itself
+    affinity: Float[Array, "b n"]  # A
+
+
+OneWay = Callable[[Side, Side, Alike, LossSpec, Numbers], tuple[dict[str, Any], dict[str, Any]]]
+
+
 def contrasts(spec: LossSpec) -> dict[str, Contrast]:
     """All matrices of logits that a spec needs, by name."""
     soft, found = bool(spec.streams), {}
@@ -86,57 +99,83 @@ def contrasts(spec: LossSpec) -> dict[str, Contrast]:
     return found
 
 
-def nothing(spec: LossSpec, like: Float[Array, " b"]) -> tuple[Sums, Sums]:
-    """The sums of rows and of columns before any tile; ``like`` is a zero for each."""
+def nothing(spec: LossSpec, like: Float[Array, " b"]) -> dict[str, Sums]:
+    """The sums of studies as a "row" and as a "column" before any tile; ``like`` is a zero for each."""
     used = contrasts(spec)
-    soft = {name: this.among for name, this in used.items() if this.soft}
-    low, zero = like + MASKED, like
-    here = Sums(
-        log=dict.fromkeys(used, low),
-        weighed=dict.fromkeys(soft, zero),
-        mass=dict.fromkeys(sorted({"valid", *soft.values()}), zero),
-        other={"surprise": zero, "kept": zero, "own": low, "best": low} | ({"off": zero} if spec.off else {}),
-    )
-    there = Sums({name: low for name, this in used.items() if this.both}, dict.fromkeys(soft, zero), {}, {})
-    return here, there
+    weighed = {name: like for name, this in used.items() if this.soft}
+    low, mass = like + MASKED, dict.fromkeys(_masses(spec), like)
+    other = {"surprise": like, "kept": like, "own": low, "best": low} | ({"off": like} if spec.off else {})
+    back = {name: low for name, this in used.items() if this.both}
+    return {"row": Sums(dict.fromkeys(used, low), weighed, mass, other), "column": Sums(back, weighed, {}, {})}
 
 
-def meet(rows: Side, columns: Side, here: Sums, there: Sums, *, spec: LossSpec, numbers: Numbers) -> tuple[Sums, Sums]:
-    """Adds a tile to the sums of its rows, ``here``, and of its columns, ``there``."""
-    same, affinity, logits = _compare(rows, columns, spec, numbers)
-    log, weighed, back_log, back_weighed = dict(here.log), dict(here.weighed), dict(there.log), dict(there.weighed)
+def merge(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The sums, or the gradients, of the same studies over two lots of others, by name."""
+    return one | {name: _join(one[name], part) if name in one else part for name, part in other.items()}
+
+
+def _join(one: Any, other: Any) -> Any:
+    if not isinstance(one, Sums):
+        return one + other
+    of_others = {
+        name: (jnp.maximum if name in ("own", "best") else jnp.add)(value, other.other[name])
+        for name, value in one.other.items()
+    }
+    log = jax.tree.map(jnp.logaddexp, one.log, other.log)
+    weighed, mass = jax.tree.map(jnp.add, (one.weighed, one.mass), (other.weighed, other.mass))
+    return Sums(log, weighed, mass, of_others)
+
+
+def _masses(spec: LossSpec) -> list[str]:
+    return sorted({"valid", *(this.among for this in contrasts(spec).values() if this.soft)})
+
+
+def both_ways(
+    one_way: OneWay, spec: LossSpec, numbers: Numbers, one: Side, other: Side, both: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a tile says of ``one``, its rows, and ``other``, its columns; if ``both``, with these exchanged as well."""
+    same = one.place[:, None] == other.place[None, :]
+    streams = one.streams, other.streams, numbers.offsets, spec.streams
+    alike = Alike(same, soft_labels.affinity(*streams, spec.combine, spec.theta, same))
+    of_one, of_other = one_way(one, other, alike, spec, numbers)
+    if both:
+        more_of_other, more_of_one = one_way(other, one, Alike(same.T, alike.affinity.T), spec, numbers)
+        of_one, of_other = merge(of_one, more_of_one), merge(of_other, more_of_other)
+    return of_one, of_other
+
+
+def meet(
+    rows: Side, columns: Side, alike: Alike, spec: LossSpec, numbers: Numbers
+) -> tuple[dict[str, Sums], dict[str, Sums]]:
+    """The sums of a tile: of its rows and of its columns."""
+    affinity, logits = alike.affinity, _logits(rows, columns, spec, numbers)
+    log, weighed, back_log, back_weighed = {}, {}, {}, {}
     for name, this in contrasts(spec).items():
         z, down, across = logits[this.left, this.right], rows.masks[this.among], columns.masks[this.among]
-        log[name] = jnp.logaddexp(log[name], log_sum_exp(z, across))
+        log[name] = log_sum_exp(z, across)
         if this.both:
-            back_log[name] = jnp.logaddexp(back_log[name], log_sum_exp(z.T, down))
+            back_log[name] = log_sum_exp(z.T, down)
         if this.soft:
             product = affinity * z
-            weighed[name] += jnp.sum(jnp.where(across[None, :], product, 0.0), axis=1)
-            back_weighed[name] += jnp.sum(jnp.where(down[:, None], product, 0.0), axis=0)
-    mass = {
-        name: total + jnp.sum(jnp.where(columns.masks[name][None, :], affinity, 0.0), axis=1)
-        for name, total in here.mass.items()
-    }
-    other = _others(rows, columns, here.other, (same, affinity, logits["image", "text"]), spec, numbers)
-    return Sums(log, weighed, mass, other), Sums(back_log, back_weighed, {}, {})
+            weighed[name] = jnp.sum(jnp.where(across[None, :], product, 0.0), axis=1)
+            back_weighed[name] = jnp.sum(jnp.where(down[:, None], product, 0.0), axis=0)
+    masses = {name: columns.masks[name] for name in _masses(spec)}
+    mass = {name: jnp.sum(jnp.where(mask[None, :], affinity, 0.0), axis=1) for name, mask in masses.items()}
+    other = _others(rows, columns, alike, logits["image", "text"], spec, numbers)
+    return {"row": Sums(log, weighed, mass, other)}, {"column": Sums(back_log, back_weighed, {}, {})}
 
 
 def pull(
-    rows: tuple[Side, Slopes],
-    columns: tuple[Side, Slopes],
-    here: dict[str, Array],
-    there: Embeddings,
-    *,
-    spec: LossSpec,
-    numbers: Numbers,
-) -> tuple[dict[str, Array], Embeddings]:
-    """Adds a tile to the gradients of its rows, ``here`` (with that of the "bias"), and its columns, ``there``."""
-    (left, row), (right, column) = rows, columns
-    same, affinity, logits = _compare(left, right, spec, numbers)
+    rows: Side, columns: Side, alike: Alike, spec: LossSpec, numbers: Numbers
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The gradients that a tile gives to its rows' embeddings (and, by row, to the "bias") and to its columns'."""
+    if rows.slopes is None or columns.slopes is None:
+        raise TypeError("the backward pass needs the slopes of both sides")
+    row, column = rows.slopes["row"], columns.slopes["column"]
+    logits = _logits(rows, columns, spec, numbers)
     slopes = {pair: jnp.zeros_like(z) for pair, z in logits.items()}
     for name, this in contrasts(spec).items():
-        pair, down, across = (this.left, this.right), left.masks[this.among], right.masks[this.among]
+        pair, down, across = (this.left, this.right), rows.masks[this.among], columns.masks[this.among]
         z = logits[pair]
         # An empty log-sum-exp lies far below z; where() drops the infinity before it meets anything.
         softmax = jnp.where(across[None, :], jnp.exp(z - row.known[name][:, None]), 0.0)
@@ -147,34 +186,27 @@ def pull(
         if this.soft:
             weight = jnp.where(across[None, :], row.weighed[name][:, None], 0.0)
             weight += jnp.where(down[:, None], column.weighed[name][None, :], 0.0)
-            slopes[pair] += affinity * weight
-    here, there = dict(here), dict(there)
+            slopes[pair] += alike.affinity * weight
+    here: dict[str, Array] = {}
+    there: dict[str, Array] = {}
     if spec.off:
         pair = ("image", "text")
-        error = jax.nn.sigmoid(logits[pair] + numbers.bias) - _match(left, right, same)
-        error = jnp.where(right.masks["valid"][None, :], error, 0.0) * row.off["off"][:, None]
+        error = jax.nn.sigmoid(logits[pair] + numbers.bias) - _match(rows, columns, alike.same)
+        error = jnp.where(columns.masks["valid"][None, :], error, 0.0) * row.off["off"][:, None]
         slopes[pair] += error
-        here["bias"] += jnp.sum(error, axis=1)
+        here["bias"] = jnp.sum(error, axis=1)
     for (one, other), slope in slopes.items():
-        here[one] += numbers.scale * dot(slope, right.embeddings[other].T)
-        there[other] += numbers.scale * dot(slope.T, left.embeddings[one].T)
+        here[one] = here.get(one, 0.0) + numbers.scale * dot(slope, columns.embeddings[other].T)
+        there[other] = there.get(other, 0.0) + numbers.scale * dot(slope.T, rows.embeddings[one].T)
     return here, there
 
 
-def _compare(
-    rows: Side, columns: Side, spec: LossSpec, numbers: Numbers
-) -> tuple[Bool[Array, "b n"], Float[Array, "b n"], Logits]:
-    """Which pairs are a study with itself, how alike the pairs are, and all logits."""
-    same = rows.place[:, None] == columns.place[None, :]
-    affinity = soft_labels.affinity(
-        rows.streams, columns.streams, numbers.offsets, spec.streams, spec.combine, spec.theta, same
-    )
+def _logits(rows: Side, columns: Side, spec: LossSpec, numbers: Numbers) -> Logits:
     pairs = {("image", "text"), *((this.left, this.right) for this in contrasts(spec).values())}
-    logits = {
+    return {
         (left, right): numbers.scale * dot(rows.embeddings[left], columns.embeddings[right])
         for left, right in sorted(pairs)
     }
-    return same, affinity, logits
 
 
 def _match(rows: Side, columns: Side, same: Bool[Array, "b n"]) -> Bool[Array, "b n"]:
@@ -184,23 +216,22 @@ def _match(rows: Side, columns: Side, same: Bool[Array, "b n"]) -> Bool[Array, "
 def _others(
     rows: Side,
     columns: Side,
-    here: Mapping[str, Float[Array, " b"]],
-    tile: tuple[Bool[Array, "b n"], Float[Array, "b n"], Float[Array, "b n"]],
+    alike: Alike,
+    z: Float[Array, "b n"],
     spec: LossSpec,
     numbers: Numbers,
 ) -> PerStudy:
     """The row sums behind the diagnostics and the off-diagonal loss."""
-    same, affinity, z = tile
+    same, affinity = alike
     across = columns.masks["valid"][None, :]
     others = rows.masks["valid"][:, None] & across & ~same
     surprise = jnp.where(across, jax.scipy.special.xlogy(affinity, affinity), 0.0)
     sums = {
-        "surprise": here["surprise"] + jnp.sum(surprise, axis=1),
-        "kept": here["kept"] + jnp.sum(others & (affinity > soft_labels.THETA_EPSILON), axis=1, dtype=jnp.float32),
-        "own": jnp.maximum(here["own"], jnp.max(jnp.where(same & across, z, MASKED), axis=1)),
-        "best": jnp.maximum(here["best"], jnp.max(jnp.where(others, z, MASKED), axis=1)),
+        "surprise": jnp.sum(surprise, axis=1),
+        "kept": jnp.sum(others & (affinity > soft_labels.THETA_EPSILON), axis=1, dtype=jnp.float32),
+        "own": jnp.max(jnp.where(same & across, z, MASKED), axis=1),
+        "best": jnp.max(jnp.where(others, z, MASKED), axis=1),
     }
     if spec.off:
-        off = off_clip.off_diagonal(z + numbers.bias, _match(rows, columns, same), columns.masks["valid"])
-        sums["off"] = here["off"] + off
+        sums["off"] = off_clip.off_diagonal(z + numbers.bias, _match(rows, columns, same), columns.masks["valid"])
     return sums

@@ -3,15 +3,13 @@
 Every function must be called by all processes, in the same order. With a single process all of it costs nothing.
 """
 
-import contextlib
 import itertools
 import json
 import os
-import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import jax
@@ -31,7 +29,6 @@ PATIENCE = 60  # seconds that a process which ends waits for the others, before 
 JOIN_SECONDS = "CLINICCLIP_JOIN_SECONDS"  # how long all may take to come together
 JOIN_WAIT = 300  # without it
 MARGIN = 30  # seconds behind which jax gives up too
-LOST = re.compile(r"gloo|nccl|connection|heartbeat|barrier|unavailable|aborted|deadline_exceeded", re.IGNORECASE)
 _turns = itertools.count()
 
 
@@ -121,27 +118,6 @@ def _place(given: dict[str, str]) -> dict[str, Any]:
 def _launched() -> bool:
     counts = [os.environ.get(name, "") for name in LAUNCHED]
     return any(c.isdecimal() and int(c) > 1 for c in counts) or "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
-
-
-@contextlib.contextmanager
-def bound() -> Iterator[None]:
-    """Ends this process with code 1 and one line where another one goes away while a ``with`` lasts.
-
-    At once and without a goodbye: jax would wait for the one that is gone, and then abort with its inner state.
-    """
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as fault:
-        told = str(fault).splitlines()[0][:LONGEST_FAULT]
-        if jax.process_count() == 1 or not LOST.search(told):
-            raise
-        print(
-            f"error: process {jax.process_index()} of {jax.process_count()} lost another one ({told}): see in the logs "
-            "of the others which ended first and why; the same command goes on from the newest checkpoint",
-            file=sys.stderr,
-            flush=True,
-        )
-        os._exit(1)
 
 
 def first() -> bool:

@@ -1,12 +1,12 @@
-"""The faults of settings, command lines, data, run folders, exports and inputs that `run_faults` judges."""
+"""The faults of settings, command lines and data that `run_faults` judges."""
 
 import itertools
 import json
 import os
 import random
-import resource
 import shutil
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from run_faults import CONFIG, Fault, Plant, training
@@ -17,10 +17,7 @@ from clinicclip.__main__ import PROGRAMS
 
 def of(place: str, whole: Path) -> Iterator[Fault]:
     """All faults of a place."""
-    makers = {"settings": of_settings, "commands": of_commands, "inputs": of_inputs, "storage": of_storage}
-    yield from (
-        makers[place]() if place in makers else {"data": of_data, "run": of_run, "export": of_export}[place](whole)
-    )
+    return {"settings": of_settings, "commands": of_commands, "data": partial(of_data, whole)}[place]()
 
 
 # What a key of this type cannot be. Names of what is free to be anything are left out below.
@@ -183,117 +180,6 @@ def of_data(whole: Path) -> Iterator[Fault]:
         yield Fault("data", f"{kind}, {program}", program, argv, ("/data",), plant)
 
 
-def of_run(whole: Path) -> Iterator[Fault]:
-    """A run's folder that is not whole, for what reads it and what goes on with it."""
-    run = "--checkpoint={root}/run"
-    readers = {
-        "evaluate": (run, "--data=phantom:{root}/data", "--output={root}/o", "--suite=pair_strict", "--draws=2"),
-        "export": (run, "--output={root}/o"),
-        "predict": ("{root}/images", run, "--findings=edema"),
-    }
-    newest = sorted((whole / "run" / "checkpoints").iterdir(), key=lambda path: int(path.name))[-1].name
-    state = f"run/checkpoints/{newest}"
-    sealed = [path.relative_to(whole).as_posix() for path in (whole / state).rglob("*") if path.is_file()]
-    sealed.sort(key=lambda path: (whole / path).stat().st_size)
-    for path in ("run/config.json", "run/origin.json", "run/tokenizer/tokenizer.json", "run/patients.safetensors"):
-        kinds = [kind for kind in JUNK if kind != "changed" and (kind, path) != ("missing", "run/patients.safetensors")]
-        if path.endswith("tokenizer.json"):  # without it, vocab.txt says as much
-            kinds.remove("missing")
-        for (kind, plant), (program, argv) in itertools.product(_damages(path, kinds), readers.items()):
-            yield Fault("run", f"{kind}, {program}", program, argv, (Path(path).name, "run/tokenizer"), plant)
-    for key in ("model.dim", "data.text_length", "model.image.depths"):
-        for program, argv in readers.items():
-            yield Fault(
-                "run",
-                f"config.json without {key}, {program}",
-                program,
-                argv,
-                ("config.json",),
-                lacking("run/config.json", key),
-            )
-    (metadata,) = (path for path in sealed if path.endswith("state/_METADATA"))
-    for path, kind in itertools.product((metadata, sealed[-1]), ("missing", "cut short", "changed")):
-        for program, argv in readers.items():
-            yield Fault("run", f"{path} {kind}, {program}", program, argv, (f"checkpoints/{newest}",), JUNK[kind](path))
-        unsealed = _then(removed(f"{state}/checksums.json"), JUNK[kind](path))
-        name = (f"checkpoints/{newest}",)
-        if kind != "changed":
-            yield Fault("run", f"unsealed {path} {kind}, evaluate", "evaluate", readers["evaluate"], name, unsealed)
-        unfinished = _then(removed("run/DONE"), JUNK[kind](path))
-        name = (f"checkpoints/{newest}",)
-        yield Fault("run", f"{path} {kind}, train", "train", training(total_steps=4), name, unfinished, goes_on=True)
-    resumed = training(total_steps=4)
-    for path in ("config.json", "metrics.jsonl", "features/features.json", "tokenizer/tokenizer.json"):
-        for kind, plant in _damages(f"run/{path}", ("empty", "cut short", "a web page")):
-            if (path, kind.split(" ", 1)[1]) not in (("metrics.jsonl", "empty"), ("metrics.jsonl", "cut short")):
-                names = (Path(path).name, Path(path).parent.name + ":")
-                yield Fault("run", f"{kind}, train", "train", resumed, names, _then(removed("run/DONE"), plant))
-    yield Fault("run", "DONE a web page, train", "train", resumed, ("DONE",), written("run/DONE", b"<!DOCTYPE html>"))
-    other = training(**{"total_steps": 4, "model.dim": 32})
-    yield Fault("run", "other settings, train", "train", other, ("model.dim",), removed("run/DONE"))
-    for program in ("evaluate", "export"):
-        argv = readers[program]
-        yield Fault(
-            "run", f"foreign checkpoints, {program}", program, argv, ("checkpoints",), _foreign("run/checkpoints")
-        )
-
-
 def _foreign(path: str) -> Plant:
     """A folder in whose place another one stands."""
     return lambda root, chance: (_gone(root / path), (root / "images").rename(root / path))
-
-
-def _then(*plants: Plant) -> Plant:
-    def plant(root: Path, chance: random.Random) -> None:
-        for each in plants:
-            each(root, chance)
-
-    return plant
-
-
-def of_export(whole: Path) -> Iterator[Fault]:
-    """An export that is not whole."""
-    use = "--checkpoint={root}/export"
-    readers = {"predict": ("{root}/images", use, "--findings=edema"), "doctor": ("checkpoint", "{root}/export")}
-    for path in sorted((whole / "export").glob("*.json")):
-        if path.name in ("parity.json", "open_clip_config.json"):
-            continue
-        for (kind, plant), (program, argv) in itertools.product(
-            _damages(f"export/{path.name}", ("missing", "empty", "cut short", "a list")), readers.items()
-        ):
-            yield Fault("export", f"{kind}, {program}", program, argv, ("/export",), plant)
-    for (kind, plant), (program, argv) in itertools.product(_damages("export/model.safetensors"), readers.items()):
-        yield Fault("export", f"{kind}, {program}", program, argv, ("/export",), plant)
-
-
-def of_inputs() -> Iterator[Fault]:
-    """Images and texts that cannot be read."""
-    use = "--checkpoint={root}/export"
-    for program, more in (("predict", ("--findings=edema",)), ("embed", ("--output={root}/o",))):
-        argv = ("{root}/images", use, *more)
-        for kind, plant in _damages("images/1.png", ("empty", "cut short", "a web page")):
-            yield Fault("inputs", f"{kind}, {program}", program, argv, ("1.png",), plant, goes_on=True)
-        yield Fault("inputs", f"no such image, {program}", program, ("{root}/no.png", use, *more), ("no.png",))
-        empty = _then(removed("images/0.png"), removed("images/1.png"))
-        yield Fault("inputs", f"no images, {program}", program, argv, ("images",), empty)
-    texts = ("--texts={root}/texts.txt", use, "--output={root}/o")
-    yield Fault("inputs", "no texts", "embed", texts, ("texts.txt",), removed("texts.txt"))
-    yield Fault("inputs", "empty texts", "embed", texts, ("texts.txt",), written("texts.txt", b""))
-    yield Fault("inputs", "texts not UTF-8", "embed", texts, ("texts.txt",), written("texts.txt", b"\xff\xfe\x00"))
-
-
-def of_storage() -> Iterator[Fault]:
-    """Disks that are full after a few bytes, and places where nothing can be written."""
-    run, use = "--checkpoint={root}/run", "--checkpoint={root}/export"
-    sets = ("--data=phantom:{root}/data", "--suite=pair_strict", "--draws=2")
-    for most, place in ((0, "{root}/o"), (2000, "{root}/o"), (resource.RLIM_INFINITY, "/proc/o")):
-        for program, argv in {
-            "train": training(f"--workdir={place}"),
-            "evaluate": (run, *sets, f"--output={place}"),
-            "export": (run, f"--output={place}"),
-            "embed": ("{root}/images", use, f"--output={place}"),
-            "prepare": ("phantom", "--studies=40", f"--output={place}"),
-            "doctor": ("data", "{root}/data", f"--output={place}"),
-        }.items():
-            kind = f"{program}, files of {most} bytes" if place.startswith("{") else f"{program} to {place}"
-            yield Fault("storage", kind, program, argv, ("/o", "/proc"), most=most)
