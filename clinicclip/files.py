@@ -49,7 +49,7 @@ def read_json(path: Path, keys: Collection[str], mend: str = "restore the file")
         raise UserError(f"{path} is damaged (not JSON: {fault}): {mend}") from None
     if not isinstance(found, dict):
         raise UserError(f"{path} is damaged (no JSON object): {mend}")
-    if lacking := [key for key in keys if key not in found]:
+    if lacking := sorted(set(keys) - found.keys()):
         raise UserError(f"{path} is damaged (it lacks {lacking[0]!r}): {mend}")
     return found
 

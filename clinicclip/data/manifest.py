@@ -15,8 +15,8 @@ from clinicclip.data.shards import Summary
 from clinicclip.errors import UserError
 
 MANIFEST, DROPPED, PARTIAL = "manifest.json", "dropped.jsonl", ".partial"
-NEEDED = ("name", "title", "version", "open", "licence", "citation", "published", "settings", "code", "folder")
-NEEDED += ("splits", "language", "files")
+NEEDED = {"name", "title", "version", "open", "licence", "citation", "published", "settings", "code", "folder"}
+NEEDED |= {"splits", "language", "files"}
 USED, BEYOND_LIMIT = "used", "beyond_limit"
 
 
