@@ -234,13 +234,17 @@ class ClinicCLIP:
         """Loads a run's newest checkpoint, or the one of ``step``; ``force`` as in ``from_pretrained``."""
         workdir = Path(workdir)
         config = config_files.restore(workdir / "config.json")
+        try:
+            spec, text_length = assemble.model_spec(config), config.data.text_length
+        except (AttributeError, KeyError, TypeError, UserError) as fault:
+            raise UserError(f"{workdir / 'config.json'} is damaged ({fault}): restore the file") from None
         step, params = checkpoints.read_params(workdir / "checkpoints", step)
         trained = checkpoints.read_facts(workdir / "checkpoints", step).get(TERMS, {})
         return cls(
-            spec=assemble.model_spec(config),
+            spec=spec,
             params=params,
             tokenizer=Tokenizer.load(str(workdir / "tokenizer")),
-            text_length=config.data.text_length,
+            text_length=text_length,
             config=config.to_dict(),
             origin=dataclasses.replace(Origin.of_run(workdir), steps=step),
             source=f"{workdir.name}@{step}",

@@ -109,6 +109,7 @@ def _data(args: ConfigDict) -> ConfigDict:
     data.graph_edges = 256
     data.workers = 0  # processes; 0 = threads only
     data.threads = 2
+    data.max_corrupt = 10  # studies of a pass over the data that may be left out as their records cannot be read
     data.memory_bytes = 2**30  # stored records kept in memory by each process
     # The phantom world is generated on first use; the other sets are prepared by `clinicclip.prepare`.
     data.phantom = ConfigDict({"level": "easy", "studies": 6000, "size": 64, "seed": 0})

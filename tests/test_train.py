@@ -180,7 +180,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_records(
         train.train(tiny(optim__learning_rate=1e38, optim__warmup=0.0, optim__clip_norm=0.0), tmp_path)
     assert not (tmp_path / "DONE").exists()
     told = json.loads((tmp_path / "fault.json").read_text())
-    assert told["step"] == 2 and len(told["records"]) == TINY["batch_size"] and "loss" in told["metrics"]
+    assert (
+        told["step"] == 2
+        and told["seed"] == 0
+        and len(told["records"]) == TINY["batch_size"]
+        and "loss" in told["metrics"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -70,11 +70,7 @@ def read_row(record: schema.Record, image_size: int, absent: Sequence[str] = (),
         schema.Sentence(str(text), int(finding), int(polarity), int(side))
         for text, finding, polarity, side in zip(*(record[column] for column in columns), strict=True)
     )
-    try:
-        gray = images.decode(record["image"])
-    except OSError:
-        raise images.ImageFault("image_unreadable", f"{name}: the stored image is damaged; prepare again") from None
-    square = view.square(gray, image_size)
+    square = view.square(images.decode(record["image"], name), image_size)
     return Row(
         id=name,
         patient=str(record["patient"]),
