@@ -95,6 +95,7 @@ def _data(args: ConfigDict) -> ConfigDict:
     data.allow_overlap = False  # patients that are trained on and evaluated; True = train all the same
     data.text_length = 256  # tokens [reported]
     data.text_mode = "report"  # or "sentences": a random subset a step; or "sentence": one a step, one an epoch
+    data.label_sentences = 0.0  # share of studies of which a sentence made of one label is drawn instead (ours)
     data.max_sentences = 0  # largest such subset; 0 = no bound
     data.sentence_filter = "none"  # or "abnormal": of an abnormal study only its abnormal sentences
     data.negation_generator = "train"  # who wrote the negated reports that `prepare` stored: templates, or "llm"
@@ -205,6 +206,7 @@ def _loss() -> ConfigDict:
     loss.graph = 0.0  # lambda_G, weight of graph alignment; 0 = no graph tower
     loss.negation = 0.0  # weight of the negated-report columns; 0 = none, 1 = NegCLIP's form
     loss.neg_scope = "own"
+    loss.entailment = 0.0  # weight of the contrast with every text whose claims hold for the study (ours)
     loss.off = 0.0  # weight of the off-diagonal loss
     loss.off_reduction = "batch"
     loss.abnormal = 0.0  # weight of the InfoNCE over abnormal studies

@@ -25,7 +25,7 @@ from jax.scipy.special import xlogy
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
-from clinicclip.losses import dense, tiles
+from clinicclip.losses import dense, entailment, tiles
 from clinicclip.losses.dense import Metrics
 from clinicclip.losses.inputs import Inputs, LossSpec, check, devices_of, pad, require_block, studies
 from clinicclip.losses.rows import MASKED, Mean, mean
@@ -78,6 +78,7 @@ def loss(
         embeddings={"image": block.image, "text": block.text}
         | {name: stream.feature for name, stream in others.items()},
         streams=block.streams,
+        claims=block.claims,
     )
     here, there = _sums(Plan(spec, mesh, axis), side.embeddings, numbers, side._replace(embeddings={}))
     alpha = jnp.asarray(spec.alpha if alpha is None else alpha, jnp.float32)
@@ -94,7 +95,7 @@ def _means(
         return numbers.scale * jnp.sum(side.embeddings[left] * side.embeddings[right], axis=1)
 
     def contrast(name: str, denied: Float[Array, " b"] | None = None) -> Float[Array, " b"]:
-        left, right, among, soft, _ = used[name]
+        left, right, among, soft, *_ = used[name]
         forward = here.log[name] if denied is None else jnp.logaddexp(here.log[name], denied)
         expected = 2.0 * own(left, right)
         if soft:
@@ -110,6 +111,13 @@ def _means(
             denied = jnp.where(masks["negated"], own("image", "negated"), MASKED) if alone else here.log["negated"]
             denied = denied + math.log(spec.negation)
         means["loss/clip"] = mean(contrast("clip", denied), masks["valid"])
+    if spec.entailment:
+        names = [name for name, this in used.items() if this.entailed]
+        means["loss/entailment"] = entailment.reduced(
+            [(here.log[name], here.weighed[name], here.mass[name]) for name in names],
+            [(there.log[name], there.weighed[name], there.mass[name], masks[used[name].among]) for name in names],
+            masks["valid"],
+        )
     if spec.graph:
         means["loss/graph"] = mean(0.5 * (contrast("graph_image") + contrast("graph_text")), masks["graph"])
     if spec.off:

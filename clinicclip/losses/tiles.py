@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from clinicclip.losses import off_clip, soft_labels
+from clinicclip.losses import entailment, off_clip, soft_labels
 from clinicclip.losses.inputs import LossSpec
 from clinicclip.losses.rows import MASKED, dot, log_sum_exp
 from clinicclip.losses.soft_labels import Stream
@@ -27,13 +27,18 @@ Logits = dict[tuple[str, str], Float[Array, "b n"]]
 
 
 class Contrast(NamedTuple):
-    """A matrix of logits that is a softmax over its columns, and over its rows if ``both``."""
+    """A matrix of logits that is a softmax over its columns, and over its rows if ``both``.
+
+    Where the target is shared, it is by those alike or, if ``entailed``, by every text that holds for an image.
+    """
 
     left: str  # the embedding of the rows
     right: str  # the embedding of the columns
-    among: str  # the mask of the columns, and of the rows in the other direction
-    soft: bool = False  # alike studies share the target
+    among: str  # the mask of the columns
+    soft: bool = False  # the target is shared
     both: bool = True
+    entailed: bool = False
+    down: str = ""  # the mask of the rows in the other direction; that of the columns where nothing is said
 
 
 class Numbers(NamedTuple):
@@ -51,6 +56,7 @@ class Side(NamedTuple):
     masks: dict[str, Bool[Array, " b"]]
     embeddings: Embeddings
     streams: dict[str, Stream]
+    claims: dict[str, Float[Array, "b f"]]
 
 
 class Sums(NamedTuple):
@@ -58,7 +64,7 @@ class Sums(NamedTuple):
 
     log: PerStudy  # log-sum-exp of its logits, by contrast
     weighed: PerStudy  # logits weighed by likeness, by soft contrast
-    mass: PerStudy  # likeness, by mask; of rows only, as columns have the same
+    mass: PerStudy  # likeness, by mask, of rows only, as columns have the same; shares, by entailed contrast
     other: PerStudy  # of rows only: "surprise" sum A log A, "kept" pairs, "own" logit, "best" of another study, "off"
 
 
@@ -78,6 +84,10 @@ def contrasts(spec: LossSpec) -> dict[str, Contrast]:
         found["clip"] = Contrast("image", "text", "valid", soft)
     if spec.negation and spec.neg_scope == "all":
         found["negated"] = Contrast("image", "negated", "negated", both=False)
+    if spec.entailment:
+        found["entailed_text"] = Contrast("image", "text", "valid", soft=True, entailed=True)
+        if spec.negation:
+            found["entailed_negated"] = Contrast("image", "negated", "negated", soft=True, entailed=True, down="valid")
     if spec.graph:
         found["graph_image"] = Contrast("image", "graph", "graph", soft)
         found["graph_text"] = Contrast("text", "graph", "graph", soft)
@@ -90,14 +100,21 @@ def nothing(spec: LossSpec, like: Float[Array, " b"]) -> tuple[Sums, Sums]:
     """The sums of rows and of columns before any tile; ``like`` is a zero for each."""
     used = contrasts(spec)
     soft = {name: this.among for name, this in used.items() if this.soft}
+    shared = [name for name, this in used.items() if this.entailed]
+    alike = {among for name, among in soft.items() if name not in shared}
     low, zero = like + MASKED, like
     here = Sums(
         log=dict.fromkeys(used, low),
         weighed=dict.fromkeys(soft, zero),
-        mass=dict.fromkeys(sorted({"valid", *soft.values()}), zero),
+        mass=dict.fromkeys(sorted({"valid", *alike, *shared}), zero),
         other={"surprise": zero, "kept": zero, "own": low, "best": low} | ({"off": zero} if spec.off else {}),
     )
-    there = Sums({name: low for name, this in used.items() if this.both}, dict.fromkeys(soft, zero), {}, {})
+    there = Sums(
+        {name: low for name, this in used.items() if this.both},
+        dict.fromkeys(soft, zero),
+        dict.fromkeys(shared, zero),
+        {},
+    )
     return here, there
 
 
@@ -105,21 +122,23 @@ def meet(rows: Side, columns: Side, here: Sums, there: Sums, *, spec: LossSpec, 
     """Adds a tile to the sums of its rows, ``here``, and of its columns, ``there``."""
     same, affinity, logits = _compare(rows, columns, spec, numbers)
     log, weighed, back_log, back_weighed = dict(here.log), dict(here.weighed), dict(there.log), dict(there.weighed)
+    mass, back_mass = dict(here.mass), dict(there.mass)
     for name, this in contrasts(spec).items():
-        z, down, across = logits[this.left, this.right], rows.masks[this.among], columns.masks[this.among]
+        z, down, across = logits[this.left, this.right], rows.masks[this.down or this.among], columns.masks[this.among]
         log[name] = jnp.logaddexp(log[name], log_sum_exp(z, across))
         if this.both:
             back_log[name] = jnp.logaddexp(back_log[name], log_sum_exp(z.T, down))
         if this.soft:
-            product = affinity * z
-            weighed[name] += jnp.sum(jnp.where(across[None, :], product, 0.0), axis=1)
-            back_weighed[name] += jnp.sum(jnp.where(down[:, None], product, 0.0), axis=0)
-    mass = {
-        name: total + jnp.sum(jnp.where(columns.masks[name][None, :], affinity, 0.0), axis=1)
-        for name, total in here.mass.items()
-    }
+            share = _entailed(rows, columns, this, same) if this.entailed else affinity
+            weighed[name] += jnp.sum(jnp.where(across[None, :], share * z, 0.0), axis=1)
+            back_weighed[name] += jnp.sum(jnp.where(down[:, None], share * z, 0.0), axis=0)
+            if this.entailed:
+                mass[name] += jnp.sum(jnp.where(across[None, :], share, 0.0), axis=1)
+                back_mass[name] += jnp.sum(jnp.where(down[:, None], share, 0.0), axis=0)
+    for name in mass.keys() - back_mass.keys():
+        mass[name] += jnp.sum(jnp.where(columns.masks[name][None, :], affinity, 0.0), axis=1)
     other = _others(rows, columns, here.other, (same, affinity, logits["image", "text"]), spec, numbers)
-    return Sums(log, weighed, mass, other), Sums(back_log, back_weighed, {}, {})
+    return Sums(log, weighed, mass, other), Sums(back_log, back_weighed, back_mass, {})
 
 
 def pull(
@@ -136,7 +155,7 @@ def pull(
     same, affinity, logits = _compare(left, right, spec, numbers)
     slopes = {pair: jnp.zeros_like(z) for pair, z in logits.items()}
     for name, this in contrasts(spec).items():
-        pair, down, across = (this.left, this.right), left.masks[this.among], right.masks[this.among]
+        pair, down, across = (this.left, this.right), left.masks[this.down or this.among], right.masks[this.among]
         z = logits[pair]
         # An empty log-sum-exp lies far below z; where() drops the infinity before it meets anything.
         softmax = jnp.where(across[None, :], jnp.exp(z - row.known[name][:, None]), 0.0)
@@ -147,7 +166,7 @@ def pull(
         if this.soft:
             weight = jnp.where(across[None, :], row.weighed[name][:, None], 0.0)
             weight += jnp.where(down[:, None], column.weighed[name][None, :], 0.0)
-            slopes[pair] += affinity * weight
+            slopes[pair] += (_entailed(left, right, this, same) if this.entailed else affinity) * weight
     here, there = dict(here), dict(there)
     if spec.off:
         pair = ("image", "text")
@@ -175,6 +194,10 @@ def _compare(
         for left, right in sorted(pairs)
     }
     return same, affinity, logits
+
+
+def _entailed(rows: Side, columns: Side, this: Contrast, same: Bool[Array, "b n"]) -> Float[Array, "b n"]:
+    return entailment.shares(rows.claims["findings"], columns.claims[this.right], same & (this.right == "text"))
 
 
 def _match(rows: Side, columns: Side, same: Bool[Array, "b n"]) -> Bool[Array, "b n"]:
