@@ -34,6 +34,8 @@ def loss(
     """
     check(inputs, spec)
     block = studies(inputs, spec)
+    if spec.entailment:
+        block = entailment.counted(block, block.findings, block.valid)
     offsets = centres(moments(block))
     means = parts(block, block, offsets, inputs, spec, spec.alpha if alpha is None else alpha)
     return total(means, offsets, spec)

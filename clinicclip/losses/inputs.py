@@ -118,7 +118,9 @@ class Studies(NamedTuple):
     text: Float[Array, "b d"]
     streams: dict[str, Stream]  # of the soft labels in use, without gradient
     others: dict[str, Stream]  # further embeddings in use, "graph" and "negated", and whether a study has one
-    claims: dict[str, Float[Array, "b f"]]  # of the "text" and the "negated" one, and the "findings" they are held to
+    findings: Float[Array, "b f"] | None  # 1 = the study shows it
+    claims: dict[str, Float[Array, "b f"]]  # of the "text" and the "negated" one, where texts are held to findings
+    counts: dict[str, Float[Array, " b"]]  # how many studies of the batch each of these texts holds for
     kinds: dict[str, Bool[Array, " b"]]  # "normal" and "abnormal" where it is told; unknown is neither
 
 
@@ -200,7 +202,8 @@ def studies(inputs: Inputs, spec: LossSpec, first: Int[Array, ""] | int = 0) -> 
         "graph": (spec.graph, inputs.graph, where(inputs.graph_valid)),
         "negated": (spec.negation, inputs.negated, where(inputs.negated_valid)),
     }
-    claims = {"findings": inputs.findings, "text": inputs.text_claims, "negated": inputs.negated_claims}
+    claims: dict[str, Any] = {"text": inputs.text_claims, "negated": inputs.negated_claims}
+    claims = {name: claims[name] for name in ("text", "negated")[: 1 + bool(spec.negation)] if spec.entailment}
     known, normal = where(inputs.normal_valid), inputs.normal
     return Studies(
         place=first + jnp.arange(rows),
@@ -209,6 +212,8 @@ def studies(inputs: Inputs, spec: LossSpec, first: Int[Array, ""] | int = 0) -> 
         text=embedding(inputs.text, valid),
         streams={name: soft_labels.stream(features[name][0], where(features[name][1])) for name in spec.streams},
         others={name: Stream(embedding(x, mask), mask) for name, (weight, x, mask) in embeddings.items() if weight},
-        claims={name: x for name, x in claims.items() if spec.entailment and (name != "negated" or spec.negation)},
+        findings=inputs.findings if claims else None,
+        claims=claims,
+        counts={},
         kinds={} if normal is None else {"normal": known & normal, "abnormal": known & ~normal},
     )

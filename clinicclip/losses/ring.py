@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, PyTree
 
 from clinicclip.losses import dense, entailment, tiles
 from clinicclip.losses.dense import Metrics
-from clinicclip.losses.inputs import Inputs, LossSpec, check, devices_of, pad, require_block, studies
+from clinicclip.losses.inputs import Inputs, LossSpec, Studies, check, devices_of, pad, require_block, studies
 from clinicclip.losses.rows import MASKED, Mean, mean
 from clinicclip.losses.tiles import Numbers, Side, Slopes, Sums
 
@@ -66,6 +66,10 @@ def loss(
     require_block(spec, inputs.image.shape[0], devices)
     inputs = pad(inputs, devices)
     block = studies(inputs, spec)
+    if spec.entailment:
+        split = PartitionSpec(axis)
+        count = partial(_counted, axis=axis)
+        block = jax.shard_map(count, mesh=mesh, in_specs=split, out_specs=split)(block)
     numbers = Numbers(
         scale=jnp.exp(inputs.logit_scale.astype(jnp.float32)),
         bias=inputs.logit_bias.astype(jnp.float32),
@@ -78,11 +82,17 @@ def loss(
         embeddings={"image": block.image, "text": block.text}
         | {name: stream.feature for name, stream in others.items()},
         streams=block.streams,
+        findings=block.findings,
         claims=block.claims,
+        counts=block.counts,
     )
     here, there = _sums(Plan(spec, mesh, axis), side.embeddings, numbers, side._replace(embeddings={}))
     alpha = jnp.asarray(spec.alpha if alpha is None else alpha, jnp.float32)
     return dense.total(_means(side, here, there, numbers, spec, alpha), numbers.offsets, spec)
+
+
+def _counted(rows: Studies, axis: str) -> Studies:
+    return entailment.counted(rows, *jax.lax.all_gather((rows.findings, rows.valid), axis, tiled=True))
 
 
 def _means(
@@ -113,9 +123,13 @@ def _means(
         means["loss/clip"] = mean(contrast("clip", denied), masks["valid"])
     if spec.entailment:
         names = [name for name, this in used.items() if this.entailed]
-        means["loss/entailment"] = entailment.reduced(
+        texts = [used[name].right for name in names]
+        means["loss/entailment"] = entailment.from_sums(
             [(here.log[name], here.weighed[name], here.mass[name]) for name in names],
-            [(there.log[name], there.weighed[name], there.mass[name], masks[used[name].among]) for name in names],
+            [
+                (there.log[name], there.weighed[name], masks[used[name].among] * side.counts[text])
+                for name, text in zip(names, texts, strict=True)
+            ],
             masks["valid"],
         )
     if spec.graph:

@@ -56,7 +56,9 @@ class Side(NamedTuple):
     masks: dict[str, Bool[Array, " b"]]
     embeddings: Embeddings
     streams: dict[str, Stream]
+    findings: Float[Array, "b f"] | None  # what texts are held to, their claims, and how many studies each holds for
     claims: dict[str, Float[Array, "b f"]]
+    counts: dict[str, Float[Array, " b"]]
 
 
 class Sums(NamedTuple):
@@ -64,7 +66,7 @@ class Sums(NamedTuple):
 
     log: PerStudy  # log-sum-exp of its logits, by contrast
     weighed: PerStudy  # logits weighed by likeness, by soft contrast
-    mass: PerStudy  # likeness, by mask, of rows only, as columns have the same; shares, by entailed contrast
+    mass: PerStudy  # of rows only, as that of columns is known: likeness by mask, shares by entailed contrast
     other: PerStudy  # of rows only: "surprise" sum A log A, "kept" pairs, "own" logit, "best" of another study, "off"
 
 
@@ -109,12 +111,7 @@ def nothing(spec: LossSpec, like: Float[Array, " b"]) -> tuple[Sums, Sums]:
         mass=dict.fromkeys(sorted({"valid", *alike, *shared}), zero),
         other={"surprise": zero, "kept": zero, "own": low, "best": low} | ({"off": zero} if spec.off else {}),
     )
-    there = Sums(
-        {name: low for name, this in used.items() if this.both},
-        dict.fromkeys(soft, zero),
-        dict.fromkeys(shared, zero),
-        {},
-    )
+    there = Sums({name: low for name, this in used.items() if this.both}, dict.fromkeys(soft, zero), {}, {})
     return here, there
 
 
@@ -122,23 +119,22 @@ def meet(rows: Side, columns: Side, here: Sums, there: Sums, *, spec: LossSpec, 
     """Adds a tile to the sums of its rows, ``here``, and of its columns, ``there``."""
     same, affinity, logits = _compare(rows, columns, spec, numbers)
     log, weighed, back_log, back_weighed = dict(here.log), dict(here.weighed), dict(there.log), dict(there.weighed)
-    mass, back_mass = dict(here.mass), dict(there.mass)
+    mass = dict(here.mass)
     for name, this in contrasts(spec).items():
         z, down, across = logits[this.left, this.right], rows.masks[this.down or this.among], columns.masks[this.among]
         log[name] = jnp.logaddexp(log[name], log_sum_exp(z, across))
         if this.both:
             back_log[name] = jnp.logaddexp(back_log[name], log_sum_exp(z.T, down))
         if this.soft:
-            share = _entailed(rows, columns, this, same) if this.entailed else affinity
+            share, back = _shares(rows, columns, this, same) if this.entailed else (affinity, affinity)
             weighed[name] += jnp.sum(jnp.where(across[None, :], share * z, 0.0), axis=1)
-            back_weighed[name] += jnp.sum(jnp.where(down[:, None], share * z, 0.0), axis=0)
+            back_weighed[name] += jnp.sum(jnp.where(down[:, None], back * z, 0.0), axis=0)
             if this.entailed:
                 mass[name] += jnp.sum(jnp.where(across[None, :], share, 0.0), axis=1)
-                back_mass[name] += jnp.sum(jnp.where(down[:, None], share, 0.0), axis=0)
-    for name in mass.keys() - back_mass.keys():
+    for name in mass.keys() & columns.masks.keys():
         mass[name] += jnp.sum(jnp.where(columns.masks[name][None, :], affinity, 0.0), axis=1)
     other = _others(rows, columns, here.other, (same, affinity, logits["image", "text"]), spec, numbers)
-    return Sums(log, weighed, mass, other), Sums(back_log, back_weighed, back_mass, {})
+    return Sums(log, weighed, mass, other), Sums(back_log, back_weighed, {}, {})
 
 
 def pull(
@@ -164,9 +160,9 @@ def pull(
             softmax = jnp.where(down[:, None], jnp.exp(z - column.known[name][None, :]), 0.0)
             slopes[pair] += softmax * column.log[name][None, :]
         if this.soft:
-            weight = jnp.where(across[None, :], row.weighed[name][:, None], 0.0)
-            weight += jnp.where(down[:, None], column.weighed[name][None, :], 0.0)
-            slopes[pair] += (_entailed(left, right, this, same) if this.entailed else affinity) * weight
+            share, back = _shares(left, right, this, same) if this.entailed else (affinity, affinity)
+            slopes[pair] += share * jnp.where(across[None, :], row.weighed[name][:, None], 0.0)
+            slopes[pair] += back * jnp.where(down[:, None], column.weighed[name][None, :], 0.0)
     here, there = dict(here), dict(there)
     if spec.off:
         pair = ("image", "text")
@@ -196,8 +192,14 @@ def _compare(
     return same, affinity, logits
 
 
-def _entailed(rows: Side, columns: Side, this: Contrast, same: Bool[Array, "b n"]) -> Float[Array, "b n"]:
-    return entailment.shares(rows.claims["findings"], columns.claims[this.right], same & (this.right == "text"))
+def _shares(
+    rows: Side, columns: Side, this: Contrast, same: Bool[Array, "b n"]
+) -> tuple[Float[Array, "b n"], Float[Array, "b n"]]:
+    """P and E of ``entailment``: what a text has of the targets of the rows, and of its own before they are divided."""
+    assert rows.findings is not None
+    held = entailment.holds(rows.findings, columns.claims[this.right])
+    held = jnp.where(same, 1.0, held) if this.right == "text" else held
+    return held / jnp.maximum(columns.counts[this.right], 1.0)[None, :], held
 
 
 def _match(rows: Side, columns: Side, same: Bool[Array, "b n"]) -> Bool[Array, "b n"]:

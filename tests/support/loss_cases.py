@@ -186,18 +186,21 @@ def _entailment(x: dict[str, np.ndarray], i: int, spec: LossSpec) -> float:
             claim == 0 or (claim > 0) == (shown > 0) for shown, claim in pairs
         )
 
-    def surprise(logits: list[float], chosen: list[bool]) -> float:
-        return math.log(sum(map(math.exp, logits))) - float(np.mean(np.array(logits)[chosen]))
+    def posterior(study: int, kind: str, j: int) -> float:
+        return holds(study, kind, j) / max(sum(holds(k, kind, j) for k in everyone), 1)
+
+    def surprise(logits: list[float], weights: list[float]) -> float:
+        return math.log(sum(map(math.exp, logits))) - float(np.average(logits, weights=weights))
 
     def logit(study: int, kind: str, j: int) -> float:
         return math.exp(x["logit_scale"]) * float(x["image"][study] @ x[kind][j])
 
-    forward = surprise([logit(i, *text) for text in texts], [holds(i, *text) for text in texts])
-    backward = []
-    for kind, j in texts:
-        chosen = [holds(k, kind, j) for k in everyone]
-        if j == i and any(chosen):
-            backward.append(surprise([logit(k, kind, j) for k in everyone], chosen))
+    forward = surprise([logit(i, *text) for text in texts], [posterior(i, *text) for text in texts])
+    backward = [
+        surprise([logit(k, kind, j) for k in everyone], [posterior(k, kind, j) for k in everyone])
+        for kind, j in texts
+        if j == i and any(holds(k, kind, j) for k in everyone)
+    ]
     return 0.5 * (forward + float(np.mean(backward)))
 
 
