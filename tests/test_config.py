@@ -1,5 +1,6 @@
 """Configurations: the variants are what they claim, and every override is checked."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,11 @@ def test_each_variant_is_the_published_one(name: str, arg: str) -> None:
     streams, graph, negation = VARIANTS[name]
     assert "".join(LETTER[stream] for stream in spec.streams) == streams
     assert (spec.graph > 0, spec.negation > 0, spec.clip > 0) == (graph, negation, True)
+
+
+def test_entail_is_n_dt_c_and_its_own_term() -> None:
+    ours, published = (assemble.loss_spec(config_files.load(f"configs/{name}.py")) for name in ("entail", "n_dt_c"))
+    assert ours == dataclasses.replace(published, entailment=1.0)
 
 
 def test_off_clip_has_its_two_terms_its_filter_and_the_published_start() -> None:

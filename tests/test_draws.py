@@ -194,3 +194,15 @@ def test_a_sentence_made_of_a_label_is_true_and_its_negation_false_whichever_way
 def test_labels_that_are_not_known_make_no_sentence(tokenizer: Tokenizer) -> None:
     unknown = {**MIXED, "labels": np.full(14, UNKNOWN, np.int8)}
     assert texts(tokenizer, unknown, label_sentences=1.0) == texts(tokenizer, unknown)
+
+
+def test_a_sentence_made_of_a_label_has_no_place_in_the_stream_of_frozen_features(tokenizer: Tokenizer) -> None:
+    table = FeatureTable(MIXED["sentences"], np.ones((6, 5), np.float32))
+    spec = dataclasses.replace(SPEC, text_features=True, label_sentences=1.0)
+    study = DrawStudy(spec, tokenizer, table).random_map(MIXED, np.random.default_rng(0))
+    assert not study["text_valid"] and not study["text_feature"].any()
+
+
+def test_a_share_of_label_sentences_is_a_share() -> None:
+    with pytest.raises(UserError, match=r"label_sentences=1.5: expected a share"):
+        dataclasses.replace(SPEC, label_sentences=1.5)

@@ -68,6 +68,8 @@ class TrainSpec:
                 f"negation_generator={self.negation_generator!r} wrote negations of whole reports: use it with "
                 "text_mode='report' and sentence_filter='none'"
             )
+        if not 0.0 <= self.label_sentences <= 1.0:
+            raise UserError(f"label_sentences={self.label_sentences}: expected a share from 0 to 1")
         if self.uncertain not in (0, 1):
             raise UserError(f"uncertain={self.uncertain}: 0 or 1")
 
@@ -105,10 +107,8 @@ class DrawStudy(grain.transforms.RandomMap):
             "id": element["image_id"],
             "truncated": truncated,
         }
-        if self.spec.text_features and made:
-            study |= {"text_feature": np.zeros(self.features.width, np.float32), "text_valid": False}
-        elif self.spec.text_features:
-            study |= self._text_feature(report, drawn)
+        if self.spec.text_features:
+            study |= self._text_feature(report, [] if made else drawn)
         if self.spec.negation:
             study |= self._negated(element, drawn, tokens, made[1:], rng)
         if self.spec.claims:

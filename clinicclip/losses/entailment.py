@@ -33,8 +33,9 @@ def holds(findings: Float[Array, "b f"], claims: Float[Array, "n f"]) -> Float[A
     return (stated[None, :] - dot(findings, claims) < 0.5).astype(jnp.float32)
 
 
-def counted(rows: Studies, findings: Float[Array, "n f"], valid: Bool[Array, " n"]) -> Studies:
+def counted(rows: Studies, findings: Float[Array, "n f"] | None, valid: Bool[Array, " n"]) -> Studies:
     """The studies with n of each of their texts: how many of all valid studies it holds for, its own at any rate."""
+    assert findings is not None and rows.findings is not None
     block = min(BLOCK, len(valid))
     missing = -len(valid) % block
 
@@ -57,6 +58,7 @@ def counted(rows: Studies, findings: Float[Array, "n f"], valid: Bool[Array, " n
 
 def mean_of(rows: Studies, columns: Studies, scale: Float[Array, ""], same: Bool[Array, "b n"]) -> Mean:
     """The term over the rows."""
+    assert rows.findings is not None and columns.findings is not None
     forward, backward = [], []
     for name in rows.claims:
         (here, known), (there, among) = _texts(rows, name), _texts(columns, name)
