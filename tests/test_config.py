@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clinicclip import assemble
+from clinicclip import assemble, reproduce
 from clinicclip import config as config_files
 from clinicclip.errors import UsageError, UserError
 
@@ -97,3 +97,8 @@ def test_differences_are_named() -> None:
 
 def test_the_default_workdir_carries_config_and_argument() -> None:
     assert config_files.default_workdir("configs/dt_c.py:data=openi,fold=0") == Path("runs/dt_c-data_openi-fold_0")
+
+
+def test_every_variant_has_a_configuration_and_is_reproduced() -> None:
+    known = {path.stem for path in Path("configs").glob("*.py")} - {"__init__", "common"}
+    assert known == set(reproduce.VARIANTS)

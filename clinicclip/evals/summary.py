@@ -1,7 +1,7 @@
 """Several variants side by side: one row each, and how far each is from the baseline, draw by draw.
 
-Numbers of several seeds are averaged, and an interval is of the hierarchical bootstrap, which redraws seeds and patients.
-How far the seeds lie apart is told beside it.
+Numbers of several seeds are averaged, and an interval is of the hierarchical bootstrap, which redraws seeds and
+patients. How far the seeds lie apart is told beside it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
