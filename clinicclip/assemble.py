@@ -294,7 +294,6 @@ def optimizer(config: ConfigDict) -> optax.GradientTransformation:
         weight_decay=config.optim.weight_decay,
         warmup_fraction=config.optim.warmup,
         clip_norm=config.optim.clip_norm,
-        image_rate=config.optim.image_rate,
         frozen=frozen_paths(config),
     )
 

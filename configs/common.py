@@ -217,9 +217,7 @@ def _loss() -> ConfigDict:
 
 def _optim() -> ConfigDict:
     # AdamW, cosine decay; rate and weight decay as published [reported].
-    optim = ConfigDict({"learning_rate": 5e-5, "weight_decay": 1e-4, "warmup": 0.1, "clip_norm": 1.0})
-    optim.image_rate = 1.0  # learning rate of the image tower over that of the rest
-    return optim
+    return ConfigDict({"learning_rate": 5e-5, "weight_decay": 1e-4, "warmup": 0.1, "clip_norm": 1.0})
 
 
 def _evals(args: ConfigDict) -> ConfigDict:

@@ -57,14 +57,6 @@ def test_a_frozen_path_that_holds_nothing_is_refused():
         make_optimizer(**SETTINGS, frozen=("txt",)).init(PARAMS)
 
 
-@pytest.mark.parametrize("frozen", [(), ("text", "image/norm")])
-def test_the_image_tower_may_have_a_rate_of_its_own(frozen):
-    usual, faster = (updates(PARAMS, frozen=frozen, image_rate=rate) for rate in (1.0, 3.0))
-    for name, step in faster.items():
-        expected = usual[name] * (3.0 if name.startswith("image/") else 1.0)
-        np.testing.assert_allclose(step, expected, rtol=1e-6, err_msg=name)
-
-
 def test_it_is_adamw_on_gradients_clipped_by_global_norm():
     gradient = jax.tree.map(lambda leaf: 7.0 * leaf, PARAMS)
     clipped, _ = optax.clip_by_global_norm(1.0).update(gradient, optax.EmptyState())
@@ -88,14 +80,7 @@ def test_the_soft_share_warms_up_from_zero():
 
 @pytest.mark.parametrize(
     "wrong",
-    [
-        {"total_steps": 0},
-        {"warmup_fraction": 1.5},
-        {"lr": -1.0},
-        {"weight_decay": float("nan")},
-        {"clip_norm": -1.0},
-        {"image_rate": -1.0},
-    ],
+    [{"total_steps": 0}, {"warmup_fraction": 1.5}, {"lr": -1.0}, {"weight_decay": float("nan")}, {"clip_norm": -1.0}],
 )
 def test_settings_that_cannot_be_meant_are_refused(wrong):
     with pytest.raises(UserError, match="expected"):

@@ -43,28 +43,18 @@ def make_optimizer(
     weight_decay: float,
     warmup_fraction: float,
     clip_norm: float,
-    image_rate: float = 1.0,
     frozen: Sequence[str] = (),
 ) -> optax.GradientTransformation:
     """Clipping by global norm (0 = none), then AdamW; parameters below a frozen path have no optimiser state.
 
-    ``image_rate`` is the learning rate of the image tower over that of everything else.
-
     Raises:
         UserError: a number out of range here, or, when the state is made, a frozen path that holds nothing.
     """
-    for name, value in {
-        "lr": lr,
-        "weight_decay": weight_decay,
-        "clip_norm": clip_norm,
-        "image_rate": image_rate,
-    }.items():
+    for name, value in {"lr": lr, "weight_decay": weight_decay, "clip_norm": clip_norm}.items():
         if not 0.0 <= value < math.inf:
             raise UserError(f"optim.{name}={value}: expected a finite number >= 0")
     adamw = optax.adamw(learning_rate(total_steps, lr, warmup_fraction), weight_decay=weight_decay, mask=decay_mask)
-    parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
-    parts += [adamw, optax.masked(optax.scale(image_rate), image_tower)] if image_rate != 1.0 else [adamw]
-    chain = optax.chain(*parts) if len(parts) > 1 else adamw
+    chain = optax.chain(optax.clip_by_global_norm(clip_norm), adamw) if clip_norm else adamw
     if not frozen:
         return chain
     return optax.multi_transform(
@@ -75,11 +65,6 @@ def make_optimizer(
 def decay_mask(params: PyTree) -> PyTree:
     """True for the parameters that weight decay pulls on."""
     return jax.tree_util.tree_map_with_path(lambda path, _: _name(path).split("/")[-1] in DECAYED, params)
-
-
-def image_tower(params: PyTree) -> PyTree:
-    """True for the parameters of the image tower; its projection is none of them."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: _below(_name(path), ["image"]), params)
 
 
 def freeze(params: PyTree, frozen: Sequence[str]) -> PyTree:
