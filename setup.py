@@ -35,6 +35,7 @@ setup(
         "tensorflow-datasets>=4.9.10",
         "transformers>=5,<6",
         "huggingface_hub>=1.3",
+        "fsspec>=2024.6",
         "safetensors>=0.8",
         "tokenizers>=0.22",
         "jraph>=0.0.6.dev0",
@@ -50,6 +51,8 @@ setup(
     ],
     extras_require={
         "dicom": DICOM,
+        "gs": ["gcsfs>=2024.6"],
+        "s3": ["s3fs>=2024.6"],
         "beam": ["apache-beam>=2.66"],
         "test": TEST,
         "torch": TORCH,

@@ -6,13 +6,14 @@ torchvision, with Pillow (random resized crop, brightness and contrast, rotation
 of transformers that pads a whole batch at once, in processes; its crops bicubic and its turns bilinear, in gray as the
 files are (and in RGB, for the record).
 
-Each way runs several times, alone in a process of its own, in turn. A rate is studies a second of processor time, that
-of the process and its workers together, so that other programs hardly disturb it; the clock's is printed beside it.
+Each way runs several times, alone in a process of its own, in turn. A rate is studies a second by the clock; that of
+processor time, of the process and its workers together, which other programs hardly disturb, is printed beside it.
 
-    python bench/loader.py [--data=DIR --split=NAME] [--workers=2] [--quick]
+    python bench/loader.py [--data=DIR --split=NAME] [--workers=2] [--run=WORKDIR] [--quick]
 
-Needs torch (`pip install -e '.[torch]'`). Without --data a phantom of 256 pixels is prepared first. The last line is
-JSON; its value is the rate of our threads over that of as many torch processes, medians.
+Needs torch (`pip install -e '.[torch]'`). Without --data a phantom of 256 pixels is prepared first. With --run the
+share of its time that a run of `train` waited for data is read from its metrics, too. The last line is JSON; its value
+is the rate of our threads over that of as many torch processes, the median of the rounds' ratios.
 """
 
 import argparse
@@ -42,6 +43,7 @@ from clinicclip.data import builder, draws, pipeline
 from clinicclip.data.augment import AugmentSpec
 from clinicclip.data.draws import TrainSpec
 from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
+from clinicclip.training import metrics
 
 GOAL = 1.5
 BATCH, SIZE, LENGTH, VOCABULARY = 64, 224, 256, 2000
@@ -60,6 +62,7 @@ def parser() -> cli.Parser:
     flags.add_argument("--data", type=Path, metavar="DIR", help="prepared data (default: a phantom made here)")
     flags.add_argument("--split", default="train", help="of the data, such as fold0+fold1 (default train)")
     flags.add_argument("--workers", type=cli.count, default=2, help="processes, or threads, of either (2)")
+    flags.add_argument("--run", type=Path, metavar="WORKDIR", help="of train: tell how long it waited for data")
     flags.add_argument("--rounds", type=cli.count, default=ROUNDS, help=f"epochs of either ({ROUNDS})")
     flags.add_argument("--quick", action="store_true", help="one round")
     return flags
@@ -254,16 +257,31 @@ def main(args: argparse.Namespace) -> int:
         data = unpacked(prepared, args.split, folder)
         rates = compare(data, args.workers, 1 if args.quick else args.rounds)
     medians = {name: Rate(*map(statistics.median, zip(*found, strict=True))) for name, found in rates.items()}
-    base = medians[BASE]
-    table = [["studies a second", "of processor time", "of the clock", "processor time over torch's"]]
-    table += [[n, f"{r.cpu:.0f}", f"{r.wall:.0f}", f"{r.cpu / base.cpu:.2f}"] for n, r in medians.items()]
+    over = {
+        name: [Rate(one.wall / base.wall, one.cpu / base.cpu) for one, base in zip(found, rates[BASE], strict=True)]
+        for name, found in rates.items()
+    }
+    ratios = {name: Rate(*map(statistics.median, zip(*found, strict=True))) for name, found in over.items()}
+    table = [["studies a second", "by the clock", "over torch's", "of processor time", "over torch's"]]
+    for name, rate in medians.items():
+        ratio = ratios[name]
+        table.append([name, f"{rate.wall:.0f}", f"{ratio.wall:.2f}", f"{rate.cpu:.0f}", f"{ratio.cpu:.2f}"])
     print(f"{len(data.pairs)} studies of {data.source[0]['height']} pixels at {SIZE}, {args.workers} workers")
     print("\n".join(tabular.aligned(table)))
-    value = medians[OURS].cpu / base.cpu
-    detail = {n: {unit: round(rate, 1) for unit, rate in r._asdict().items()} for n, r in medians.items()}
-    detail |= {"ratios": [round(a.cpu / b.cpu, 3) for a, b in zip(rates[OURS], rates[BASE], strict=True)]}
-    print(json.dumps({"name": "loader", "value": round(value, 3), "unit": "x", "goal": GOAL, "detail": detail}))
+    detail: dict[str, Any] = {n: {u: round(rate, 1) for u, rate in r._asdict().items()} for n, r in medians.items()}
+    detail |= {f"{unit}_ratios": [round(getattr(ratio, unit), 3) for ratio in over[OURS]] for unit in Rate._fields}
+    if args.run:
+        detail["data_wait_share"] = round(wait_share(args.run), 4)
+        print(f"{args.run}: {detail['data_wait_share']:.2%} of the time between its steps was waited for data (median)")
+    value = round(ratios[OURS].wall, 3)
+    print(json.dumps({"name": "loader", "value": value, "unit": "x", "goal": GOAL, "detail": detail}))
     return 0
+
+
+def wait_share(workdir: Path) -> float:
+    """The share of its time that a run of `train` waited for data, in the median of the stretches it wrote down."""
+    records = metrics.read(workdir / "metrics.jsonl")
+    return statistics.median(record["timing"]["data_wait_share"] for record in records if record["timing"])
 
 
 if __name__ == "__main__":

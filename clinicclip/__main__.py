@@ -24,6 +24,8 @@ PROGRAMS = {
 def main(args: list[str]) -> int:
     """Prints the programs, or runs the one named first."""
     if args and args[0] in PROGRAMS:
+        if args[0] == "train":
+            cli.stoppable()
         program = importlib.import_module(f"clinicclip.{args[0]}")
         return cli.call(program.main, program.parser(), args[1:])
     if args and args[0] not in ("-h", "--help"):

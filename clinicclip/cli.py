@@ -9,6 +9,8 @@ import errno
 import logging
 import math
 import os
+import re
+import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
 from typing import NoReturn
@@ -17,16 +19,20 @@ from clinicclip.errors import UsageError, UserError, nearest
 
 PREEMPTED = 75
 CONFIG_OVERRIDE = "--config."
+STORE = re.compile(r"(?:^|[=:,])((?!https?:)\w+://)")  # in an argument: a place that is no folder
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
 class Parser(argparse.ArgumentParser):
     """An argparse parser without abbreviations, whose faults are one line with the nearest known name.
 
-    With ``overrides=True`` the flags ``--config.KEY=VALUE`` are collected, in order, as ``args.overrides``.
+    With ``overrides=True`` the flags ``--config.KEY=VALUE`` are collected, in order, as ``args.overrides``. Places in
+    object stores are refused but for the flags of ``stores``.
     """
 
-    def __init__(self, *, program: str, description: str, example: str, overrides: bool = False) -> None:
+    def __init__(
+        self, *, program: str, description: str, example: str, overrides: bool = False, stores: Collection[str] = ()
+    ) -> None:
         super().__init__(
             prog=f"python -m clinicclip.{program}",
             description=description,
@@ -35,6 +41,7 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self._collects_overrides = overrides
+        self._stores = stores
 
     def read(self, argv: list[str]) -> argparse.Namespace:
         """The parsed arguments. Raises UsageError for anything unknown."""
@@ -46,6 +53,8 @@ class Parser(argparse.ArgumentParser):
                 and word.split("=")[0] not in self._option_string_actions
             ):
                 self.error(self._complaint(word))
+            if word.split("=")[0] not in self._stores:
+                _refuse_store(word)
         args, unknown = self.parse_known_args([a for a in argv if a not in overrides])
         if unknown:
             self.error(self._complaint(unknown[0]))
@@ -61,6 +70,15 @@ class Parser(argparse.ArgumentParser):
             return f"unexpected argument {word!r}: flags are written --name=value"
         flag = word.split("=")[0]
         return f"unknown flag {flag}{nearest(flag, self._option_string_actions)}"
+
+
+def _refuse_store(word: str) -> None:
+    """Raises UsageError for a place that would be taken for a folder called ``gs:``."""
+    if found := STORE.search(word):
+        raise UsageError(
+            f"{word}: {found[1]} is read for the prepared data of train alone; name a folder here, or, for several "
+            "machines, of a file system that all see"
+        )
 
 
 def _key_value(flag: str) -> tuple[str, str]:
@@ -96,6 +114,14 @@ def one_of(known: Collection[str]) -> Callable[[str], str]:
         return text
 
     return name
+
+
+def stoppable() -> None:
+    """From now on a SIGTERM ends this process with 75, unless a `host.StopRequest` is there to hear it.
+
+    For a program whose command, where it ends at any moment, goes on when it is given again.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(PREEMPTED))
 
 
 def run(main: Callable[[argparse.Namespace], int | None], parser: Parser) -> NoReturn:

@@ -13,6 +13,7 @@ from safetensors.numpy import save
 from clinicclip.errors import UserError
 
 KINDS = {"F16": "<f2", "F32": "<f4", "U64": "<u8"}  # what `map_tensors` can map
+HEADER_BYTES = 10**8  # the most that describe a file's arrays, as safetensors itself has it
 
 
 def make_folder(path: Path) -> None:
@@ -71,6 +72,8 @@ def map_tensors(path: Path) -> dict[str, np.ndarray]:
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
+        if length > min(path.stat().st_size, HEADER_BYTES):
+            raise ValueError(f"{path} says that {length} bytes describe its arrays")
         header = json.loads(file.read(length))
     arrays = {}
     for name, facts in header.items():

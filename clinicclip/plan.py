@@ -7,7 +7,7 @@ The step is compiled for N simulated CPU devices; no array is made. N is set bef
 
 import argparse
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -15,14 +15,15 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from clinicclip import assemble, cli, losses, train
+from clinicclip import assemble, cli, expected, losses, train
 from clinicclip import config as config_files
 from clinicclip.data import packing, pipeline
-from clinicclip.devices import CPU, DEVICES, Device, Floor, floor, this_machine
+from clinicclip.devices import CPU, DEVICES, this_machine
+from clinicclip.expected import Expected
 from clinicclip.models.clip import ClinicCLIP
 from clinicclip.training import abstract, sharding
 from clinicclip.training.abstract import Growth, Memory, Sizes
-from clinicclip.training.compiled import Collective, collectives
+from clinicclip.training.compiled import Collective
 from clinicclip.training.progress import say
 from clinicclip.training.step import TrainState
 
@@ -91,12 +92,9 @@ def simulate(devices: int) -> None:
 
 
 class Plan(NamedTuple):
-    """What was measured: bytes and operations of one device and step."""
+    """What was measured."""
 
-    devices: int
-    memory: Memory
-    flops: dict[str, float]
-    collectives: list[Collective]
+    step: Expected
     growth: Growth
     parameters: int  # numbers of the model, not bytes
 
@@ -108,13 +106,11 @@ def measure(config: ConfigDict, tokens: int) -> Plan:
     state = abstract.state(model, assemble.optimizer(config), mesh, config.model.layout)
     batch = batch_of(config, tokens, config.batch_size, mesh.size)
     compiled = abstract.compile_step(train.make_step(config, model, mesh), state, batch)
-    memory = abstract.memory(compiled, state, batch)
+    flops = train.arithmetic(config, model, batch, mesh.size)
+    step = expected.of(compiled, state, batch, flops=flops, devices=mesh.size)
     return Plan(
-        devices=mesh.size,
-        memory=memory,
-        flops=train.arithmetic(config, model, batch, mesh.size),
-        collectives=collectives(compiled.as_text() or ""),
-        growth=growth(config, tokens, memory, state, mesh),
+        step=step,
+        growth=growth(config, tokens, step.memory, state, mesh),
         parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
     )
 
@@ -147,13 +143,14 @@ def growth(config: ConfigDict, tokens: int, memory: Memory, state: TrainState, m
 
 def report(config: ConfigDict, plan: Plan, args: argparse.Namespace) -> Iterator[str]:
     """The lines that are printed."""
+    step = plan.step
     cut = f" in microbatches of {config.microbatch}" if config.microbatch else ""
-    share = f"{config.batch_size:,} studies ({config.batch_size // plan.devices:,} a device{cut})"
-    yield f"{args.config} on {plan.devices} device{'s' * (plan.devices > 1)}"
+    share = f"{config.batch_size:,} studies ({config.batch_size // step.devices:,} a device{cut})"
+    yield f"{args.config} on {step.devices} device{'s' * (step.devices > 1)}"
     yield f"{config.total_steps:,} steps of {share}; {plan.parameters / 1e6:.1f} M parameters"
-    yield from memory_lines(plan.memory, config.model.layout)
-    yield from flops_lines(plan.flops)
-    yield from collective_lines(plan.collectives)
+    yield from memory_lines(step.memory, config.model.layout)
+    yield from flops_lines(step.flops)
+    yield from collective_lines(step.collectives)
     yield from device_lines(config, plan, args)
     yield ""
     yield from assumptions(config, args)
@@ -173,10 +170,10 @@ def memory_lines(memory: Memory, layout: str) -> Iterator[str]:
         yield f"  {name:<26}{size / 1e9:>12.3f}   {source}".rstrip()
 
 
-def flops_lines(flops: dict[str, float]) -> Iterator[str]:
+def flops_lines(flops: Mapping[str, float]) -> Iterator[str]:
     """Operations by part."""
     yield from _heading("Arithmetic of one device", "TFLOP", "[3] a step, forward and backward")
-    for name, count in (flops | {"together": sum(flops.values())}).items():
+    for name, count in {**flops, "together": sum(flops.values())}.items():
         yield f"  {name:<26}{count / 1e12:>12.4f}"
 
 
@@ -203,12 +200,13 @@ def device_lines(config: ConfigDict, plan: Plan, args: argparse.Namespace) -> It
     priced = args.price is not None
     widths = (14, 9, 9, 9, 9, 10, 5, 14, 9, *([10] if priced else []))
     yield _row("", (*names, *(["price"] if priced else [])), widths)
-    unit = plan.devices * max(1, config.microbatch)
+    step = plan.step
+    unit = step.devices * max(1, config.microbatch)
     for kind in args.kind:
-        device = this_machine(plan.devices) if kind == CPU else DEVICES[kind]
-        least = floor_of(device, plan)
+        device = this_machine(step.devices) if kind == CPU else DEVICES[kind]
+        least = step.floor(device)
         run = config.total_steps * least.step
-        fits = "yes" if plan.memory.total <= device.memory else "no"
+        fits = "yes" if step.memory.total <= device.memory else "no"
         told = [_span(seconds) for seconds in (*least, least.step)]
         told += [
             _figure(config.batch_size / least.step),
@@ -217,16 +215,8 @@ def device_lines(config: ConfigDict, plan: Plan, args: argparse.Namespace) -> It
             _span(run),
         ]
         if priced:
-            told.append(_dollars(run / 3600 * plan.devices * args.price))
+            told.append(_dollars(run / 3600 * step.devices * args.price))
         yield _row(device.title, told, widths)
-
-
-def floor_of(device: Device, plan: Plan) -> Floor:
-    """The floor on one kind of device: the state is read and written once, the batch read."""
-    memory = plan.memory
-    touched = 2.0 * (memory.parameters + memory.optimiser) + memory.batch
-    sent = sum(exchange.sent for exchange in plan.collectives)
-    return floor(device, flops=sum(plan.flops.values()), touched=touched, sent=sent, devices=plan.devices)
 
 
 def assumptions(config: ConfigDict, args: argparse.Namespace) -> Iterator[str]:

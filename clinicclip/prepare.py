@@ -29,9 +29,11 @@ EXAMPLE = """python -m clinicclip.prepare mimic_cxr --source=DIR --reports=ZIP -
   python -m clinicclip.prepare phantom --level=easy --studies=2000 --size=128 --output=data/phantom
 
 folder: DIR/pairs.jsonl holds one {"image": path, "text": report, "patient": id} a line, and may give
-  "study", "split" (train, validation, test), "labels" ({CheXpert finding: 1, 0 or -1}), "view", "sex".
+  "study", "split" (train, validation, test), "labels" ({CheXpert finding: 1, 0 or -1}), "view", "sex" (F, M, O).
 mimic_cxr: DIR is the download of MIMIC-CXR-JPG; --reports names mimic-cxr-reports.zip (or the folder it was unpacked
   to) where it is not in DIR; --labels=chexpert, negbio, text or a CheXbert table says whose training labels to take.
+openi: views are those of projections.csv (image,uid,view) or indiana_projections.csv in DIR, else of the headers of
+  NLMCXR_dcm's files; NLMCXR_png's files do not say theirs, so that without a table they need --views=all.
 rsna, siim_acr, padchest: all images are for testing; --split=hash makes train, validation and test by patient.
 ms_cxr, cxr_align: DIR holds the released table or JSON; --images names the download of MIMIC-CXR-JPG.
 --labeller=chexbert.pth reads labels by CheXbert; vocab.txt of bert-base-uncased beside it, or --labeller_tokenizer.
@@ -228,7 +230,7 @@ def account(manifest: Mapping[str, Any]) -> str:
     rows.append(("total", f"{total['records']:,}", f"{total['patients']:,}"))
     lines = ["  " + name.ljust(12) + "".join(cell.rjust(10) for cell in cells) for name, *cells in rows]
     for kind, found in manifest["source"].items():
-        lines.append(f"  {found:,} {kind} found{_published(manifest['published'].get(kind), found)}")
+        lines.append(f"  {found:,} {kind.replace('_', ' ')} found{_published(manifest['published'].get(kind), found)}")
         if kind not in manifest:
             continue
         counts = manifest[kind]
@@ -236,7 +238,8 @@ def account(manifest: Mapping[str, Any]) -> str:
         lines += [f"    {n:>8,} {_words(reason)}" for reason, n in counts.items() if reason != USED]
     if "labels" in manifest:
         lines.append(
-            "  rows of labels that are there twice, belong to nothing, or are not there (the report is read then):"
+            "  labels, graphs and altered texts that are there twice, belong to nothing, or are not there (then the "
+            "report is read):"
         )
         lines += [f"    {n:>8,} {reason}" for reason, n in manifest["labels"].items()]
     if manifest["image_flags"]:

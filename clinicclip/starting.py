@@ -4,7 +4,7 @@
 folder, a weight file or a hub id; what the weights fix replaces the sizes in the configuration.
 """
 
-import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
@@ -87,8 +87,8 @@ def initial_params(config: ConfigDict, spec: ClipSpec) -> PyTree:
             _, params["image"] = importing.load_image_tower(
                 model.image.init, image_size=spec.image.image_size, window_size=spec.image.window_size
             )
-    params["logit_scale"] = jnp.float32(model.logit_scale)
-    params["logit_bias"] = jnp.float32(model.logit_bias)
+    params["logit_scale"] = np.float32(model.logit_scale)
+    params["logit_bias"] = np.float32(model.logit_bias)
     return params
 
 

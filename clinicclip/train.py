@@ -7,6 +7,11 @@ and, once everything is there, DONE. Started in several processes (see `training
 in each, it is one run on the devices of all, in a folder that all see and process 0 writes.
 """
 
+from clinicclip import cli
+
+if __name__ == "__main__":
+    cli.stoppable()  # before all that takes seconds to import
+
 import argparse
 import sys
 import time
@@ -18,12 +23,12 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from clinicclip import assemble, cli, devices, host, preflight, runs
+from clinicclip import assemble, devices, expected, host, preflight, runs
 from clinicclip import config as config_files
-from clinicclip.data import pipeline
+from clinicclip.data import pipeline, stores
 from clinicclip.inputs import require_same_run
 from clinicclip.models.clip import ClinicCLIP
-from clinicclip.training import checkpoint, metrics, processes, sharding, step, watch
+from clinicclip.training import abstract, checkpoint, metrics, processes, sharding, step, watch
 from clinicclip.training.abstract import Sizes
 from clinicclip.training.arithmetic import step_flops
 from clinicclip.training.progress import Log, say
@@ -38,12 +43,13 @@ def parser() -> cli.Parser:
         description="Train, evaluate and export one configuration. The same command resumes a stopped run.",
         example="python -m clinicclip.train --config=configs/n_g_dtcg.py:demo --config.seed=1 --workdir=runs/seed1",
         overrides=True,
+        stores=("--data_dir", "--config.data.dir"),
     )
     p.add_argument(
         "--config", required=True, metavar="FILE[:ARG]", help="a file of configs/, e.g. configs/dt_c.py:demo"
     )
     p.add_argument("--workdir", metavar="DIR", help="where the run lives (default runs/<config>[-<arg>])")
-    p.add_argument("--data_dir", metavar="DIR", help="prepared data (default config.data.dir)")
+    p.add_argument("--data_dir", metavar="DIR", help="prepared data, also gs:// or s3:// (default config.data.dir)")
     p.add_argument(
         "--profile_steps", type=steps, default=range(0), metavar="A:B", help="trace these steps into WORKDIR/profile"
     )
@@ -68,6 +74,7 @@ def main(args: argparse.Namespace) -> int:
     workdir = Path(args.workdir) if args.workdir else config_files.default_workdir(args.config)
     try:
         with host.StopRequest():
+            config.data.dir = str(stores.local(config.data.dir))
             preflight.start(config, workdir)
     except host.Stopped:
         return cli.PREEMPTED
@@ -141,8 +148,12 @@ def fit(run: runs.Run, stop: host.StopRequest, watched: watch.Watch) -> step.Tra
                 state, measured = step_fn(state, batch)
                 write = due(now + 1, config.log_every) or now + 1 == config.total_steps
                 sizes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in batch.items()}
-                flops = sum(arithmetic(config, run.model, sizes, run.mesh.size).values())
-                log.add(now + 1, measured, batch_facts, waited, flops=flops, write=write)
+                flops = arithmetic(config, run.model, sizes, run.mesh.size)
+                if now == start:  # compiled just now, and not once more for this
+                    compiled = abstract.compile_step(step_fn, state, batch)
+                    planned = expected.of(compiled, state, sizes, flops=flops, devices=run.mesh.size)
+                    log.compare(partial(expected.beside, planned, device=device))
+                log.add(now + 1, measured, batch_facts, waited, flops=sum(flops.values()), write=write)
     return state
 
 
@@ -157,12 +168,11 @@ def restore_or_init(run: runs.Run, checkpoints: checkpoint.Checkpoints) -> tuple
     """The newest saved state and its step, or a fresh state and 0."""
     latest = checkpoints.latest
     config = run.config
-    params, tx = assemble.initial_params(config), assemble.optimizer(config)
-    state = step.init_state(params, tx, run.mesh, config.model.layout)
+    tx, layout = assemble.optimizer(config), config.model.layout
     if latest is None:
-        return state, 0
+        return step.init_state(assemble.initial_params(config), tx, run.mesh, layout), 0
     say(f"resuming at step {latest}")
-    return checkpoints.restore(latest, state), latest
+    return checkpoints.restore(latest, abstract.state(run.model, tx, run.mesh, layout)), latest
 
 
 def open_writer(run: runs.Run, start: int) -> metrics.MetricWriter | metrics.NoWriter:

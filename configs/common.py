@@ -195,7 +195,7 @@ def _micro_model() -> ConfigDict:
 def _loss() -> ConfigDict:
     loss = ConfigDict()
     loss.implementation = "auto"  # "dense", "sharded", "ring" (no batch-by-batch matrix); "auto" chooses by memory
-    loss.block = 512  # columns that "ring" takes at once
+    loss.block = 512  # studies a side of the tiles in which "ring" works
     loss.clip = 1.0  # weight of the image-text term
     loss.text = 0.0  # weights of the soft-label streams t, c, g; all zero = one-hot targets
     loss.clinical = 0.0

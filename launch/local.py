@@ -14,7 +14,8 @@ Where one process ends, the others have --grace seconds to end too, then they ar
 failure: the launcher names who ended how and exits with the first such code, 128 + N for signal N. The same command
 goes on from what was saved.
 
-Data and run folder: tested on a local file system only. Secrets go into the environment, never into the command.
+Data and run folder: tested on a local file system only; of gs:// and s3://, data are copied, run folders are refused.
+Secrets go into the environment, never into the command.
 """
 
 import argparse

@@ -15,7 +15,8 @@
 # were taken away, new ones are asked for; any other code is a failure and this script's own. 0 means that the run's
 # folder holds DONE. The pod is not deleted, and costs money until it is: the last line printed says how.
 #
-# Data and run folder must be seen by all workers under one path, such as an NFS mount (Filestore). gs:// is not tried.
+# Data and run folder must be seen by all workers under one path, such as an NFS mount (Filestore), which was not tried;
+# --data_dir=gs://... is copied to the disk of each worker (not tried); a run folder there is refused.
 # Secrets: none is needed here. The workers act as the service account of the pod; what else a command wants, let it read
 # from Secret Manager: neither this command line nor the metadata of the machines is a place for it.
 # TESTED: what it would run (--dry_run), and its decisions against stand-ins for gcloud. It has never met a TPU.
@@ -73,7 +74,7 @@ install() {
     run rm -f clinicclip.tar.gz
     everywhere "rm -rf clinicclip && tar xzf clinicclip.tar.gz && python3 -m pip install -q uv \
 && python3 -m uv venv -q --clear --python=3.12 clinicclip/.venv && source clinicclip/.venv/bin/activate \
-&& python3 -m uv pip install -q -c clinicclip/.ci/constraints.txt -e 'clinicclip[tpu,dicom]'"
+&& python3 -m uv pip install -q -c clinicclip/.ci/constraints.txt -e 'clinicclip[tpu,gs,dicom]'"
 }
 
 if [[ $stop ]]; then

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clinicclip.checks import chart, identity, in_batch, likeness, pixels, privacy, reports, truncation
+from clinicclip.checks import chart, identity, in_batch, likeness, pictures, pixels, privacy, reports, truncation
 from clinicclip.checks.base import Finding, Gravity, percent
-from clinicclip.data import builder, text
+from clinicclip.data import boxes, builder, images, text
 from clinicclip.data.features import TfidfSvd
 from clinicclip.data.phantom import world
 from clinicclip.data.schema import ABSENT, PRESENT, UNKNOWN
@@ -123,6 +123,10 @@ def test_a_patient_in_two_splits_of_one_set_spoils_it(seen: chart.Chart) -> None
     (found,) = identity.patients(changed(seen, -1, patient=first.patient))
     assert found.gravity == Gravity.SPOILS and found.count == 1
     assert found.examples == (f"{first.patient} in {' and '.join(sorted((first.split, last.split)))}",)
+
+
+def test_every_flag_of_an_image_comes_with_advice() -> None:
+    assert set(pictures._ODD) == {*images.FLAGS, *boxes.FLAGS, pixels.CLIPPED}
 
 
 def test_an_empty_report_is_found(seen: chart.Chart) -> None:

@@ -11,7 +11,7 @@ import pytest
 from clinicclip import cli, prepare
 from clinicclip.data import builder, schema
 from clinicclip.data.releases import chestxray14
-from clinicclip.data.schema import Box
+from clinicclip.data.schema import Box, Drop
 from clinicclip.errors import UsageError
 from clinicclip.evals import sets, suites
 from clinicclip.evals.base import EmbedFns
@@ -72,6 +72,12 @@ def test_what_is_missing_is_named_in_the_account(root: Path, tmp_path: Path) -> 
     assert manifest["images"] == {"used": 2, "image_missing": 1, "image_unreadable": 1, "split_missing": 2}
 
 
+def test_images_that_the_lists_alone_name_are_in_the_account(root: Path) -> None:
+    (root / "test_list.txt").write_text("\n".join((*fakes.NIH_TESTED, "00000009_000.png")))
+    assert chestxray14.count(root) == {"images": 7, "patients": 5}
+    assert Drop("image", "00000009_000.png", "labels_missing") in list(chestxray14.read(root))
+
+
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
@@ -88,8 +94,12 @@ def test_what_is_missing_is_named_in_the_account(root: Path, tmp_path: Path) -> 
             ("00000001_000.png", "two rows"),
         ),
         ("train_val_list.txt", None, ("no train_val_list.txt",)),
-        ("test_list.txt", lambda text: text + fakes.NIH_ROWS[0][0], ("00000001_000.png", "in both")),
-        ("test_list.txt", lambda text: text + fakes.NIH_ROWS[1][0], ("in both",)),
+        (
+            "test_list.txt",
+            lambda text: text + fakes.NIH_ROWS[0][0],
+            ("test_list.txt", "00000001_000.png", "named before"),
+        ),
+        ("test_list.txt", lambda text: text + fakes.NIH_TESTED[1], ("00000003_000.png", "named before")),
         ("BBox_List_2017.csv", lambda text: text.replace(",7.0,", ",x,"), ("BBox_List_2017.csv", "no number")),
         ("BBox_List_2017.csv", lambda text: text.replace("Infiltrate", "Blob"), ("'Blob'",)),
     ],

@@ -49,12 +49,14 @@ def test_a_table_of_the_5x200_set_becomes_its_own_split_without_its_patients_els
 ) -> None:
     table = tmp_path / "5x200.csv"
     rows = ["CheXpert-v1.0/train/patient00001/study1/view1_frontal.jpg,1,0,0,0,0"]
-    rows += ["train/patient00004/study1/view1_frontal.jpg,0,0,0,1.0,0"]
+    for patient in range(2, 6):
+        shown = ",".join("1.0" if patient == other else "0" for other in range(1, 6))
+        rows.append(f"train/patient0000{patient}/study1/view1_frontal.jpg,{shown}")
     table.write_text("\n".join([",".join(["Path", *fakes.FIVE]), *rows]))
     manifest = builder.write(
         "chexpert", tmp_path / "out", source=root, shorter_side=32, options={"five_by_200": str(table)}
     )
-    assert manifest["splits"]["five_by_200"] == {"records": 2, "patients": 2}
+    assert manifest["splits"]["five_by_200"] == {"records": 5, "patients": 5}
     assert manifest["images"] == {"used": 9, "not_frontal": 2, "patient_in_five_by_200": 1}
     record = builder.open_source(tmp_path / "out", "five_by_200")[0]
     gold = dict(zip(record["gold_names"], record["gold_values"].tolist(), strict=True))
@@ -130,6 +132,9 @@ def without_tables(root: Path) -> list[str]:
         (lambda root: ["--five_by_200=draw"], ("1 training images show atelectasis alone, 200 are needed",)),
         (table("train/patient00001/study1/view1_frontal.jpg,1,1,0,0,0\n"), ("exactly one",)),
         (table("train/patient00001/study1/view2_lateral.jpg,1,0,0,0,0\n"), ("no frontal image",)),
+        (table("train/patient00001/study1/view1_frontal.jpg,1,0,0,0,0\n"), ("five.csv", "1 of atelectasis, 0 of")),
+        (table("train/patient00001/study1/view1_frontal.jpg,1,0,0,0,0\n" * 2), ("five.csv", "patient00001", "twice")),
+        *((change("train.csv", fact, "Fact"), ("train.csv", f"column {fact}")) for fact in chexpert.FACTS),
         (table("train/patient09999/study1/view1_frontal.jpg,1,0,0,0,0\n"), ("no frontal image",)),
     ],
 )

@@ -49,6 +49,8 @@ def test_every_program_has_help_with_an_example(name: str) -> None:
         (["stray"], "unexpected argument 'stray'"),
         (["--config.seed"], "written --config.KEY=VALUE"),
         (["--output"], "expected one argument"),
+        (["--output=gs://bucket/run"], "gs:// is read for the prepared data of train alone"),
+        (["--config.data.dir=s3://bucket/data"], "s3:// is read for the prepared data of train alone"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_and_exit_code_2(

@@ -12,6 +12,7 @@ from typing import Any
 
 import dicoms
 import numpy as np
+import pydicom
 import pytest
 from dicoms import SHAPE, fault, ramp, table
 from pydicom import Dataset, config, uid
@@ -29,16 +30,29 @@ ROOT = Path(__file__).parents[1]
 def test_the_facts_of_a_header_are_kept() -> None:
     elements = {"ViewPosition": "PA", "PatientSex": "F", "PatientAge": "047Y", "BurnedInAnnotation": "YES"}
     picture = images.read(dicoms.content(dicoms.dataset(ramp(12), 12, **elements)))
-    assert picture.facts == ("PA", "F", "40-59", True)
+    assert picture.facts == ("PA", "F", "40-59", True, True)
     assert (picture.height, picture.width) == SHAPE
 
 
 def test_a_header_that_says_nothing_gives_no_facts() -> None:
-    assert images.read(dicoms.content(dicoms.dataset(ramp(8)))).facts == ("", "", "", False)
-    odd = {"PatientSex": "X", "PatientAge": "old"}
+    bare = dict.fromkeys(dicoms.SECRETS)
+    assert images.read(dicoms.content(dicoms.dataset(ramp(8), **bare))).facts == images.Facts()
+    odd = bare | {"PatientSex": "X", "PatientAge": "old"}
     with config.disable_value_validation():
         content = dicoms.content(dicoms.dataset(ramp(8), **odd))
-    assert images.read(content).facts == ("", "", "", False)
+    assert images.read(content).facts == images.Facts()
+
+
+@pytest.mark.parametrize("name", [name for name in dicoms.SECRETS if name not in ("PatientID", "StudyDate")])
+def test_a_header_that_names_a_person_is_flagged_unless_it_says_they_are_removed(name: str) -> None:
+    def personal(**elements: str) -> bool:
+        bare = dict.fromkeys(dicoms.SECRETS) | elements
+        return images.read(dicoms.content(dicoms.dataset(ramp(8), **bare))).facts.personal
+
+    filled = {name: dicoms.SECRETS[name]}
+    assert personal(**filled) and not personal(**{name: ""})
+    assert not personal(**filled, PatientIdentityRemoved="YES") and personal(**filled, PatientIdentityRemoved="NO")
+    assert not personal(PatientID="a pseudonym", StudyDate="20210704")
 
 
 @pytest.mark.parametrize(
@@ -71,6 +85,17 @@ def test_nothing_that_names_a_person_is_read(monkeypatch: pytest.MonkeyPatch) ->
     assert not [keyword for keyword in dicoms.SECRETS if keyword in parsed[0]]
 
 
+def test_of_elements_that_name_a_person_the_length_is_looked_at_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from clinicclip.data.images import dicom
+
+    parsed: list[Dataset] = []
+    dcmread = pydicom.dcmread
+    monkeypatch.setattr(pydicom, "dcmread", lambda *words, **more: parsed.append(dcmread(*words, **more)) or parsed[-1])
+    assert dicom._personal(dicoms.content(dicoms.dataset(ramp(8))))
+    elements = list(parsed[0].values())
+    assert len(elements) == 4 and not any(element.value for element in elements)
+
+
 def test_a_faulty_header_says_nothing_of_the_person(caplog: pytest.LogCaptureFixture, capfd: Any) -> None:
     caplog.set_level(logging.DEBUG)
     with config.disable_value_validation():
@@ -99,7 +124,7 @@ def test_prepare_stores_the_facts_of_a_file_and_nothing_that_names_a_person(tmp_
     record = builder.open_source(output, "train")[0]
     assert (record["view"], record["sex"], record["age_band"]) == ("AP", "M", "60-79")
     assert (record["height"], record["width"]) == SHAPE and "burned_in_annotation" in record["image_flags"]
-    assert manifest["image_flags"]["burned_in_annotation"] == 1
+    assert manifest["image_flags"]["burned_in_annotation"] == manifest["image_flags"]["personal_header"] == 1
     for path in filter(Path.is_file, output.rglob("*")):
         content = path.read_bytes()
         assert not [secret for secret in dicoms.SECRETS.values() if secret.encode() in content]

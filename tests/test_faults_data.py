@@ -5,7 +5,9 @@ import random
 from pathlib import Path
 
 import benches
+import fakes_labelled
 import fault_cases
+import faults_labelled
 import judging
 import pytest
 from judging import Account, Fault
@@ -86,3 +88,13 @@ def test_the_judge_tells_what_is_silent_unnamed_or_a_traceback(clean: dict[str, 
     }.items():
         fault = Fault("folder", how, plant)
         assert judging.judge(fault, fake, tmp_path / "planted", 0, clean["folder"]).how == how
+
+
+@pytest.mark.parametrize(("image", "how"), [(0, "flagged"), (1, "unnamed")])
+def test_a_flag_tells_of_its_own_image_alone(image: int, how: str, clean: dict[str, Account], tmp_path: Path) -> None:
+    def plant(root: Path, chance: random.Random) -> list[str]:
+        faults_labelled.RSNA["box twice"](root, chance)
+        return [fakes_labelled.RSNA[image]]
+
+    fault = Fault("rsna", how, plant)
+    assert judging.judge(fault, fault_cases.FAKES["rsna"], tmp_path / "planted", 0, clean["rsna"]).how == how

@@ -85,3 +85,11 @@ def test_a_full_disk_under_tensors_is_one_line_and_keeps_the_old_file(tmp_path: 
     assert done.stderr.startswith("error: storage: File too large at ") and done.stderr.count("\n") == 1
     assert str(path) in done.stderr
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a.safetensors"]
+
+
+def test_a_file_that_claims_more_than_it_holds_is_no_whole_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    files.write_tensors(path, {"a": np.zeros(3, np.float32)})
+    path.write_bytes((2**62).to_bytes(8, "little") + path.read_bytes()[8:])
+    with pytest.raises(ValueError, match=f"says that {2**62} bytes describe"):
+        files.map_tensors(path)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import re
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,6 @@ from loss_cases import DIFFERENTIABLE, EVERYTHING, MASKS, VARIANTS, make_inputs,
 from clinicclip import losses
 from clinicclip.errors import UserError
 from clinicclip.losses import Inputs, LossSpec, dense, ring, sharded
-from clinicclip.training.compiled import collectives
 from clinicclip.training.sharding import make_mesh
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -160,13 +158,6 @@ def test_a_study_whose_report_fits_worst_is_first_in_no_form(form, devices):
     assert metrics["accuracy/i2t"] == expected["accuracy/i2t"]
 
 
-def test_rows_of_a_device_may_meet_the_columns_in_blocks_too(monkeypatch):
-    monkeypatch.setattr(ring, "ROW_BLOCK", 4)
-    value_and_gradient.cache_clear()
-    assert_equal_to_dense(make_inputs(STUDIES), "ring", "everything", 2)
-    value_and_gradient.cache_clear()
-
-
 @both_forms
 @pytest.mark.parametrize("name", ["n_g_dtcg", "off_clip"])
 def test_bfloat16_embeddings_equal_the_dense_loss_of_the_same_numbers(form, name):
@@ -204,47 +195,6 @@ def test_likenesses_that_tie_with_theta_are_kept_in_every_form(form):
 @both_forms
 def test_fewer_studies_than_devices_equal_dense(form):
     assert_equal_to_dense(make_inputs(5), form, "everything", 8)
-
-
-@functools.cache
-def program(form: str, devices: int, studies: int, width: int = 8) -> str:
-    """The HLO of the compiled value and gradient."""
-    inputs = make_inputs(studies, width=width)
-    arrays = {key: getattr(inputs, key) for key in FLOATS}
-    return value_and_gradient(form, "everything", devices).lower(arrays, inputs).compile().as_text()
-
-
-def shapes(form: str, devices: int, studies: int) -> set[tuple[int, ...]]:
-    """Of all arrays in the compiled value and gradient, the bodies of loops included."""
-    found = re.findall(r"\w\d+\[([\d,]+)\]", program(form, devices, studies))
-    return {tuple(map(int, axes.split(","))) for axes in found}
-
-
-def exchanged(form: str, devices: int, studies: int) -> float:
-    """Floats a study of the global batch that pass through a device, at embeddings of 512; gathers count whole."""
-    return sum(each.bytes for each in collectives(program(form, devices, studies, width=512))) / 4 / studies
-
-
-def two_axes_of(size: int, found: set[tuple[int, ...]]) -> bool:
-    return any(sum(axis >= size for axis in shape) > 1 for shape in found)
-
-
-def test_no_device_holds_a_buffer_of_batch_by_batch():
-    # 136 and a device's 17 are the extent of nothing else, so two such axes are rows by columns.
-    assert two_axes_of(136, shapes("dense", 1, 136))
-    assert not two_axes_of(136, shapes("sharded", 8, 136))
-    assert two_axes_of(17, shapes("sharded", 8, 136))
-
-
-def test_exchanges_a_study_do_not_grow_with_the_devices_and_stay_near_sharded():
-    ring, sharded = ({d: exchanged(form, d, 17 * d) for d in (2, 8)} for form in ("ring", "sharded"))
-    assert ring[8] == pytest.approx(ring[2], rel=0.02)
-    assert 0 < ring[8] <= 1.35 * sharded[8]
-
-
-@pytest.mark.parametrize("devices", [1, 8])
-def test_the_ring_holds_nothing_with_two_batch_sized_axes(devices):
-    assert not two_axes_of(17, shapes("ring", devices, 136))
 
 
 def test_the_spec_picks_the_implementation():

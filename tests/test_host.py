@@ -7,8 +7,19 @@ import sys
 
 import pytest
 
-from clinicclip import host
+from clinicclip import cli, host
 
+# A process that a SIGTERM meets where it begins to import jax.
+STOPPED_BY_JAX = """
+import runpy, signal, sys
+class Finder:
+    def find_spec(self, name, *where):
+        if name == "jax":
+            signal.raise_signal(signal.SIGTERM)
+sys.meta_path.insert(0, Finder())
+del sys.argv[0]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
 # Settings last as long as the process, so they are tried in one of their own. After a first round, blocks of a size
 # that malloc would map afresh every time must come back without a page fault.
 ROUNDS = """
@@ -53,6 +64,12 @@ def test_a_stop_is_raised_at_once_or_waits_for_the_end_of_a_deferred_stretch():
         done.append(stop.requested)
     assert done == [True]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("words", [["clinicclip.train"], ["clinicclip", "train"]])
+def test_a_stop_while_train_is_imported_says_start_me_again(words: list[str]) -> None:
+    ended = subprocess.run([sys.executable, "-c", STOPPED_BY_JAX, *words], capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (cli.PREEMPTED, b"")
 
 
 def test_without_a_request_nothing_is_raised():

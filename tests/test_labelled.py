@@ -174,7 +174,9 @@ def test_padchest_beside_unchanged_what_is_not_named_is_unknown(chests: Path) ->
 
 def test_padchest_stores_no_word_of_its_spanish_reports(chests: Path, tmp_path: Path) -> None:
     manifest = builder.write("padchest", tmp_path / "out", source=chests, shorter_side=16)
-    assert "reports" not in manifest and manifest["source"] == {"images": 11, "patients": 9}
+    assert "reports" not in manifest and manifest["source"] == {
+        **{"images": 11, "patients": 9, "images_by_physicians": 10}
+    }
     records = list(builder.open_source(tmp_path / "out", "test"))
     assert len(records) == 7 and not any("hallazgos" in str(record) for record in records)
     assert all(record["findings"] == "" for record in records)

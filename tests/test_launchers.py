@@ -71,7 +71,7 @@ def test_a_pod_is_asked_for_given_the_code_and_told_what_to_run() -> None:
     ]
     on_all = f"{tpus} tpu-vm ssh clip {where} --worker=all '--command="
     assert [line.startswith(on_all) for line in lines] == [False] * 5 + [True, True, False]
-    assert "-c clinicclip/.ci/constraints.txt" in lines[5] and "clinicclip[tpu,dicom]" in lines[5]
+    assert "-c clinicclip/.ci/constraints.txt" in lines[5] and "clinicclip[tpu,gs,dicom]" in lines[5]
     run = "python -m clinicclip.train --config=configs/dt.py:demo '\\''--workdir=/mnt/a run'\\'''"
     assert lines[6] == f"{on_all}clinicclip/launch/tpu_worker.sh {run}"
     assert lines[7].endswith(f"{tpus} queued-resources delete clip {where} --force")

@@ -18,6 +18,7 @@ PROGRAMS = {
     "reading",
     "labeller",
     "plan",
+    "expected",
     "reproduce",
     "runs",
     "scoring",

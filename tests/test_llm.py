@@ -274,6 +274,7 @@ def test_no_proxy_is_used_and_the_key_comes_from_the_environment_alone(
         (["--generator=llm"], "needs --base_url"),
         (["--generator=llm", "--base_url=http://127.0.0.1/v1", "--dry_run"], "leave out --generator=llm"),
         (["--base_url=http://127.0.0.1/v1"], "belong to --generator=llm"),
+        (["--generator=llm", "--base_url=http://127.0.0.1:70000/v1"], "expected an address"),
         (["--generator=eval"], "none of llm, train"),
         (["--concurrency=0"], "1 to 256"),
     ],

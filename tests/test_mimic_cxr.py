@@ -108,7 +108,11 @@ def test_test_labels_are_gold_and_never_training_labels(root: Path) -> None:
     assert gold.gold_source and gold.labels == dict.fromkeys(schema.CHEXPERT, 0)
     assert not [number for number, study in studies.items() if study.gold and number != "5"]
     (root / mimic.GOLD).write_text("study_id,Edema,Airspace Opacity\n50578979,0.0,-1.0\n")  # fewer findings
-    assert read(root)[0]["5"].gold == {"edema": 0, "lung_opacity": -1}
+    studies, drops = read(root)
+    assert studies["5"].gold == {"edema": 0, "lung_opacity": -1}
+    assert {name for name, reason in drops.items() if reason == "gold_column_missing"} == {
+        f"label {mimic.GOLD}: {name}" for name in schema.CHEXPERT if name not in ("edema", "lung_opacity")
+    }
     (root / mimic.GOLD).unlink()
     assert read(root)[0]["5"].gold == {} and not read(root)[0]["5"].gold_source
 
@@ -192,6 +196,13 @@ def test_every_planted_fault_is_in_the_account_under_its_name(root: Path, tmp_pa
         named = [json.loads(line) for line in lines.splitlines()]
         assert {f"{d['kind']} {numbers.get(d['id'], d['id'])}": d["reason"] for d in named} == planted
         assert "cardiomegaly" not in lines.lower()
+
+
+def test_images_on_the_disk_that_no_table_names_are_in_the_account(root: Path) -> None:
+    beside = mimic.image_path(root, mimic.SHOTS[0]).with_stem("dd")
+    beside.write_bytes(b"")
+    assert mimic_cxr.count(root)["images"] == len(mimic.SHOTS) + 1
+    assert read(root)[1] == LEFT_OUT | {"image dd": "metadata_missing"}
 
 
 def test_records_hold_what_training_and_evaluation_read(root: Path, tmp_path: Path) -> None:

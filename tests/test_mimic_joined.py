@@ -11,6 +11,7 @@ from clinicclip import cli, prepare
 from clinicclip.data import builder, patients, schema
 from clinicclip.data.releases import cxr_align, mimic_cxr, ms_cxr
 from clinicclip.data.schema import Drop, Study
+from clinicclip.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,13 @@ def test_a_version_without_splits_is_all_for_testing(phrases: Path, tmp_path: Pa
     assert {study.split for study in studies(ms_cxr.read(tmp_path))} == {"test"}
 
 
+def test_a_version_with_splits_has_to_have_them(phrases: Path, tmp_path: Path) -> None:
+    table = (phrases / ms_cxr.TABLES[0]).read_text()
+    (tmp_path / ms_cxr.TABLES[0]).write_text(table.replace("split", "part", 1))
+    with pytest.raises(UserError, match="lacks the column split"):
+        list(ms_cxr.read(tmp_path, images=str(phrases / "mimic")))
+
+
 def test_phrases_become_records_of_text_and_boxes(phrases: Path, tmp_path: Path) -> None:
     options = {"images": str(phrases / "mimic")}
     manifest = builder.write("ms_cxr", tmp_path / "out", source=phrases, options=options, shorter_side=16)
@@ -61,6 +69,7 @@ def test_an_item_keeps_the_altered_reports_of_the_release(items: Path, tmp_path:
     options = {"images": str(items / "mimic")}
     manifest = builder.write("cxr_align", tmp_path / "out", source=items, options=options, shorter_side=16)
     assert manifest["reports"] == manifest["images"] == {"used": 4, "not_of_mimic": 1}
+    assert manifest["labels"] == {"omitted_missing": 1}
     found = {record["image_id"]: record for record in builder.open_source(tmp_path / "out", "test")}
     for number, texts in fakes.CXR_ALIGN.items():
         shot = mimic.SHOTS[number]

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from clinicclip import cli, plan
 from clinicclip.devices import DEVICES, floor, this_machine
+from clinicclip.expected import Expected, beside
 from clinicclip.losses import LossSpec
 from clinicclip.models import flops
 from clinicclip.models.bert import Bert, BertSpec
@@ -145,13 +146,23 @@ def test_the_command_plans_a_run_without_data() -> None:
     assert max(map(len, done.stdout.splitlines())) <= 100
 
 
+def test_a_run_tells_what_was_planned_beside_what_it_measured() -> None:
+    held = Memory(parameters=2**30, optimiser=2**31, batch=2**29, temporaries=2**29)
+    step = Expected(1, held, {"image tower": 2e12, "loss": 1e12}, [], 2.5e12)
+    timing = {"seconds_per_step": 0.25, "peak_memory_gib": 5.0}
+    told = [line.split() for line in beside(step, timing, DEVICES["v5e"])]
+    assert told[1][:5] == ["time", f"{3e12 / DEVICES['v5e'].flops:.4g}", "s", "0.25", "s"]
+    assert told[2][:5] == ["GiB", "of", "memory", "4.000", "5.000"] and told[3][:3] == ["TFLOP", "3", "2.5"]
+    assert next(line.split() for line in beside(step, timing, None) if line.startswith("time"))[1] == "-"
+
+
 def test_numbers_of_any_size_stay_apart_in_lines_of_a_hundred() -> None:
     config = ConfigDict({"total_steps": 20_000, "batch_size": 4096, "microbatch": 0, "model": {"layout": "fsdp"}})
     args = plan.parser().parse_args(["--config=x", "--devices=512", "--kind=v5e,h100", "--price=9.99"])
     large = Memory(parameters=10**12, optimiser=10**12, batch=10**12, temporaries=10**12)
     exchange = Collective("collective-permute", Array("f32", (2**20, 2**14)), 512, 123_456)
-    found = plan.Plan(512, large, {"text tower": 5e19}, [exchange], Growth(0.0, 1e3, 0.0), 10**9)
-    lines = [*plan.device_lines(config, found, args), *plan.collective_lines(found.collectives)]
+    found = plan.Plan(Expected(512, large, {"text tower": 5e19}, [exchange], 0.0), Growth(0.0, 1e3, 0.0), 10**9)
+    lines = [*plan.device_lines(config, found, args), *plan.collective_lines(found.step.collectives)]
     assert max(map(len, lines)) <= 100
     rows = [line[16:].split() for line in lines if line.startswith(("  TPU v5e", "  H100 SXM 80 GB"))]
     assert [len(cells) for cells in rows] == [15, 15]  # nine, of which the times and the price are two words

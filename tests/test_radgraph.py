@@ -15,7 +15,7 @@ from PIL import Image
 
 from clinicclip import cli, prepare
 from clinicclip.data import builder, graphs, radgraph, records
-from clinicclip.data.manifest import read_manifest
+from clinicclip.data.manifest import DROPPED, read_manifest
 from clinicclip.data.radgraph import RadGraphFile, key_of, places
 from clinicclip.errors import UserError
 
@@ -165,7 +165,7 @@ def source(tmp_path: Path) -> Path:
 def test_prepare_joins_the_file_by_study_and_builds_the_rest_by_rules(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = {"p1/p10/s1.txt": entry("big shadow"), "p1/p10/s2.txt": {"text": "", "entities": {}}}
+    given = {"p1/p10/s1.txt": entry("big shadow"), "p1/p10/s2.txt": {"text": "", "entities": {}}, "s7": entry()}
     file = write(tmp_path / "graphs.json", given)
     argv = ["folder", f"--source={source}", f"--output={tmp_path / 'out'}", f"--radgraph={file}"]
     assert cli.call(prepare.main, prepare.parser(), argv) == 0
@@ -181,6 +181,10 @@ def test_prepare_joins_the_file_by_study_and_builds_the_rest_by_rules(
     }
     assert records.stored_graph(stored["s1"]) == graphs.parse(entry("big shadow"))
     assert read_manifest(tmp_path / "out")["settings"]["radgraph"]["file"] == str(file.resolve())
+    lines = map(json.loads, (tmp_path / "out" / DROPPED).read_text().splitlines())
+    assert {line["id"]: line["reason"] for line in lines} == {
+        **{"s0": "graph_missing", "s3": "graph_missing", "7": "graph_without_report"}
+    }
 
 
 @pytest.mark.parametrize(

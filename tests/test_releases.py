@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import dicoms
 import fakes
+import numpy as np
 import pytest
+from PIL import Image
 
 from clinicclip.data import builder, schema
 from clinicclip.data.releases import READERS, folder, openi
@@ -68,6 +71,44 @@ def test_openi_gives_all_known_views_when_asked(tmp_path: Path) -> None:
     assert len(views) == 6 and list(views.values()).count("lateral") == 2
     with pytest.raises(UserError, match="openi: views=al: expected frontal or all; did you mean all"):
         list(openi.read(tmp_path, views="al"))
+
+
+def test_openi_reads_the_official_pngs_whose_views_nothing_says(tmp_path: Path) -> None:
+    root = fakes.openi(tmp_path)
+    (root / "projections.csv").unlink()
+    for path in (root / "images").iterdir():
+        path.rename(root / path.name)
+    assert "--views=all" in complaint(openi, root)
+    (root / "CXR3_IM-1384-2001.png").unlink()
+    items = list(openi.read(root, views="all"))
+    assert {item.view for item in items if isinstance(item, Study)} == {""}
+    assert fates(item for item in items if isinstance(item, Drop)) == {
+        "image CXR3_IM-1384-2001": "image_missing",
+        "report 3": "report_without_image",
+        "report 4": "report_without_image",
+        "report 5": "report_without_sections",
+    }
+    assert openi.count(root, views="all") == {"reports": 6, "images": 6}
+
+
+def test_openi_takes_views_from_the_headers_of_the_official_dicom_files(tmp_path: Path) -> None:
+    root = fakes.openi(tmp_path)
+    (root / "projections.csv").unlink()
+    for path in (root / "images").iterdir():
+        uid, _, rest = path.stem.removeprefix("CXR").partition("_")
+        folder = root / "NLMCXR_dcm" / uid
+        folder.mkdir(parents=True, exist_ok=True)
+        view = {"1_IM-0001-3001": "LL", "1_IM-0001-4001": "PA", "IM-0652-1001": "AP"}.get(rest, "")
+        made = dicoms.dataset(np.asarray(Image.open(path)), ViewPosition=view)
+        (folder / f"{uid}_{rest.removeprefix('1_')}.dcm").write_bytes(dicoms.content(made))
+        path.unlink()
+    (root / "NLMCXR_dcm" / "10" / "10_IM-0002-1001.dcm").write_bytes(b"no DICOM")
+    studies, drops = read(openi, root)
+    assert {study.image_id: study.view for study in studies} == {"CXR1_1_IM-0001-4001": "pa", "CXR2_IM-0652-1001": "ap"}
+    assert {drop.id: drop.reason for drop in drops if drop.kind == "image"} == {
+        "CXR1_1_IM-0001-3001": "not_frontal",
+        **dict.fromkeys(("CXR2_IM-0652-2001", "CXR3_IM-1384-2001", "CXR10_IM-0002-1001"), "view_unknown"),
+    }
 
 
 def test_openi_folds_follow_the_uid_alone(tmp_path: Path) -> None:
@@ -131,6 +172,7 @@ def test_openi_reads_the_public_copy_and_the_official_download_alike(tmp_path: P
     for path in (copy / "images").iterdir():
         path.rename(path.with_name(path.name.removeprefix("CXR").replace(".png", ".dcm.png")))
     (official / "images").rename(official / "NLMCXR_png")
+    (copy / "images" / "1_1_IM-0001-4001.dcm.png").rename(copy / "images" / "1_IM-0001-4001.dcm.png")
     for root in (copy, official):
         studies, drops = read(openi, root)
         assert [study.image_id for study in studies] == [study.image_id for study in expected[0]]
@@ -145,12 +187,16 @@ def test_openi_reads_the_public_copy_and_the_official_download_alike(tmp_path: P
         (lambda root: rewrite(root / "labels.csv", lambda t: t.replace("normal", "nrmal")), ("column normal",)),
         (lambda root: rewrite(root / "labels.csv", lambda t: t.replace("Mass", "Mess")), ("labels.csv", "Mess")),
         (lambda root: rewrite(root / "labels.csv", lambda t: t.replace(",0\n", ",\n")), ("uid 1", "normal")),
+        (
+            lambda root: rewrite(root / "labels.csv", lambda t: t.replace(",Hernia", "").replace(",0\n", "\n")),
+            ("labels.csv lacks a column hernia",),
+        ),
         (lambda root: rewrite(root / "labels.csv", lambda t: t + t.splitlines()[1]), ("two rows of uid 1",)),
         (lambda root: rewrite(root / "labels.csv", lambda t: t + "7,train\n"), ("labels.csv line 3",)),
         (lambda root: (root / "labels.csv").write_bytes(b"uid\xff\xfe"), ("labels.csv", "not a whole table")),
         (lambda root: (root / "labels.csv").write_bytes(b""), ("columns uid, normal", "no header")),
         (lambda root: rewrite(root / "projections.csv", lambda t: t + t.splitlines()[2]), ("twice",)),
-        (lambda root: (root / "images").rename(root / "pictures"), ("images", "NLMCXR_png")),
+        (lambda root: (root / "images").rename(root / "pictures"), ("images/*", "NLMCXR_png.tgz")),
         (lambda root: [path.unlink() for path in (root / openi.REPORTS).iterdir()], ("no report XMLs",)),
         (
             lambda root: (root / openi.REPORTS / "9.xml").write_text(fakes.report_xml("2", "A.", "B.")),
@@ -179,11 +225,13 @@ def test_folder_pairs_are_read_with_their_sections_and_labels(tmp_path: Path) ->
         "split": "val",
         "study": "s1",
         "view": "PA",
+        "sex": "Female",
     }
     study = read(folder, fakes.folder(tmp_path, change))[0][0]
     assert (study.findings, study.impression) == ("The heart is enlarged.", "Cardiomegaly.")
     assert study.labels == {"cardiomegaly": 1, "pleural_effusion": 0, "edema": -1, "pneumonia": schema.UNKNOWN}
     assert (study.split, study.study, study.view, study.patient) == ("validation", "s1", "PA", "p0")
+    assert study.sex == "F"
     assert study.gold == {}
 
 
@@ -201,8 +249,16 @@ def test_folder_duplicates_are_dropped_and_counted(tmp_path: Path) -> None:
     again = {"image": "images/0.png", "study": "other"}
     root = fakes.folder(tmp_path / "in", {"study": "s"}, {"study": "s", "patient": "p0"}, again)
     manifest = builder.write("folder", tmp_path / "out", source=root, shorter_side=32)
-    assert manifest["images"] == {"used": 2, "duplicate_image": 1, "duplicate_study": 1}
+    assert manifest["images"] == {"used": 2, "duplicate_image": 1, "duplicate_study": 1, "not_listed": 1}
     assert manifest["reports"] == {"used": 2, "duplicate_image": 1}
+
+
+def test_folder_images_that_the_list_does_not_name_are_in_the_account(tmp_path: Path) -> None:
+    root = fakes.folder(tmp_path, {"image": "./images/0.png"})
+    fakes.picture(root / "more" / "x.JPG")
+    studies, drops = read(folder, root)
+    assert len(studies) == 4 and drops == [Drop("image", "more/x.JPG", "not_listed")]
+    assert folder.count(root) == {"reports": 4, "images": 5}
 
 
 def test_folder_images_of_one_study_share_its_report(tmp_path: Path) -> None:
@@ -223,6 +279,7 @@ def test_folder_images_of_one_study_share_its_report(tmp_path: Path) -> None:
         ('{"image": "a.png", "text": "x", "patient": "p", "lables": {}}', ("lables", "did you mean labels?")),
         ('{"image": "a.png", "text": "x", "patient": "p", "split": "dev"}', ("split 'dev'", "validation")),
         ('{"image": "a.png", "text": "x", "patient": "p", "labels": [1]}', ("labels",)),
+        ('{"image": "a.png", "text": "x", "patient": "p", "sex": "w"}', ("line 1", "sex 'w'", "female")),
         ('{"image": "a.png", "text": "x", "patient": "p", "labels": {"Oedema": 1}}', ("Oedema", "edema")),
         ('{"image": "a.png", "text": "x", "patient": "p", "labels": {"Edema": 2}}', ("Edema", "2")),
     ],

@@ -1,6 +1,10 @@
 """Reports to sections, and sections to sentences."""
 
+import re
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from clinicclip.data.schema import INDEX, PRESENT
 from clinicclip.data.sections import LONGEST, report_sections, split_sentences
@@ -76,3 +80,15 @@ def test_a_run_on_is_cut_into_whole_words() -> None:
     assert all(len(p) <= LONGEST + 1 for p in parts)
     assert " ".join(parts).replace(".", "").lower() == run_on
     assert report_labels(sentences(run_on, ""))[INDEX["pleural_effusion"]] == PRESENT
+
+
+MARKS = st.sampled_from([" ", "  ", "\n", "\n\n", ". ", "; ", "? ", ", ", " - ", " ___ ", "\t"])
+WORDS = st.text(st.characters(categories=["Lu", "Ll", "Lo"]), min_size=3, max_size=9)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(WORDS, MARKS), max_size=40))
+def test_sentences_keep_every_word_in_its_order(written: list[tuple[str, str]]) -> None:
+    parts = split_sentences("".join(word + mark for word, mark in written))
+    words = [part for sentence in parts for part in re.findall(r"[^\W_]+", sentence)]
+    assert "".join(words).casefold() == "".join(word for word, _ in written).casefold()

@@ -115,9 +115,10 @@ def test_the_order_of_studies_changes_nothing():
     assert_same_run(run(clip_spec(), 1, order=order), run(clip_spec(), 1))
 
 
-def test_whole_towers_on_eight_devices_in_microbatches_equal_one_device():
-    settings = {"steps": 2, "loss_spec": LossSpec(negation=1.0)}
-    assert_same_run(run(clip_spec(depth=1), 8, 1, **settings), run(clip_spec(depth=1), 1, **settings))
+def test_whole_towers_on_eight_devices_in_microbatches_with_their_blocks_computed_again_equal_one_device():
+    settings, spec = {"steps": 2, "loss_spec": LossSpec(negation=1.0)}, clip_spec(depth=1)
+    again = dataclasses.replace(spec, remat=True)
+    assert_same_run(run(again, 8, 1, **settings), run(spec, 1, **settings))
 
 
 def test_metrics_are_finite_scalars():
@@ -201,6 +202,7 @@ def test_parameters_and_optimiser_state_split_over_devices_change_nothing(monkey
     monkeypatch.setattr(sharding, "LEAST", 32)
     spec = clip_spec(depth=1)
     mesh, tx, step = stepper(spec, 8, 1, layout="fsdp")
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(init_params(spec, 0)))  # on no device yet
     state = init_state(parameters(spec), tx, mesh, "fsdp")
     whole = init_state(parameters(spec), tx, mesh)
 

@@ -86,6 +86,9 @@ def test_the_run_folder_holds_everything_the_readme_promises(finished: tuple[Pat
     assert {"export/model.safetensors", "export/config.json", "export/README.md"} <= files
     assert any(name.startswith("tensorboard/") for name in files)
     assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"4", "6"}
+    planned = next(line.split() for line in output.splitlines() if line.startswith("GiB of memory"))
+    assert 0 < float(planned[3]) < float(planned[4])  # the first is a device's, the second that of the whole process
+    assert output.count("\nTFLOP ") == 1
     assert "task_a" in output.lower().replace(" ", "_")
     assert "PHANTOM" in (workdir / "report" / "report.html").read_text()
 
@@ -168,6 +171,7 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(
                 signal.raise_signal(signal.SIGTERM)
             return step(state, batch)
 
+        stepped.lower = step.lower
         return stepped
 
     with monkeypatch.context() as patch:

@@ -1,7 +1,7 @@
 """One pass over prepared folders: of every record what the checks need, a thumbnail instead of the image."""
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,8 @@ from clinicclip.checks import pixels, privacy
 from clinicclip.data import builder, images
 from clinicclip.data.builder import Source
 from clinicclip.data.draws import report_text
+from clinicclip.data.patients import people
+from clinicclip.data.releases import folder as plain_folder
 from clinicclip.data.schema import Record
 from clinicclip.errors import UserError
 
@@ -28,6 +30,7 @@ class Row(NamedTuple):
 
     folder: int  # index into `Chart.folders`
     release: str
+    collection: str  # within which ids are certainly of one kind: the people's release, or one folder of pairs
     split: str
     number: int  # in the split's source
     patient: str
@@ -97,7 +100,7 @@ def read(folders: Sequence[Path], train: str = "") -> Chart:
 
     def look(at: tuple[int, str, int]) -> tuple[Row, UInt8[np.ndarray, "s s"]]:
         folder, split, number = at
-        return _row(folder, split, number, manifests[folder]["name"], sources[folder, split][number])
+        return _row(folder, split, number, manifests[folder], sources[folder, split][number])
 
     rows: list[Row] = []
     thumbs = np.empty((len(wanted), SIDE, SIDE), np.uint8)
@@ -109,12 +112,15 @@ def read(folders: Sequence[Path], train: str = "") -> Chart:
     return Chart(tuple(folders), manifests, sources, tuple(rows), thumbs, trained)
 
 
-def _row(folder: int, split: str, number: int, release: str, record: Record) -> tuple[Row, UInt8[np.ndarray, "s s"]]:
+def _row(
+    folder: int, split: str, number: int, manifest: Mapping[str, Any], record: Record
+) -> tuple[Row, UInt8[np.ndarray, "s s"]]:
     gray = images.decode(record["image"])
     digest = hashlib.blake2b(repr(gray.shape).encode() + gray.tobytes(), digest_size=16).digest()
     row = Row(
         folder=folder,
-        release=release,
+        release=manifest["name"],
+        collection=_collection(manifest),
         split=split,
         number=number,
         patient=record["patient"],
@@ -131,6 +137,11 @@ def _row(folder: int, split: str, number: int, release: str, record: Record) -> 
         gold=dict(zip(record["gold_names"], map(int, record["gold_values"]), strict=True)),
     )
     return row, images.resize(gray, SIDE)
+
+
+def _collection(manifest: Mapping[str, Any]) -> str:
+    name = manifest["name"]
+    return f"{name} {manifest['settings']['source']}" if name == plain_folder.NAME else people(name)
 
 
 def groups(rows: Sequence[Row], key: Callable[[Row], Hashable]) -> Iterator[list[Row]]:

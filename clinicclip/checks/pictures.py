@@ -16,6 +16,7 @@ _ODD = {
     sanity.UPSIDE_DOWN: "look at them, and turn the files",
     sanity.LOW_CONTRAST: "blank or nearly so: look at them, and leave them out",
     sanity.BURNED_IN: "their header says that text is burned in: look for names before anything is shown",
+    sanity.PERSONAL: "the header of the source file names a person, a birth date or the like: de-identify the files",
     boxes.CLIPPED: "a box passes the border of its image and is cut there: resized files, or another release's table?",
     boxes.REPEATED: "a box is there twice and kept once: look whether its table is whole",
     pixels.CLIPPED: "bright or dark areas are cut off: another window, or a wrong bit depth, when the files were made?",

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import ndimage
 
 from clinicclip.data.images import ImageFault
 from clinicclip.data.schema import Box, Study
@@ -48,6 +47,10 @@ def _cut(box: Box, height: int, width: int) -> Box:
 
 def _drawn(study: Study, height: int, width: int) -> Iterator[Box]:
     """The box of each part, corners touching included, of what the masks of a finding show together."""
+    if not study.masks:
+        return
+    from scipy import ndimage  # slow to import, and few releases have masks
+
     for finding in dict.fromkeys(mask.finding for mask in study.masks):
         filled = np.zeros(height * width, bool)
         for start, length in (run for mask in study.masks if mask.finding == finding for run in mask.runs):

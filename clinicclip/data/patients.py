@@ -1,6 +1,7 @@
 """Patients as 64-bit digests of release and id: what a run keeps of those it learnt from.
 
-Ids are compared within a release and those made from it; in another one the same number is somebody else. A
+Ids are compared within a release and those made from it; in another one the same number is somebody else. Two plain
+folders of pairs count as one release here, since they may be of one hospital: who is asked can say otherwise. A
 digest hides no id from whoever can guess it, so the file stays in the run's folder and is no part of an export.
 """
 

@@ -69,6 +69,10 @@ class RadGraphFile:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __iter__(self) -> Iterator[str]:
+        """The studies, as `key_of` names them."""
+        return iter(self._rows)
+
     def graph(self, study: str) -> Graph | None:
         """The graph of a study, named as the release does or as the file's entry is; None when it has none.
 
@@ -100,14 +104,23 @@ class Join:
         return {"radgraph": {"file": str(self._path.resolve()), "bytes": self._path.stat().st_size}}
 
     def __call__(self, items: Iterator[Study | Sketch | Drop]) -> Iterator[Study | Sketch | Drop]:
-        """Raises UserError for a faulty file, or when none of its graphs is of a study that was read."""
-        found, used = RadGraphFile(self._path), 0
+        """A Drop names each study of which there is no graph, and each graph of which there is no report.
+
+        Raises UserError for a faulty file, or when none of its graphs is of a study that was read.
+        """
+        found, known, used = RadGraphFile(self._path), set[str](), 0
         for item in items:
-            if isinstance(item, Study) and item.graph is None:
-                graph = found.graph(item.study)
+            if isinstance(item, Drop):
+                known.update([key_of(item.id).study] * (item.kind == "report"))
+            elif isinstance(item, Study) and item.graph is None:
+                graph, key = found.graph(item.study), key_of(item.study).study
+                if graph is None and key not in known:
+                    yield Drop("label", item.study, "graph_missing")
+                known.add(key)
                 used += graph is not None
                 item = replace(item, graph=graph, graph_by=NAME if graph else "")
             yield item
+        yield from (Drop("label", study, "graph_without_report") for study in found if study not in known)
         if not used:
             raise UserError(
                 f"{self._path}: none of its {len(found):,} graphs is of a study that was read; its entries must be "

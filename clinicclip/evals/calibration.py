@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from clinicclip.evals.stats import Statistic, mean
@@ -36,6 +35,8 @@ def fit_scaling(truth: Bool[np.ndarray, "r"], scores: Float[np.ndarray, "r"]) ->
 
     Raises: ValueError with one outcome only. Source: Platt, Advances in Large Margin Classifiers, 1999.
     """
+    from scipy.optimize import minimize  # slow to import: a run that starts does without
+
     positives, negatives = int(truth.sum()), int((~truth).sum())
     if not (positives and negatives):
         raise ValueError("a scaling needs rows of both outcomes")

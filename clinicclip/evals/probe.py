@@ -5,10 +5,10 @@ The strength of its penalty is chosen on the validation split, for all findings 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32
-from sklearn.linear_model import LogisticRegression
 
 from clinicclip.evals.base import Embedded, EvalSet, Result, Seen
 from clinicclip.evals.shares import SEEDS, SHARES, both, drawn, measured, results
@@ -55,7 +55,7 @@ class Probe:
     def _strengths(self) -> Sequence[float]:
         return (DEFAULT_STRENGTH,) if self.validation is None else STRENGTHS
 
-    def _worth(self, models: dict[int, LogisticRegression]) -> float:
+    def _worth(self, models: dict[int, Any]) -> float:
         """Mean AUROC on the validation split, over the findings with both outcomes there."""
         assert self.validation is not None
         vectors, truth = self.validation.embedded.images(self.validation.evalset), self.validation.evalset.truth
@@ -67,8 +67,9 @@ class Probe:
         return float(np.mean(areas)) if areas else 0.0
 
 
-def _logistic(
-    vectors: Float32[np.ndarray, "n d"], truth: Float32[np.ndarray, "n"], strength: float
-) -> LogisticRegression:
+def _logistic(vectors: Float32[np.ndarray, "n d"], truth: Float32[np.ndarray, "n"], strength: float) -> Any:
+    """The fitted ``LogisticRegression``."""
+    from sklearn.linear_model import LogisticRegression  # slow to import: a run that starts does without
+
     known = np.isfinite(truth)
     return LogisticRegression(C=strength, max_iter=STEPS).fit(vectors[known], truth[known] == 1)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from clinicclip import files, tabular
-from clinicclip.evals import page, stored
+from clinicclip.evals import stored
 from clinicclip.evals.base import Evaluation, Result
 from clinicclip.evals.sections import PHANTOM, RESEARCH, hidden, run_table, sections, sets_table, title
 from clinicclip.evals.tables import (
@@ -24,6 +24,8 @@ COLUMNS = [field.name for field in dataclasses.fields(Result) if field.name != "
 
 def write(evaluation: Evaluation, output_dir: Path | str, *, provenance: Mapping[str, str]) -> None:
     """Write the files of a report; `provenance` (checkpoint, tokenizer and code hashes) goes into every record."""
+    from clinicclip.evals import page  # draws by matplotlib, slow to import: a run that starts does without
+
     folder = Path(output_dir)
     write_numbers(evaluation, folder, provenance=provenance)
     files.write_whole(folder / "report.md", markdown(evaluation, provenance))

@@ -43,7 +43,7 @@ class LossSpec:
     off_reduction: str = "batch"  # "batch": summed over columns, mean over rows; "pairs": mean over both
     abnormal: float = 0.0  # weight of InfoNCE among abnormal studies
     implementation: str = "auto"  # "auto" | "dense" | "sharded" | "ring": how it is computed, never what
-    block: int = 512  # columns that "ring" takes at once
+    block: int = 512  # studies a side of the tiles in which "ring" works
 
     def __post_init__(self) -> None:
         """Refuse what no run can mean."""
@@ -61,7 +61,7 @@ class LossSpec:
             if field.type is float and not 0.0 <= value < float("inf"):
                 raise UserError(f"loss.{field.name}={value}: expected a finite number >= 0")
         if type(self.block) is not int or self.block < 1:  # True is an int to isinstance
-            raise UserError(f"loss.block={self.block}: expected a whole number of columns, 1 or more")
+            raise UserError(f"loss.block={self.block}: expected a whole number of studies, 1 or more")
         for name in ("alpha", "theta"):
             if getattr(self, name) > 1.0:
                 raise UserError(f"loss.{name}={getattr(self, name)}: expected a number from 0 to 1")

@@ -130,14 +130,12 @@ def init_params(spec: ClipSpec, seed: int) -> PyTree:
     """Return fresh float32 parameters: N(0, 1 / fan in) maps, N(0, 0.02^2) embeddings and tables, zero biases.
 
     Scaling by the fan in keeps the signal in towers of any width: with 0.02 throughout, the published start of
-    BERT and Swin, narrow towers learn far more slowly. The values are drawn on the host: compiling a generator for
-    every array takes longer than drawing them all.
+    BERT and Swin, narrow towers learn far more slowly. The values are drawn and left on the host: compiling a
+    generator for every array takes longer than drawing them all, and a model that is split need not fit a device.
     """
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(ClinicCLIP(spec).init, jax.random.key(0))["params"]
-    return traverse_util.path_aware_map(
-        lambda path, leaf: jnp.array(_initial(tuple(map(str, path)), leaf.shape, rng)), shapes
-    )
+    return traverse_util.path_aware_map(lambda path, leaf: _initial(tuple(map(str, path)), leaf.shape, rng), shapes)
 
 
 def _initial(path: tuple[str, ...], shape: tuple[int, ...], rng: np.random.Generator) -> Float[np.ndarray, "..."]:

@@ -75,8 +75,8 @@ def batch(shapes: Shapes) -> Sizes:
     return {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in shapes.items()}
 
 
-def compile_step(step: Step, state: TrainState, batch: Sizes) -> jax.stages.Compiled:
-    """The step, compiled for its mesh as a run compiles it."""
+def compile_step(step: Step, state: TrainState, batch: Sizes | Batch) -> jax.stages.Compiled:
+    """The step, compiled for its mesh as a run compiles it; where a run has, nothing is compiled again."""
     lowerable: Any = step  # what `make_train_step` returns is jitted
     compiled: jax.stages.Compiled = lowerable.lower(state, batch).compile()
     return compiled

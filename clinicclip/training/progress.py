@@ -3,7 +3,7 @@
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -18,11 +18,13 @@ class Log:
     """Collects steps and writes some; looks at each result one step late, so that the device never waits for it.
 
     Rates count from the end of the first step of each stretch, so that neither compilation nor an evaluation
-    between two steps enters them. ``peak``: operations a second of one device, where they are published.
+    between two steps enters them. ``peak``: operations a second of one device, where they are published. What
+    ``microbatch`` and ``model.remat`` compute again counts as arithmetic, so that "mfu" is the use of the hardware.
     """
 
     def __init__(self, writer: MetricWriter | NoWriter, bar: tqdm, batch_size: int, peak: float | None = None) -> None:
         self._writer, self._bar, self._batch_size, self._peak = writer, bar, batch_size, peak
+        self._compare: Callable[[Mapping[str, float]], Iterable[str]] | None = None
         self._pending: tuple[int, Mapping[str, jax.Array], Mapping[str, Any], float, bool] | None = None
         self.restart()
 
@@ -30,6 +32,10 @@ class Log:
         """Forgets the time that went by: the next step opens a new stretch."""
         self._clock: float | None = None
         self._steps, self._waited, self._flops = 0, 0.0, 0.0
+
+    def compare(self, lines: Callable[[Mapping[str, float]], Iterable[str]]) -> None:
+        """Says, once times are measured, the lines that are made of them."""
+        self._compare = lines
 
     def add(
         self,
@@ -96,13 +102,19 @@ class Log:
         self._bar.set_postfix_str(line)
         if self._bar.disable:
             say(f"step {now}: {line}" + (f", waiting for data {timing['data_wait_share']:.1%}" if timing else ""))
+        if timing and self._compare:
+            say("\n".join(self._compare(timing)))
+            self._compare = None
         self._clock, self._steps, self._waited, self._flops = time.perf_counter(), 0, 0.0, 0.0
 
 
 def peak_memory() -> int:
     """The most bytes that a device of this process held; of a CPU device, that the process did."""
-    told = jax.local_devices()[0].memory_stats() or {}
-    return told.get("peak_bytes_in_use", 0) or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    told = [device.memory_stats() or {} for device in jax.local_devices()]
+    return (
+        max(each.get("peak_bytes_in_use", 0) for each in told)
+        or 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    )
 
 
 def say(line: str) -> None:

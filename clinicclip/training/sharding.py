@@ -103,10 +103,14 @@ def place(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
 
 
-def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
-    """The same host values on every device; every process must pass the same."""
-    sharding = replicated(mesh)
-    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), tree)
+def lay_out(tree: PyTree, where: PyTree) -> PyTree:
+    """Global arrays from host values, of which a device gets its share alone; every process must pass the same."""
+
+    def put(leaf: Any, way: NamedSharding) -> jax.Array:
+        host = np.asarray(leaf)
+        return jax.make_array_from_callback(host.shape, way, lambda index: host[index])
+
+    return jax.tree.map(put, tree, where)
 
 
 def gather(tree: PyTree, mesh: Mesh) -> PyTree:

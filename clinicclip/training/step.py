@@ -16,7 +16,7 @@ from clinicclip.models.clip import ClinicCLIP
 from clinicclip.training import sharding
 from clinicclip.training.embed import Batch, Embedded, embed
 from clinicclip.training.optim import freeze
-from clinicclip.training.sharding import by_study, replicate, replicated
+from clinicclip.training.sharding import by_study, replicated
 
 
 @flax.struct.dataclass
@@ -32,13 +32,13 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
 def init_state(params: PyTree, tx: optax.GradientTransformation, mesh: Mesh, layout: str = "replicated") -> TrainState:
-    """The state before the first step, laid out over the mesh (see ``sharding.layout``)."""
+    """The state before the first step, laid out over the mesh (see ``sharding.layout``), no device holding more."""
 
     def fresh(params: PyTree) -> TrainState:
         return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
 
     where = sharding.layout(jax.eval_shape(fresh, params), mesh, layout)
-    return jax.jit(fresh, out_shardings=where)(replicate(params, mesh))
+    return jax.jit(fresh, out_shardings=where)(sharding.lay_out(params, where.params))
 
 
 def make_train_step(

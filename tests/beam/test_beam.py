@@ -1,11 +1,13 @@
 """`prepare --runner=DirectRunner`: real Apache Beam makes the shards that `prepare` makes by itself."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fakes_labelled
+import mimic
 import numpy as np
 import pytest
 from PIL import Image
@@ -48,6 +50,13 @@ def test_beam_prepares_what_one_process_prepares(source: Path, tmp_path: Path, l
     assert together == alone  # counts, reasons, shard names, sha256 of every file
     assert (tmp_path / "together" / MANIFEST).read_bytes() == (tmp_path / "alone" / MANIFEST).read_bytes()
     assert sum(name.endswith("array_record") or ".array_record-" in name for name in alone["files"]) > 1
+
+
+@pytest.mark.parametrize(("reader", "fake"), [("mimic_cxr", mimic.fake), ("rsna", fakes_labelled.rsna)])
+def test_beam_prepares_releases_of_several_files(reader: str, fake: Callable[[Path], Path], tmp_path: Path) -> None:
+    settings = {"source": fake(tmp_path / "release"), "shorter_side": 32}
+    alone = builder.write(reader, tmp_path / "alone", **settings)
+    assert builder.write(reader, tmp_path / "together", **settings, runner=DIRECT) == alone
 
 
 def test_every_shard_is_made_by_the_pipeline(source: Path, tmp_path: Path) -> None:

@@ -39,12 +39,14 @@ def picture(path: Path, seed: int = 0) -> None:
     Image.fromarray(noise.astype(np.uint8)).save(path)
 
 
-def report_xml(uid: str, findings: str, impression: str) -> str:
+def report_xml(uid: str, findings: str, impression: str, *images: str) -> str:
     return (
         f'<?xml version="1.0" encoding="utf-8"?><eCitation><IUXRId id="{uid}"/><MedlineCitation><Abstract>'
         '<AbstractText Label="COMPARISON">None.</AbstractText><AbstractText Label="INDICATION">Cough</AbstractText>'
         f'<AbstractText Label="FINDINGS">{findings}</AbstractText>'
-        f'<AbstractText Label="IMPRESSION">{impression}</AbstractText></Abstract></MedlineCitation></eCitation>'
+        f'<AbstractText Label="IMPRESSION">{impression}</AbstractText></Abstract></MedlineCitation>'
+        + "".join(f'<parentImage id="{image}"><caption>Chest</caption></parentImage>' for image in images)
+        + "</eCitation>"
     )
 
 
@@ -58,9 +60,6 @@ def openi(root: Path) -> Path:
         "5": ("", " "),  # neither section, no image
         "10": ("", ""),  # neither section, with an image
     }
-    (root / "ecgen-radiology").mkdir(parents=True)
-    for uid, sections in texts.items():
-        (root / "ecgen-radiology" / f"{uid}.xml").write_text(report_xml(uid, *sections))
     views = {
         "CXR1_1_IM-0001-3001": "lateral",
         "CXR1_1_IM-0001-4001": "frontal",
@@ -69,6 +68,10 @@ def openi(root: Path) -> Path:
         "CXR3_IM-1384-2001": "lateral",
         "CXR10_IM-0002-1001": "frontal",
     }
+    (root / "ecgen-radiology").mkdir(parents=True)
+    for uid, sections in texts.items():
+        own = (name for name in views if name.startswith(f"CXR{uid}_"))
+        (root / "ecgen-radiology" / f"{uid}.xml").write_text(report_xml(uid, *sections, *own))
     for seed, name in enumerate(views):
         picture(root / "images" / f"{name}.png", seed)
     rows = [f"{name},{name[3:].split('_')[0]},{view}" for name, view in views.items()]

@@ -11,6 +11,8 @@ import mimic
 from judging import Fake, Sheet
 from planting import Plant, content, gone, put, text
 
+from clinicclip.data.releases import ms_cxr, padchest
+
 # RSNA
 
 _TARGETS, _CLASSES = "stage_2_train_labels.csv", "stage_2_detailed_class_info.csv"
@@ -25,11 +27,13 @@ RSNA: Mapping[str, Plant] = {
     "box without Target": put(_TARGETS, "0", "Target", where=_boxed, name="patientId"),
     "Target without box": put(_TARGETS, "1", "Target", where=lambda row: not _boxed(row), name="patientId"),
     "box outside": put(_TARGETS, "900", "x", where=_boxed, name="patientId"),
-    "box over the border": put(_TARGETS, "60", "width", where=_boxed),
+    "box over the border": put(_TARGETS, "60", "width", where=_boxed, name="patientId"),
     "box negative": put(_TARGETS, "-4", "height", where=_boxed, name="patientId"),
     "box not a number": put(_TARGETS, "nan", "y", where=_boxed, name="patientId"),
     "box half blank": put(_TARGETS, "", "width", where=_boxed, name="patientId"),
-    "box twice": text(_TARGETS, lambda old: old + f"{fakes_labelled.RSNA[0]},4.0,5.0,10.0,20.0,1\n"),
+    "box twice": text(
+        _TARGETS, lambda old: old + f"{fakes_labelled.RSNA[0]},4.0,5.0,10.0,20.0,1\n", fakes_labelled.RSNA[0]
+    ),
     "Target twice": text(_TARGETS, lambda old: old + f"{fakes_labelled.RSNA[0]},,,,,0\n", fakes_labelled.RSNA[0]),
     "class of another": put(
         _CLASSES, "Lung Opacity", "class", where=lambda row: row["class"] == "Normal", name="patientId"
@@ -56,7 +60,7 @@ SIIM: Mapping[str, Plant] = {
     },
     "no mask and a mask": text(_RLE, lambda old: old + f"{fakes_labelled.SIIM[1]}, -1\n", fakes_labelled.SIIM[1]),
     "none twice": text(_RLE, lambda old: old + f"{fakes_labelled.SIIM[0]}, -1\n", fakes_labelled.SIIM[0]),
-    "mask twice": text(_RLE, lambda old: old + f"{fakes_labelled.SIIM[4]}, 400 20\n"),
+    "mask twice": text(_RLE, lambda old: old + f"{fakes_labelled.SIIM[4]}, 400 20\n", fakes_labelled.SIIM[4]),
 }
 
 # VinDr-CXR
@@ -75,7 +79,7 @@ VINDR: Mapping[str, Plant] = {
     ),
     "rows that differ": text(_VINDR_LABELS, lambda old: old + old.splitlines()[1][:-1] + "1\n"),
     "column renamed": text(_VINDR_LABELS, lambda old: old.replace("Edema", "Oedema", 1)),
-    "box outside": put(_VINDR_BOXES, "2000", "x_max", where=_drawn),
+    "box outside": put(_VINDR_BOXES, "2000", "x_max", where=_drawn, name="image_id"),
     "box far outside": text(
         _VINDR_BOXES, lambda old: old.replace("8.5,12.0,30.0,28.0", "80.5,12.0,99.0,28.0"), fakes_labelled.VINDR[0]
     ),
@@ -84,7 +88,9 @@ VINDR: Mapping[str, Plant] = {
     "box blank": put(_VINDR_BOXES, "", "x_min", where=_drawn, name="image_id"),
     "normal with a box": put(_VINDR_BOXES, "3", "x_min", where=lambda row: row["class_name"] == "No finding"),
     "box twice": text(
-        _VINDR_BOXES, lambda old: old + f"{fakes_labelled.VINDR[5]},Pleural effusion,0.0,30.0,12.0,40.0\n"
+        _VINDR_BOXES,
+        lambda old: old + f"{fakes_labelled.VINDR[5]},Pleural effusion,0.0,30.0,12.0,40.0\n",
+        fakes_labelled.VINDR[5],
     ),
 }
 
@@ -135,7 +141,7 @@ MS_CXR: Mapping[str, Plant] = {
     "phrase blank": put(_PHRASES, "", "label_text", where=_alone, name="dicom_id"),
     "path of another image": put(_PHRASES, "files/p10/p10000032/s50414267/other.jpg", "path", name="dicom_id"),
     "box outside": put(_PHRASES, "300", "x", where=_alone, name="dicom_id"),
-    "box over the border": put(_PHRASES, "80", "w", where=_alone),
+    "box over the border": put(_PHRASES, "80", "w", where=_alone, name="dicom_id"),
     "box not a number": put(_PHRASES, "ten", "h", name="dicom_id"),
     "box empty": put(_PHRASES, "0", "w", name="dicom_id"),
     "image of another size": put(_PHRASES, "4000", "image_width", where=_alone, name="dicom_id"),
@@ -146,7 +152,7 @@ MS_CXR: Mapping[str, Plant] = {
         where=lambda row: row["split"] == "train" and "10000032" in row["path"],
         told="10000032",
     ),
-    "box twice": text(_PHRASES, lambda old: old + old.splitlines()[-1] + "\n"),
+    "box twice": text(_PHRASES, lambda old: old + old.splitlines()[-1] + "\n", mimic.SHOTS[8].image),
 }
 
 # CXR-Align
@@ -159,7 +165,7 @@ def _item(key: str, value: Any) -> Plant:
 
     def plant(root: Path, chance: random.Random) -> Sequence[str]:
         found = json.loads((root / _ITEMS).read_text())
-        image_id = chance.choice(sorted(found["mimic"]))
+        image_id = chance.choice(sorted(name for name, item in found["mimic"].items() if item[key] != value))
         found["mimic"][image_id] |= {key: value}
         if value is None:
             del found["mimic"][image_id][key]
@@ -189,6 +195,7 @@ CXR_ALIGN: Mapping[str, Plant] = {
     "omitted null": _item("omitted", []),
     "report blank": _item("report", " "),
     "negation blank": _item("negation", ""),
+    "omitted blank": _item("omitted", ""),
     "negation unchanged": _unchanged,
     "finding unknown": _item("chosen", "influenza"),
     "finding blank": _item("chosen", ""),
@@ -202,42 +209,57 @@ FAKES: Mapping[str, Fake] = {
     "rsna": Fake(
         fakes_labelled.rsna,
         (
-            Sheet(_TARGETS, "patientId", {"Target": "2"}),
-            Sheet(_CLASSES, "patientId", {"class": "Abnormal"}, repeats=True),
+            Sheet(_TARGETS, "patientId", {"Target": "2"}, columns=("x", "y", "width", "height", "Target")),
+            Sheet(_CLASSES, "patientId", {"class": "Abnormal"}, repeats=True, columns=("class",)),
         ),
         folder="stage_2_train_images",
         special=RSNA,
     ),
     "siim_acr": Fake(
         fakes_labelled.siim_acr,
-        (Sheet(_RLE, "ImageId", {}),),
+        (Sheet(_RLE, "ImageId", {}, columns=("EncodedPixels",)),),
         folder="dicom-images-train/1/2",
         special=SIIM,
     ),
     "vindr_cxr": Fake(
         fakes_labelled.vindr_cxr,
         (
-            Sheet(_VINDR_LABELS, "image_id", {"Edema": "2", "COPD": "x"}),
-            Sheet(_VINDR_BOXES, "image_id", {"class_name": "Blob"}, listed=False),
+            Sheet(_VINDR_LABELS, "image_id", {"Edema": "2", "COPD": "x"}, columns=("Edema", "COPD", "No finding")),
+            Sheet(_VINDR_BOXES, "image_id", {"class_name": "Blob"}, listed=False, columns=("class_name", "x_min")),
         ),
         folder="test",
         special=VINDR,
     ),
     "padchest": Fake(
         fakes_labelled.padchest,
-        (Sheet(_PADCHEST, "ImageID", {"MethodLabel": "Guess", "Projection": "AP_vertical"}),),
+        (
+            Sheet(
+                _PADCHEST,
+                "ImageID",
+                {"MethodLabel": "Guess", "Projection": "AP_vertical"},
+                columns=padchest.COLUMNS[1:],
+            ),
+        ),
         folder="1",
         special=PADCHEST,
     ),
     "ms_cxr": Fake(
         fakes_labelled.ms_cxr,
-        (Sheet(_PHRASES, "dicom_id", {"category_name": "Oedema", "split": "dev"}, listed=False),),
+        (
+            Sheet(
+                _PHRASES,
+                "dicom_id",
+                {"category_name": "Oedema", "split": "dev"},
+                listed=False,
+                columns=("split", *ms_cxr.COLUMNS[1:]),
+            ),
+        ),
         options=_IN_MIMIC,
         special=MS_CXR,
     ),
     "cxr_align": Fake(
         fakes_labelled.cxr_align,
-        (Sheet(f"mimic/{mimic.METADATA}", "dicom_id", {}, listed=False),),
+        (Sheet(f"mimic/{mimic.METADATA}", "dicom_id", {}, listed=False, columns=("subject_id", "ViewPosition")),),
         options=_IN_MIMIC,
         special=CXR_ALIGN,
     ),

@@ -1,16 +1,16 @@
-"""What can be wrong with a folder of pairs, MIMIC-CXR-JPG, Open-I, CheXpert and ChestX-ray14 alone."""
+"""What can be wrong with a folder of pairs, Open-I, CheXpert and ChestX-ray14 alone."""
 
 import json
 import random
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import fakes
-import mimic
 from judging import Fake, Sheet
-from planting import Plant, cells, content, gone, put, text, write
+from planting import Plant, content, gone, put, text
+
+from clinicclip.data.releases import chestxray14, chexpert
 
 # The plain folder
 
@@ -71,6 +71,7 @@ FOLDER: Mapping[str, Plant] = {
     "report of blanks": _pair(text="FINDINGS: ___"),
     "text a number": _pair(text=7.5),
     "split unknown": _pair(split="dev"),
+    "sex unknown": _pair(sex="w"),
     "label unknown": _pair(labels={"Oedema": 1}),
     "label bad": _pair(labels={"Edema": 3}),
     "label a word": _pair(labels={"Edema": "yes"}),
@@ -81,66 +82,6 @@ FOLDER: Mapping[str, Plant] = {
     "zero in a path": _pair(image="images/1\0.png"),
     "path too long": _pair(image="images/" + "1" * 300 + ".png"),
     "path of a folder": _pair(image="images"),
-}
-
-# MIMIC-CXR-JPG
-
-_REPORT = "50414267"
-
-
-def _zip(**changes: str | bytes | None) -> Plant:
-    def plant(root: Path, chance: random.Random) -> Sequence[str]:
-        mimic.write_zip(root / mimic.ZIP, **changes)
-        studies = [study.removeprefix("s") for study in changes]
-        return (*studies, *(shot.image for shot in mimic.SHOTS if shot.study in studies))
-
-    return plant
-
-
-def _report_twice(root: Path, chance: random.Random) -> Sequence[str]:
-    with zipfile.ZipFile(root / mimic.ZIP, "a") as archive:
-        archive.writestr(f"copy/p10/p10000032/s{_REPORT}.txt", "IMPRESSION: Clear.")
-    return (f"s{_REPORT}",)
-
-
-def _all(sheet: str, column: str, value: str, where: str, name: str) -> Plant:
-    """Writes a value into a column of all rows of which a cell is ``where``."""
-
-    def plant(root: Path, chance: random.Random) -> Sequence[str]:
-        header, *rows = cells(root, sheet)
-        for row in rows:
-            if where in row:
-                row[header.index(column)] = value
-        write(root, sheet, [header, *rows])
-        return (name,)
-
-    return plant
-
-
-def _frontal(row: Mapping[str, str]) -> bool:
-    return row["ViewPosition"] in ("PA", "AP")
-
-
-MIMIC: Mapping[str, Plant] = {
-    "images missing": gone("files"),
-    "reports missing": gone(mimic.ZIP),
-    "zip cut short": content(mimic.ZIP, lambda old: old[: len(old) // 2]),
-    "zip flipped": content(
-        mimic.ZIP, lambda old: old[:300] + bytes(b ^ 85 for b in old[300:340]) + old[340:], *mimic.TEXTS
-    ),
-    "report missing": _zip(s50414267=None),
-    "report blank": _zip(s50414267="", s57375967=" \n"),
-    "report without sections": _zip(s50414267="FINDINGS:\n\nIMPRESSION:\n"),
-    "report not UTF-8": _zip(s50414267=b"FINDINGS: \xff\xfe clear"),
-    "report of nobody": _zip(s59999999="IMPRESSION: Clear."),
-    "report twice": _report_twice,
-    "lateral without view": put(mimic.METADATA, "", "ViewPosition", where=_frontal, name="dicom_id"),
-    "view unknown": put(mimic.METADATA, "XA", "ViewPosition", where=_frontal, name="dicom_id"),
-    "study in two splits": put(
-        mimic.SPLIT, "test", "split", where=lambda row: row["study_id"] == _REPORT, name="subject_id"
-    ),
-    "patient in two splits": _all(mimic.SPLIT, "split", "test", "53189527", "10000032"),
-    "study of two patients": _all(mimic.METADATA, "subject_id", "10009999", "53189527", "image"),
 }
 
 # Open-I
@@ -168,6 +109,20 @@ OPENI: Mapping[str, Plant] = {
 
 _TRAIN = "train.csv"
 _FIRST = "patient00001/study1/view1_frontal.jpg"
+_FIVE = "five.csv"
+
+
+def _chexpert(root: Path) -> Path:
+    """The fake with a table of the 5x200 set, of one image each."""
+    fakes.chexpert(root)
+    rows = [
+        f"train/patient0000{i}/study1/view1_frontal.jpg,{','.join(str(int(name == other)) for other in fakes.FIVE)}"
+        for i, name in enumerate(fakes.FIVE, 1)
+    ]
+    (root / _FIVE).write_text("\n".join([",".join(("Path", *fakes.FIVE)), *rows]) + "\n")
+    return root
+
+
 CHEXPERT_SPECIAL: Mapping[str, Plant] = {
     "path of another kind": put(_TRAIN, "scan.jpg", "Path"),
     "path without view": put(
@@ -186,6 +141,15 @@ CHEXPERT_SPECIAL: Mapping[str, Plant] = {
         lambda old: old + fakes.chexpert_line("train/patient00001/study9/view1_frontal.jpg") + "\n",
         "patient00001",
     ),
+    "5x200 of unlike numbers": text(_FIVE, lambda old: old.replace("1,0,0,0,0", "0,1,0,0,0")),
+    "5x200 image twice": text(_FIVE, lambda old: old + old.splitlines()[1] + "\n", _FIRST),
+    "5x200 image of two findings": text(_FIVE, lambda old: old.replace("1,0,0,0,0", "1,0,0,0,1"), _FIRST),
+    "5x200 rows that differ": text(
+        _FIVE, lambda old: old + old.splitlines()[1].replace("1,0,0,0,0", "0,1,0,0,0") + "\n", _FIRST
+    ),
+    "5x200 of an unlabelled image": text(
+        _FIVE, lambda old: old.replace("patient00001", "patient00099"), "patient00099"
+    ),
     "all tables missing": lambda root, chance: [(root / name).unlink() for name in TABLES] and ["train.csv"],
     "label column missing": text(_TRAIN, lambda old: old.replace("Edema", "Oedema", 1)),
 }
@@ -201,6 +165,8 @@ NIH: Mapping[str, Plant] = {
     "list not UTF-8": content("test_list.txt", lambda old: old + b"\xff\xfe"),
     "list with zeros": content("test_list.txt", lambda old: old + bytes(9)),
     "image in no list": text("test_list.txt", lambda old: old.replace(fakes.NIH_TESTED[0], ""), fakes.NIH_TESTED[0]),
+    "image twice in a list": text("test_list.txt", lambda old: old + fakes.NIH_TESTED[0], fakes.NIH_TESTED[0]),
+    "list names nobody": text("train_val_list.txt", lambda old: old + "\n00000009_000.png", "00000009_000.png"),
     "image in both lists": text("test_list.txt", lambda old: old + fakes.NIH_ROWS[0][0], fakes.NIH_ROWS[0][0]),
     "rows that differ": text(_ENTRY, lambda old: old + old.splitlines()[1].replace("Effusion", "Mass") + "\n"),
     "label unknown": put(_ENTRY, "Tumour", "Finding Labels", name="Image Index"),
@@ -217,43 +183,50 @@ _NIH_BOX = "BBox_List_2017.csv"
 
 
 FAKES: Mapping[str, Fake] = {
-    "mimic_cxr": Fake(
-        mimic.fake,
-        (
-            Sheet(mimic.METADATA, "dicom_id", {}),
-            Sheet(mimic.SPLIT, "dicom_id", {"split": "dev"}),
-            Sheet(mimic.CHEXPERT, "study_id", {"Edema": "2.0", "Fracture": "yes"}),
-            Sheet(mimic.GOLD, "study_id", {"Edema": "7"}, needed=False),
-        ),
-        special=MIMIC,
-    ),
     "openi": Fake(
         fakes.openi,
         (
-            Sheet("projections.csv", "image", {}),
-            Sheet("labels.csv", "uid", {"Mass": "2", "normal": ""}, needed=False, listed=False),
+            Sheet("projections.csv", "image", {}, columns=("uid", "view")),
+            Sheet(
+                "labels.csv", "uid", {"Mass": "2", "normal": ""}, needed=False, listed=False, columns=("Mass", "normal")
+            ),
         ),
         folder="images",
         special=OPENI,
     ),
     "chexpert": Fake(
-        fakes.chexpert,
+        _chexpert,
         (
-            Sheet("train.csv", "Path", {"Edema": "2.0", "Pneumonia": "?"}, needed=False),
-            Sheet("valid.csv", "Path", {"Edema": "maybe"}, needed=False),
-            Sheet("test_labels.csv", "Path", {"Edema": "5"}, needed=False),
+            Sheet(
+                "train.csv",
+                "Path",
+                {"Edema": "2.0", "Pneumonia": "?"},
+                needed=False,
+                columns=(*chexpert.FACTS, "Edema"),
+            ),
+            Sheet("valid.csv", "Path", {"Edema": "maybe"}, needed=False, columns=(*chexpert.FACTS, "Edema")),
+            Sheet("test_labels.csv", "Path", {"Edema": "5"}, needed=False, columns=("Edema",)),
+            Sheet(_FIVE, "Path", {"Edema": "2"}, columns=("Edema",)),
         ),
+        options=(f"--five_by_200={{root}}/{_FIVE}",),
         folder="train/patient99999/study1",
         special=CHEXPERT_SPECIAL,
     ),
     "chestxray14": Fake(
         fakes.chestxray14,
         (
-            Sheet(_ENTRY, "Image Index", {}),
-            Sheet(_NIH_BOX, "Image Index", {"Bbox [x": "x", "w": "-3", "Finding Label": "Blob"}, False, listed=False),
+            Sheet(_ENTRY, "Image Index", {}, columns=chestxray14.COLUMNS[1:]),
+            Sheet(
+                _NIH_BOX,
+                "Image Index",
+                {"Bbox [x": "x", "w": "-3", "Finding Label": "Blob"},
+                needed=False,
+                listed=False,
+                columns=chestxray14.BOX_COLUMNS[1:],
+            ),
         ),
         folder="images_002/images",
         special=NIH,
     ),
-    "folder": Fake(_folder, special=FOLDER),
+    "folder": Fake(_folder, folder="images", special=FOLDER),
 }

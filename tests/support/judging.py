@@ -1,6 +1,7 @@
 """Faults planted in fakes of every release, and whether `prepare` tells them: by name in its account, or in a line."""
 
 import contextlib
+import functools
 import io
 import json
 import random
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
 from PIL import Image
 from planting import NOBODY, Plant, cells, put, raw, tail, write
 
 from clinicclip import cli, prepare
+from clinicclip.data import records
 from clinicclip.data.manifest import DROPPED, read_manifest
 
 
@@ -28,6 +31,7 @@ class Sheet(NamedTuple):
     needed: bool = True  # whether the release cannot be read without it
     listed: bool = True  # whether a row that is lost, or names something else, is noticed: another list has it, too
     repeats: bool = False  # whether a row may be there twice
+    columns: tuple[str, ...] = ()  # others than the id that have to be there
 
 
 class Fake(NamedTuple):
@@ -66,7 +70,7 @@ class Account(NamedTuple):
     code: int
     words: str
     drops: Counter[tuple[str, str]]  # (id, reason)
-    flags: Mapping[str, int]
+    flags: Counter[tuple[str, str]]  # (image, flag)
 
 
 def grid(name: str, fake: Fake, images: Sequence[Path]) -> Iterator[Fault]:
@@ -96,12 +100,11 @@ def judge(fault: Fault, fake: Fake, folder: Path, seed: int, clean: Account) -> 
     if found.code:
         whole = found.code == 1 and found.words.startswith("error: ") and found.words.count("\n") == 1
         return Told("stopped" if whole and _named(names, found.words) else "unnamed", found.words)
-    drops = found.drops - clean.drops
-    if any(_named(names, image_id) for image_id, _ in drops):
-        return Told("dropped", str(dict(drops)))
-    if any(flag.startswith("box_") for flag in found.flags):
-        return Told("flagged", str(found.flags))
-    return Told("unnamed" if drops else "silent", str(dict(drops)))
+    told = {"dropped": found.drops - clean.drops, "flagged": found.flags - clean.flags}
+    for how, new in told.items():
+        if any(_named(names, identity) for identity, _ in new):
+            return Told(how, str(dict(new)))
+    return Told("unnamed" if any(told.values()) else "silent", str(told))
 
 
 def _named(names: Sequence[str], told: str) -> bool:
@@ -117,10 +120,20 @@ def account(reader: str, fake: Fake, root: Path, output: Path) -> Account:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
         code = cli.call(prepare.main, prepare.parser(), argv)
     if code:
-        return Account(code, errors.getvalue(), Counter(), {})
+        return Account(code, errors.getvalue(), Counter(), Counter())
     lines = [json.loads(line) for line in (output / DROPPED).read_text().splitlines()]
     drops = Counter((line["id"], line["reason"]) for line in lines)
-    return Account(code, "", drops, read_manifest(output)["image_flags"])
+    return Account(code, "", drops, _flags(output))
+
+
+def _flags(output: Path) -> Counter[tuple[str, str]]:
+    """The flags of every record, which the manifest has to count."""
+    manifest, found = read_manifest(output), Counter[tuple[str, str]]()
+    for shard in output.glob(f"{manifest['folder']}/*.array_record*"):
+        made = map(records.restore, ArrayRecordReader(str(shard)).read_all())
+        found.update((record["image_id"], flag) for record in made for flag in record["image_flags"])
+    assert Counter(flag for _, flag in found.elements()) == manifest["image_flags"]
+    return found
 
 
 def _of_table(sheet: Sheet) -> Iterator[tuple[str, Plant]]:
@@ -161,6 +174,8 @@ def _of_table(sheet: Sheet) -> Iterator[tuple[str, Plant]]:
         yield "gzip cut short", _gzip(sheet.path, lambda content: content[: len(content) // 2])
         yield "gzip flipped", _gzip(sheet.path, lambda content: content[:30] + b"\xff\xff\xff" + content[33:])
     yield "column missing", edited(lambda table, row, at: table[0].__setitem__(at, "other") or sheet.id)
+    for column in sheet.columns:
+        yield f"column {column} missing", edited(functools.partial(_without, column=column))
     yield "column twice", edited(lambda table, row, at: _twice(table, at))
     if not sheet.repeats:
         yield "row twice", edited(lambda table, row, at: table.append(table[row]) or table[row][at])
@@ -178,6 +193,12 @@ def _twice(table: list[list[str]], at: int) -> str:
     for row in table:
         row.append(row[at])
     return table[0][at]
+
+
+def _without(table: list[list[str]], row: int, at: int, *, column: str) -> str:
+    lost = [word.strip() for word in table[0]].index(column)
+    table[:] = [[*cells[:lost], *cells[lost + 1 :]] for cells in table]
+    return column
 
 
 def _lost(table: list[list[str]], row: int, at: int) -> str:

@@ -57,7 +57,7 @@ class Endpoint:
         address = _ADDRESS.fullmatch(base_url)
         if "@" in base_url:
             raise UsageError(f"--base_url holds a name or password: set the environment variable {KEY_VARIABLE}")
-        if address is None:
+        if address is None or int((address["port"] or ":0")[1:]) > 65_535:
             raise UsageError(f"--base_url={base_url}: expected an address such as http://127.0.0.1:8000/v1")
         self.remote = not _is_loopback(address["host"].strip("[]"))
         if self.remote and not allow_remote:

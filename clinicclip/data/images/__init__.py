@@ -4,6 +4,7 @@
 """
 
 from clinicclip.data.images.dicom import age_band
+from clinicclip.data.images.dicom import view as dicom_view
 from clinicclip.data.images.faults import SUFFIXES, ImageFault
 from clinicclip.data.images.levels import to_gray
 from clinicclip.data.images.reading import Facts, Picture, read
@@ -22,6 +23,7 @@ __all__ = [
     "Source",
     "age_band",
     "decode",
+    "dicom_view",
     "encode",
     "flags",
     "load",

@@ -1,12 +1,13 @@
 """DICOM files: what a viewer shows of them, and the few facts of their headers that are kept.
 
-Only the elements named here are read from a file at all, so no name, date or id of a person is ever in memory, a
-message or a record. pydicom and imagecodecs are imported with the first DICOM file.
+Only the elements named here are read from a file at all, and of those that name a person, the length alone, so no name,
+date or id is ever in memory, a message or a record. pydicom and imagecodecs are imported with the first DICOM file.
 """
 
 import importlib
 import io
 import warnings
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,13 @@ from clinicclip.errors import UserError
 PREAMBLE, MAGIC = 128, b"DICM"
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 INSTALL = "pip install 'clinicclip[dicom]'"
-_FACTS = ("ViewPosition", "PatientSex", "PatientAge", "BurnedInAnnotation")
+_FACTS = ("ViewPosition", "PatientSex", "PatientAge", "BurnedInAnnotation", "PatientIdentityRemoved")
+# What a file that was de-identified has empty, or not at all. A PatientID is needed, and may be a pseudonym.
+_PERSONAL = (
+    *("PatientName", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName", "PatientBirthDate"),
+    *("PatientAddress", "PatientTelephoneNumbers", "AccessionNumber", "InstitutionName", "InstitutionAddress"),
+    *("ReferringPhysicianName", "RequestingPhysician", "PerformingPhysicianName", "OperatorsName"),
+)
 _WHOLE = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
@@ -40,6 +47,7 @@ class Facts(NamedTuple):
     sex: str = ""  # F, M or O
     age_band: str = ""  # years, "40-59"
     burned_in: bool = False  # the pixels hold writing that may identify someone
+    personal: bool = False  # names, dates of birth or the like are filled in, and nothing says they are no one's
 
 
 def read(content: bytes, name: str) -> tuple[UInt8[np.ndarray, "h w"], Facts]:
@@ -54,7 +62,25 @@ def read(content: bytes, name: str) -> tuple[UInt8[np.ndarray, "h w"], Facts]:
         warnings.simplefilter("ignore")
         dataset = _parse(content, name)
         _check(dataset, name)
-        return voi.render(dataset, _decode(dataset, name), name), _facts(dataset)
+        removed = str(dataset.get("PatientIdentityRemoved")).strip().upper() == "YES"
+        facts = _facts(dataset)._replace(personal=not removed and _personal(content))
+        return voi.render(dataset, _decode(dataset, name), name), facts
+
+
+def view(path: Path) -> str:
+    """The view that the header of a DICOM file names, '' where it names none; the pixels are not read.
+
+    Raises ImageFault for another file, UserError without the packages.
+    """
+    _require("pydicom")
+    quiet = importlib.import_module("pydicom.config").disable_value_validation
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            dcmread = importlib.import_module("pydicom").dcmread
+            return _facts(dcmread(path, specific_tags=["ViewPosition"], stop_before_pixels=True)).view
+        except Exception as fault:  # as in _parse
+            raise unreadable(path.name, f"not a whole DICOM file ({type(fault).__name__})") from None
 
 
 def age_band(age: str) -> str:
@@ -146,6 +172,13 @@ def _facts(dataset: Any) -> Facts:
         age_band=age_band(word("PatientAge")),
         burned_in=word("BurnedInAnnotation") == "YES",
     )
+
+
+def _personal(content: bytes) -> bool:
+    """Whether elements that name a person are filled in; their values are passed over, and never in memory."""
+    dcmread = importlib.import_module("pydicom").dcmread
+    found = dcmread(io.BytesIO(content), specific_tags=list(_PERSONAL), defer_size=0, stop_before_pixels=True)
+    return any(getattr(element, "length", 1) for element in found.values())  # a sequence has no length, and something
 
 
 def _require(*packages: str) -> None:

@@ -11,8 +11,8 @@ from clinicclip.data.images.dicom import Facts
 from clinicclip.data.images.stored import resize
 
 INVERTED, SIDEWAYS, UPSIDE_DOWN = "looks_inverted", "looks_sideways", "looks_upside_down"
-LOW_CONTRAST, BURNED_IN = "low_contrast", "burned_in_annotation"
-FLAGS = (INVERTED, SIDEWAYS, UPSIDE_DOWN, LOW_CONTRAST, BURNED_IN)
+LOW_CONTRAST, BURNED_IN, PERSONAL = "low_contrast", "burned_in_annotation", "personal_header"
+FLAGS = (INVERTED, SIDEWAYS, UPSIDE_DOWN, LOW_CONTRAST, BURNED_IN, PERSONAL)
 
 _SIDE = 64
 _DARKER = 0.05  # of the spread of gray: how much darker than the flanks a spine must be to look inverted
@@ -23,7 +23,7 @@ _SPREAD = 64  # gray levels between the 2nd and 98th percentile, at least
 def flags(gray: UInt8[np.ndarray, "h w"], facts: Facts) -> list[str]:
     """What is odd about a frontal chest radiograph, and what its header warns of, out of ``FLAGS``."""
     small = resize(gray, _SIDE).astype(np.float64)
-    found = [BURNED_IN] if facts.burned_in else []
+    found = [*[BURNED_IN] * facts.burned_in, *[PERSONAL] * facts.personal]
     low, high = np.percentile(small, (2, 98))
     if high - low < _SPREAD:
         found.append(LOW_CONTRAST)

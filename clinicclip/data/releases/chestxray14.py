@@ -46,14 +46,14 @@ LABELS = (
 
 
 def count(source: Path) -> dict[str, int]:
-    """How many images there are, of the table or the folders, and of how many patients."""
+    """How many images there are, of the table, the lists or the folders, and of how many patients."""
     found = _labelled(source)
-    patients = {said.patient for said in found.values()}
+    patients = {said.patient for said in found.values()} - {""}
     return labelled.count(found, labelled.files(source, FILES, NAME, suffix=True)) | {"patients": len(patients)}
 
 
 def read(source: Path) -> Iterator[Study | Drop]:
-    """Every image of the table; of the patients for training, a tenth by hash is for validation.
+    """Every image of table, lists and folders; of the patients for training, a tenth by hash is for validation.
 
     A label that is not named counts as absent. Raises UserError when a file or column is missing, a label or split is
     unknown, or two rows of an image differ.
@@ -86,7 +86,7 @@ def _labelled(source: Path) -> dict[str, Labelled]:
         )
         labelled.add(found, image, said, path, NAME)
     labelled.known(boxes, found, tables.find(source, BOXES) or path, NAME)
-    return found
+    return found | {image: Labelled("", unused="labels_missing") for image in splits.keys() - found.keys()}
 
 
 def _finding(name: str, image: str) -> str:
@@ -102,8 +102,11 @@ def _splits(source: Path) -> dict[str, str]:
         if not (source / name).is_file():
             raise UserError(f"{NAME}: no {name} in {source}; fetch it from the NIH")
         for image in tables.words(source / name, NAME):
-            if splits.setdefault(image, split) != split:
-                raise UserError(f"{NAME}: image {image} is in both {' and '.join(LISTS)}; remove it from one")
+            if image in splits:
+                raise UserError(
+                    f"{NAME}: {name}: image {image} is named before, in {' or '.join(LISTS)}; keep one line"
+                )
+            splits[image] = split
     return splits
 
 

@@ -35,6 +35,8 @@ TABLES = {
     "validation": ("valid.csv", "val_labels.csv"),
     "test": ("test_labels.csv", "groundtruth.csv", "test.csv"),
 }
+FACTS = ("Sex", "Age", "Frontal/Lateral", "AP/PA")  # columns of the published tables; those of labels lack all four
+WITH_FACTS = ("train.csv", "valid.csv")
 FOLDERS = ("train", "valid", "val", "test")
 GOLD_SOURCE = {"validation": "chexpert_radiologists", "test": "chexpert_radiologists", "five_by_200": "chexpert_5x200"}
 FIVE = ("atelectasis", "cardiomegaly", "consolidation", "edema", "pleural_effusion")
@@ -121,7 +123,7 @@ def _images(source: Path) -> list[_Image]:
     found: dict[str, _Image] = {}
     for split, names in TABLES.items():
         path = tables.find(source, names)
-        for row in tables.rows(path, ("Path",), NAME) if path else ():
+        for row in _rows(path) if path else ():
             assert path is not None
             image = _image(path, split, row)
             if image.path in found:
@@ -130,6 +132,13 @@ def _images(source: Path) -> list[_Image]:
     if not found:
         raise UserError(f"{NAME}: no {', '.join(names[0] for names in TABLES.values())} in {source}; correct --source")
     return list(found.values())
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    """The rows of a table. Raises UserError when it lacks its facts, or some of them alone."""
+    header = next(tables.rows(path, ("Path",), NAME))
+    whole = path.name.removesuffix(".gz") in WITH_FACTS or not header.keys().isdisjoint(FACTS)
+    yield from tables.rows(path, ("Path", *FACTS * whole), NAME)
 
 
 def _image(path: Path, split: str, row: Mapping[str, str]) -> _Image:
@@ -184,11 +193,17 @@ def _five(images: list[_Image], table: str, seed: int) -> dict[str, dict[str, in
     found: dict[str, dict[str, int]] = {}
     for row in tables.rows(path, ("Path",), NAME):
         name = _path(path, row["Path"])
+        if name in found:
+            raise UserError(f"{NAME}: {path.name} names image {name} twice; remove one of the rows")
         found[name] = _values(path, name, row, FIVE)
         if sum(found[name].values()) != 1 or set(found[name].values()) != {0, 1}:
             raise UserError(f"{NAME}: {path.name}: {name} does not show exactly one of {', '.join(FIVE)}")
         if name not in frontal:
             raise UserError(f"{NAME}: {path.name}: {name} is no frontal image of {', '.join(TABLES)}")
+    each = {finding: sum(gold[finding] for gold in found.values()) for finding in FIVE}
+    if len(set(each.values())) > 1:
+        told = ", ".join(f"{number} of {finding}" for finding, number in each.items())
+        raise UserError(f"{NAME}: {path.name} names {told}; a set as this has as many of each: fetch it again")
     return found
 
 

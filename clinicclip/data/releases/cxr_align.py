@@ -39,7 +39,7 @@ def count(source: Path, *, images: str = "") -> dict[str, int]:
 
 
 def read(source: Path, *, images: str = "") -> Iterator[Study | Drop]:
-    """Every item of MIMIC-CXR with its image; r^n and r^o are those of the release.
+    """Every item of MIMIC-CXR with its image; r^n and r^o are those of the release, and a Drop names an empty r^o.
 
     ``images`` is the folder of MIMIC-CXR-JPG, with its metadata ('' = the source itself). Raises UserError when a file
     is missing, the JSON is none, or an item lacks a text.
@@ -55,6 +55,8 @@ def read(source: Path, *, images: str = "") -> Iterator[Study | Drop]:
             if reason:
                 yield from (Drop(kind, image_id, reason) for kind in ("report", "image"))
                 continue
+            if not omitted:
+                yield Drop("label", image_id, "omitted_missing")
             patient, study, view = facts[image_id]
             yield Study(
                 patient=patient,

@@ -2,15 +2,17 @@
 
 One JSON object a line: ``image`` (path, relative to the folder), ``text`` (the report) and ``patient``;
 optional ``study``, ``split`` (train, validation, test), ``labels`` ({CheXpert finding: 1, 0 or -1}, for
-training), ``view``, ``sex``.
+training), ``view``, ``sex`` (F, M or O).
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from clinicclip.data import schema, text
+from clinicclip.data.images import SUFFIXES
 from clinicclip.data.releases import tables
 from clinicclip.data.schema import Drop, Study
 from clinicclip.errors import UserError, nearest
@@ -30,20 +32,21 @@ PAIRS = "pairs.jsonl"
 REQUIRED = ("image", "text", "patient")
 OPTIONAL = ("study", "split", "labels", "view", "sex")
 SPLIT_NAMES = {name: name for name in SPLITS} | dict.fromkeys(("val", "valid", "validate"), "validation")
+SEXES = {"f": "F", "female": "F", "m": "M", "male": "M", "o": "O", "other": "O"}
 LABEL_VALUES = (schema.PRESENT, schema.ABSENT, schema.UNCERTAIN)
 
 
 def count(source: Path) -> dict[str, int]:
-    """How many reports (distinct studies) and images (lines) the list names."""
-    studies, lines = set(), 0
+    """How many reports (distinct studies) and images (lines) the list names; images it does not name count, too."""
+    studies, images = set(), []
     for _, row in _rows(source):
         studies.add(row.get("study", row["image"]))
-        lines += 1
-    return {"reports": len(studies), "images": lines}
+        images.append(row["image"])
+    return {"reports": len(studies), "images": len(images) + len(_unlisted(source, images))}
 
 
 def read(source: Path) -> Iterator[Study | Drop]:
-    """Every pair of the list; a repeated image and a study's second, different report are dropped.
+    """Every pair of the list; a repeated image, a study's second, different report and unlisted images are dropped.
 
     Raises UserError when the list is missing or empty, or naming the line that cannot be understood.
     """
@@ -65,6 +68,15 @@ def read(source: Path) -> Iterator[Study | Drop]:
             unpaired[study] = reason
         images.add(row["image"])
     yield from (Drop("report", study, reason) for study, reason in unpaired.items() if study not in reports)
+    yield from (Drop("image", image, "not_listed") for image in _unlisted(source, images))
+
+
+def _unlisted(source: Path, listed: Iterable[str]) -> list[str]:
+    """The images below the folder that the list does not name, by their paths."""
+    known = {os.path.normpath(image) for image in listed}
+    files = (Path(folder, name) for folder, _, names in os.walk(source) for name in names)
+    found = (str(file.relative_to(source)) for file in files if file.suffix.lower() in SUFFIXES)
+    return sorted(name for name in found if name not in known)
 
 
 def _study(source: Path, line: int, row: Mapping[str, Any], study: str) -> Study:
@@ -79,7 +91,7 @@ def _study(source: Path, line: int, row: Mapping[str, Any], study: str) -> Study
         impression=impression,
         view=row.get("view", ""),
         labels=_labels(line, row["labels"]) if "labels" in row else None,
-        sex=row.get("sex", ""),
+        sex=_sex(line, row["sex"]) if "sex" in row else "",
     )
 
 
@@ -89,6 +101,13 @@ def _split(line: int, row: Mapping[str, Any]) -> str:
     if row["split"] not in SPLIT_NAMES:
         raise _fault(line, f"split {row['split']!r} is none of {', '.join(SPLITS)}")
     return SPLIT_NAMES[row["split"]]
+
+
+def _sex(line: int, said: str) -> str:
+    sex = said.strip().lower()
+    if sex and sex not in SEXES:
+        raise _fault(line, f"sex {said!r} is none of {', '.join(SEXES)}")
+    return SEXES.get(sex, "")
 
 
 def _labels(line: int, labels: Any) -> dict[str, int]:

@@ -5,15 +5,16 @@ its tables, plain or gzipped. The reports come from another PhysioNet project, a
 """
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from clinicclip.data import schema, text
-from clinicclip.data.releases import tables
+from clinicclip.data.releases import mimic_labels, tables
 from clinicclip.data.releases.reports import Reports
 from clinicclip.data.schema import Drop, Study
-from clinicclip.errors import UserError, nearest
+from clinicclip.errors import UserError
 
 NAME = "mimic_cxr"
 TITLE = "MIMIC-CXR-JPG with the reports of MIMIC-CXR"
@@ -33,33 +34,19 @@ GENERATED = False
 OPTIONS: Mapping[str, Any] = {"reports": "", "labels": "chexpert"}
 PUBLISHED = {"reports": 227_835, "images": 377_110, "patients": 65_379}
 
-METADATA, SPLIT, CHEXPERT, NEGBIO = (
-    tuple(f"mimic-cxr-{version}-{name}.csv" for version in ("2.0.0", "2.1.0"))
-    for name in ("metadata", "split", "chexpert", "negbio")
-)
-GOLD = ("mimic-cxr-2.1.0-test-set-labeled.csv",)
-LABELS = {"chexpert": CHEXPERT, "negbio": NEGBIO, "text": ()}
+METADATA, SPLIT = mimic_labels.names("metadata"), mimic_labels.names("split")
 REPORTS = ("mimic-cxr-reports.zip", "mimic-cxr-reports")
 REPORT_PATTERN = r"p\d\d/p\d+/s\d+\.txt"
 FRONTAL = ("PA", "AP")
 SPLIT_NAMES = {"train": "train", "validate": "validation", "test": "test"}
 GOLD_SOURCE = "mimic_cxr_test_labels"
-# The test labels say "Airspace Opacity" where the report labels say "Lung Opacity".
-SPELLING = {"airspace_opacity": "lung_opacity"}
-IDS = ("subject_id", "study_id")
-IMPRESSION = "Report Impression"  # what CheXbert labels, in its table's first column
-# Blank is unmentioned in the report. In its labels, and in the people's labels of its words, that counts as absent.
-VALUES = {"1": schema.PRESENT, "0": schema.ABSENT, "-1": schema.UNCERTAIN, "": schema.ABSENT}
-
-Values = tuple[int, ...]  # in the order of schema.CHEXPERT; unknown where a table has no such column
-UNCODED: Values = (schema.UNKNOWN,) * len(schema.CHEXPERT)
 
 
 class _Image(NamedTuple):
     patient: str
     study: str
     image_id: str
-    view: str | None  # None = absent from the metadata
+    view: str | None  # None = absent from the metadata: in the splits, or on the disk, alone
     split: str  # "" = absent from the table of splits
 
 
@@ -82,7 +69,7 @@ def image_file(folder: Path, patient: str, study: str, image_id: str) -> Path:
 
 
 def count(source: Path, *, reports: str = "", labels: str = "chexpert") -> dict[str, int]:
-    """How many reports there are, how many images the tables name, and of how many patients."""
+    """How many reports there are, how many images the tables name or ``files/`` holds, and of how many patients."""
     images = _images(source)
     with _reports(source, reports) as texts:
         return {
@@ -101,32 +88,38 @@ def read(source: Path, *, reports: str = "", labels: str = "chexpert") -> Iterat
     The 2.1.0 test labels are taken as gold where their table is there. Raises UserError when a file, folder or column
     is missing, a row occurs twice, or two tables contradict each other.
     """
-    (trained, worded), gold = _labels(source, labels), _gold(source)
-    orphans = dict.fromkeys((*trained, *gold))
+    labelled, (gold, uncoded) = mimic_labels.of_reports(source, labels), mimic_labels.gold(source)
+    orphans = dict.fromkeys((*labelled[0], *gold))
     with _reports(source, reports) as texts:
         unused = dict(texts.names)
         for (patient, study), own in itertools.groupby(_images(source), key=lambda image: image[:2]):
             present = unused.pop(report_key(patient, study), None) is not None
             orphans.pop(study, None)
-            if trained and study not in trained:
-                yield Drop("label", study, "label_missing")
-            told = trained if trained else worded
-            yield from _pairs(source, list(own), texts, present, told, gold.get(study, UNCODED))
+            yield from _pairs(source, list(own), texts, present, labelled, gold.get(study, mimic_labels.UNCODED))
         yield from (Drop("report", Path(key).stem[1:], "report_without_image") for key in unused)
         yield from (Drop("label", study, "label_without_image") for study in orphans)
+        yield from (Drop("label", name, "gold_column_missing") for name in uncoded)
 
 
 def _pairs(
-    source: Path, images: list[_Image], texts: Reports, present: bool, told: Mapping[str, Values], gold: Values
+    source: Path,
+    images: list[_Image],
+    texts: Reports,
+    present: bool,
+    labelled: mimic_labels.Labels,
+    gold: mimic_labels.Values,
 ) -> Iterator[Study | Drop]:
-    """One study's images, each with its report; ``told``: the labels of studies, or of impressions."""
+    """One study's images, each with its report."""
     patient, study = images[0][:2]
     reasons = {image: _unused(image) for image in images}
     usable = [image for image in images if not reasons[image]]
     report = texts.read(report_key(patient, study)) if present and usable else None
     fault = "" if report is not None else "report_unreadable" if present else "report_missing"
     findings, impression = text.report_sections(report or "")
-    labels = told.get(study, told.get(" ".join(impression.split())))
+    trained, worded = labelled
+    labels = trained.get(study, worded.get(" ".join(impression.split())))
+    if labels is None and (trained or (worded and report is not None)):
+        yield Drop("label", study, "label_missing")
     truth = {name: value for name, value in zip(schema.CHEXPERT, gold, strict=True) if value != schema.UNKNOWN}
     for image in images:
         reason = reasons[image] or fault
@@ -163,7 +156,7 @@ def _unused(image: _Image) -> str:
 
 
 def _images(source: Path) -> list[_Image]:
-    """Every image that the metadata or the splits name, by patient and study."""
+    """Every image that the metadata or the splits name, or the disk holds, by patient and study."""
     root(source)
     splits = by_image(source, SPLIT, "split")
     found = []
@@ -176,8 +169,17 @@ def _images(source: Path) -> list[_Image]:
         found.append(_Image(patient, study, image_id, view.upper(), _split(image_id, said[2]) if said else ""))
     for image_id, (patient, study, split) in splits.items():
         found.append(_Image(patient, study, image_id, None, _split(image_id, split)))
+    named = {image.image_id for image in found}
+    found += [_Image(*ids, None, "") for ids in _on_disk(source) if ids[2] not in named]
     _check_splits(found)
     return sorted(found, key=lambda image: image[:3])
+
+
+def _on_disk(source: Path) -> Iterator[tuple[str, str, str]]:
+    """(patient, study, image) of every file where the release keeps its images."""
+    for folder, _, names in os.walk(source / "files"):
+        *_, patient, study = "", "", *Path(folder).parts
+        yield from ((patient[1:], study[1:], name.removesuffix(".jpg")) for name in names if name.endswith(".jpg"))
 
 
 def _check_splits(images: list[_Image]) -> None:
@@ -201,7 +203,7 @@ def by_image(source: Path, names: tuple[str, ...], column: str) -> dict[str, tup
     """{image: (patient, study, value of ``column``)} of a table of images. Raises UserError when it is faulty."""
     path = tables.need(source, names, NAME)
     found: dict[str, tuple[str, str, str]] = {}
-    for row in tables.rows(path, ("dicom_id", *IDS, column), NAME):
+    for row in tables.rows(path, ("dicom_id", *mimic_labels.IDS, column), NAME):
         image_id = row["dicom_id"]
         if image_id in found:
             raise UserError(f"{NAME}: {path.name} names image {image_id} twice; remove one of the rows")
@@ -209,73 +211,6 @@ def by_image(source: Path, names: tuple[str, ...], column: str) -> dict[str, tup
             raise UserError(f"{NAME}: {path.name}: a row lacks its dicom_id, subject_id or study_id; fetch it again")
         found[image_id] = row["subject_id"], row["study_id"], row[column]
     return found
-
-
-def _labels(source: Path, labels: str) -> tuple[dict[str, Values], dict[str, Values]]:
-    """{study: report labels} and {impression: report labels}; both empty when they are to be read off the text."""
-    if labels.endswith((".csv", ".csv.gz")):
-        return _of_labeller(Path(labels))
-    if labels not in LABELS:
-        known = f"{', '.join(LABELS)} or a .csv file"
-        raise UserError(f"{NAME}: labels={labels}: expected one of {known}{nearest(labels, LABELS)}")
-    return (_by_study(tables.need(source, LABELS[labels], NAME), IDS) if LABELS[labels] else {}), {}
-
-
-def _of_labeller(path: Path) -> tuple[dict[str, Values], dict[str, Values]]:
-    """As `_labels`, from a table that a labeller wrote, such as CheXbert's."""
-    if not path.is_file():
-        raise UserError(f"{NAME}: labels={path}: no such file")
-    header = next(iter(tables.rows(path, (), NAME)))
-    if "study_id" in header:
-        return _by_study(path, ("study_id",), whole=True), {}
-    found: dict[str, Values] = {}
-    columns = _columns(path, header, whole=True)
-    for number, row in enumerate(tables.rows(path, (IMPRESSION,), NAME), 2):
-        impression, where = " ".join(row[IMPRESSION].split()), f"of row {number}"
-        values = tuple(_value(path, where, row[columns[name]]) for name in schema.CHEXPERT)
-        if found.setdefault(impression, values) != values:
-            raise UserError(f"{NAME}: {path.name}: the impression {where} has other labels in a row before it")
-    return {}, found
-
-
-def _gold(source: Path) -> dict[str, Values]:
-    path = tables.find(source, GOLD)
-    return _by_study(path, ("study_id",)) if path else {}
-
-
-def _by_study(path: Path, ids: tuple[str, ...], *, whole: bool = False) -> dict[str, Values]:
-    found: dict[str, Values] = {}
-    columns: dict[str, str] = {}
-    for row in tables.rows(path, ids, NAME):
-        study = row["study_id"]
-        columns = columns or _columns(path, row, whole=whole or ids == IDS)
-        if not study:
-            raise UserError(f"{NAME}: {path.name}: a row lacks its study_id; fetch it again")
-        if study in found:
-            raise UserError(f"{NAME}: {path.name} has two rows of study {study}; remove one")
-        values = {name: _value(path, f"of study {study}", row[column]) for name, column in columns.items()}
-        found[study] = tuple(values.get(name, schema.UNKNOWN) for name in schema.CHEXPERT)
-    return found
-
-
-def _columns(path: Path, row: Mapping[str, str], *, whole: bool) -> dict[str, str]:
-    """{finding: column}. Raises UserError for other columns, and unless ``whole`` ones have all fourteen."""
-    names = {column: "_".join(column.lower().split()) for column in row if column not in (*IDS, IMPRESSION)}
-    columns = {SPELLING.get(name, name): column for column, name in names.items()}
-    missing = [name for name in schema.CHEXPERT if name not in columns] if whole else []
-    unknown = [column for name, column in columns.items() if name not in schema.CHEXPERT]
-    if missing or unknown:
-        told = [f"lacks a column of {', '.join(missing)}"] * bool(missing)
-        told += [f"has the unknown column {', '.join(unknown)}"] * bool(unknown)
-        raise UserError(f"{NAME}: {path.name} {' and '.join(told)}; expected study_id and CheXpert's fourteen findings")
-    return columns
-
-
-def _value(path: Path, where: str, value: str) -> int:
-    try:
-        return VALUES[value.removesuffix(".0")]
-    except KeyError:
-        raise UserError(f"{NAME}: {path.name}: {value!r} {where} is no label; expected 1, 0, -1 or blank") from None
 
 
 def _reports(source: Path, reports: str) -> Reports:

@@ -32,6 +32,7 @@ TABLES = ("MS_CXR_Local_Alignment_v1.1.0.csv", "MS_CXR_Local_Alignment_v1.0.0.cs
 SIDES = ("x", "y", "w", "h")
 SIZE = ("image_height", "image_width")
 COLUMNS = ("dicom_id", "category_name", "label_text", "path", *SIDES, *SIZE)
+UNSPLIT = TABLES[1]  # the version without a split
 SPLIT_NAMES = {"train": "train", "val": "validation", "valid": "validation", "validate": "validation", "test": "test"}
 GOLD_SOURCE = "ms_cxr_radiologists"
 
@@ -83,7 +84,8 @@ def read(source: Path, *, images: str = "") -> Iterator[Study | Drop]:
 def _phrases(source: Path, path: Path) -> dict[Phrase, list[dict[str, str]]]:
     """The rows of each phrase, one a box."""
     found: dict[Phrase, list[dict[str, str]]] = {}
-    for row in tables.rows(path, COLUMNS, NAME):
+    columns = (*COLUMNS, *["split"] * (not path.name.startswith(UNSPLIT)))
+    for row in tables.rows(path, columns, NAME):
         if not row["dicom_id"]:
             raise UserError(f"{NAME}: {path.name}: a row names no image; repair it or fetch the file again")
         found.setdefault((row["dicom_id"], row["category_name"], row["label_text"]), []).append(row)
@@ -98,7 +100,7 @@ def _finding(category: str, where: str) -> str:
 
 
 def _split(row: Mapping[str, str], where: str) -> str:
-    """The table's split, all for testing in a version that has none."""
+    """The table's split, all for testing in the version that has none."""
     name = row.get("split", labelled.TEST)
     if name not in SPLIT_NAMES:
         raise UserError(f"{where}: split {name!r} is none of {', '.join(SPLIT_NAMES)}")

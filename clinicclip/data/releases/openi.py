@@ -1,7 +1,9 @@
 """Open-I (Indiana University): radiographs with official report XMLs; the frontal views are used.
 
-Reads the official downloads (``NLMCXR_png/CXR*.png``, ``ecgen-radiology/*.xml``) as well as smaller copies
-(``images/``), with a table of views, and optionally ``labels.csv``: findings coded by people, for evaluation.
+Reads the official downloads (``ecgen-radiology/*.xml`` with ``NLMCXR_png/CXR*.png`` or ``NLMCXR_dcm/*/*.dcm``, or the
+images loose) as well as smaller copies (``images/``), and optionally ``labels.csv``: findings coded by people, for
+evaluation. Views come from a table, which the official download has not; without one, from the headers of DICOM files,
+and PNG files have an unknown view, so that only ``views="all"`` uses them.
 """
 
 import re
@@ -10,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from clinicclip.data import images as files
 from clinicclip.data import schema, spellings
-from clinicclip.data.images import SUFFIXES
 from clinicclip.data.releases import tables
 from clinicclip.data.schema import Drop, Study
 from clinicclip.errors import UserError, nearest
@@ -31,7 +33,7 @@ OPTIONS: Mapping[str, Any] = {"views": "frontal"}
 PUBLISHED: Mapping[str, int] = {"reports": 3_955, "images": 7_470}
 
 REPORTS = "ecgen-radiology"
-IMAGES = ("NLMCXR_png", "images")
+IMAGES = ("NLMCXR_png/*", "NLMCXR_dcm/*/*", "images/*", "*", "*/*.dcm")
 VIEWS = ("projections.csv", "indiana_projections.csv")
 FRONTAL = ("frontal", "pa", "ap")
 ALL = "all"
@@ -39,38 +41,41 @@ GOLD_SOURCE = "openi_mesh"
 SPELLING = spellings.by_spelling(spellings.NIH)  # of the findings in labels.csv
 NOT_FINDINGS = ("uid", "split", "normal")
 
-# "CXR7_2_IM-0001-4001" in the official download is "7_2_IM-0001-4001.dcm" in the public Kaggle copy.
+# "CXR7_2_IM-0001-4001" in the official download is "7_2_IM-0001-4001.dcm" in the public Kaggle copy, and the "2_" is
+# in some of the places alone.
 _IMAGE_NAME = re.compile(r"(?:CXR)?(?P<uid>\d+)_(?P<rest>.+?)(?:\.dcm)?")
 
 
 class _Image(NamedTuple):
-    path: Path | None  # None = named in the table, absent on disk
-    view: str  # "" = on disk, absent from the table
+    path: Path | None  # None = named in the table or a report, absent on disk
+    view: str  # "" = nothing says it
 
 
 class Report(NamedTuple):
-    """The text of one report; a section that it lacks is empty."""
+    """The text of one report, where a section that it lacks is empty, and the ids of its images."""
 
     uid: str
     findings: str
     impression: str
+    images: tuple[str, ...] = ()
 
 
 def count(source: Path, *, views: str = FRONTAL[0]) -> dict[str, int]:
-    """How many reports and images there are: XML files, and images on disk or named in the table of views."""
-    images = _images(source)
+    """How many reports and images there are: XML files, and images on disk or named in the table of views.
+
+    Without such a table the images that the reports name are counted instead of those it names.
+    """
+    images = _images(source, views)
     return {"reports": len(_report_files(source)), "images": sum(map(len, images.values()))}
 
 
 def read(source: Path, *, views: str = FRONTAL[0]) -> Iterator[Study | Drop]:
     """Every frontal image with its report; what is not used comes as a Drop with its reason.
 
-    With ``views="all"`` the other known views are used, too. Raises UserError for another choice, when a folder, the
-    table of views or a column is missing, or two reports share a uid.
+    With ``views="all"`` all other images are used, too. Raises UserError for another choice, when a folder or column is
+    missing, nothing says which images are frontal, or two reports share a uid.
     """
-    if views not in (FRONTAL[0], ALL):
-        raise UserError(f"{NAME}: views={views}: expected {FRONTAL[0]} or {ALL}{nearest(views, (FRONTAL[0], ALL))}")
-    images, coded = _images(source), gold(source)
+    images, coded = _images(source, views), gold(source)
     seen: dict[str, str] = {}
     for path in _report_files(source):
         report = _parse(path)
@@ -120,10 +125,8 @@ def _pairs(report: Report, images: Mapping[str, _Image], gold: Mapping[str, int]
 
 
 def _unused(image: _Image, views: str) -> str:
-    if not image.view:
-        return "view_unknown"
     if views != ALL and image.view not in FRONTAL:
-        return "not_frontal"
+        return "not_frontal" if image.view else "view_unknown"
     return "" if image.path else "image_missing"
 
 
@@ -157,54 +160,91 @@ def _parse(path: Path) -> Report | None:
         for node in root.iter("AbstractText")
     }
     uid = (identity.get("id") if identity is not None else None) or path.stem
-    return Report(uid, sections.get("FINDINGS", ""), sections.get("IMPRESSION", ""))
+    named = tuple(filter(None, (node.get("id") for node in root.iter("parentImage"))))
+    return Report(uid, sections.get("FINDINGS", ""), sections.get("IMPRESSION", ""), named)
 
 
-def _images(source: Path) -> dict[str, dict[str, _Image]]:
-    """{uid: {image id: image}} over the union of the images on disk and those named in the table of views."""
-    views = _views(source)
+def _images(source: Path, views: str) -> dict[str, dict[str, _Image]]:
+    """{uid: {image id: image}} over the union of the images on disk and those named elsewhere.
+
+    Raises UserError where frontal ``views`` are wanted and nothing tells them.
+    """
+    if views not in (FRONTAL[0], ALL):
+        raise UserError(f"{NAME}: views={views}: expected {FRONTAL[0]} or {ALL}{nearest(views, (FRONTAL[0], ALL))}")
+    table, paths = tables.find(source, VIEWS), _image_files(source)
+    if table is None and views != ALL and not any(map(_has_header, paths)):
+        raise UserError(
+            f"{NAME}: {source} has neither {' nor '.join(VIEWS)}, which tell frontal from lateral views (columns "
+            "image,uid,view or uid,filename,projection), nor DICOM files, whose headers do; put one of them there, or "
+            f"use all images with --views={ALL}"
+        )
+    named = _in_table(table) if table else _in_reports(source)
     found: dict[str, dict[str, _Image]] = {}
-    for path in _image_files(source):
+    for path in paths:
         uid, rest = _name(path.stem, path.parent.name, path.name)
-        image_id = f"CXR{uid}_{rest}"
+        image_id, view = named.pop((uid, _tail(rest)), (f"CXR{uid}_{rest}", ""))
         if image_id in found.get(uid, {}):
             raise UserError(f"{NAME}: two files are image {image_id}; keep one")
-        found.setdefault(uid, {})[image_id] = _Image(path, views.pop((uid, rest), ""))
-    for (uid, rest), view in views.items():
-        found.setdefault(uid, {})[f"CXR{uid}_{rest}"] = _Image(None, view)
+        found.setdefault(uid, {})[image_id] = _Image(path, view or _view(path))
+    for (uid, _), (image_id, view) in named.items():
+        found.setdefault(uid, {})[image_id] = _Image(None, view)
     return found
 
 
+def _has_header(path: Path) -> bool:
+    return path.suffix.lower() in (".dcm", ".dicom")
+
+
+def _view(path: Path) -> str:
+    """The view that a DICOM header names; '' where there is none, or none that can be read."""
+    try:
+        return files.dicom_view(path).lower() if _has_header(path) else ""
+    except files.ImageFault:
+        return ""
+
+
 def _image_files(source: Path) -> list[Path]:
-    for name in IMAGES:
-        folder = source / name
-        if folder.is_dir():
-            files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-            if files:
-                return files
+    for pattern in IMAGES:
+        found = sorted(path for path in source.glob(pattern) if path.suffix.lower() in files.SUFFIXES)
+        if found:
+            return found
     raise UserError(
-        f"{NAME}: no {' or '.join(SUFFIXES)} images in {' or '.join(f'{source}/{name}' for name in IMAGES)}; "
-        "unpack NLMCXR_png.tgz, or correct --source"
+        f"{NAME}: no {' or '.join(files.SUFFIXES)} images in {source} as {', '.join(IMAGES)}; unpack NLMCXR_png.tgz or "
+        "NLMCXR_dcm.tgz, or correct --source"
     )
 
 
-def _views(source: Path) -> dict[tuple[str, str], str]:
-    path = tables.find(source, VIEWS)
-    if path is None:
-        raise UserError(
-            f"{NAME}: {source} has neither {' nor '.join(VIEWS)}, which tell frontal from lateral views "
-            "(columns image,uid,view or uid,filename,projection); put one there"
-        )
+Named = dict[tuple[str, str], tuple[str, str]]  # {(uid, end of the name): (image id, view)}
+
+
+def _in_reports(source: Path) -> Named:
+    """The images that the reports name; their views are not said."""
+    return {
+        (uid, _tail(rest)): (f"CXR{uid}_{rest}", "")
+        for path in _report_files(source)
+        if (report := _parse(path))
+        for uid, rest in (_name(image, path.name, image) for image in report.images)
+    }
+
+
+def _in_table(path: Path) -> Named:
+    """The images that the table of views names."""
     kaggle = path.name.startswith(VIEWS[1])
     image, view = ("filename", "projection") if kaggle else ("image", "view")
-    views: dict[tuple[str, str], str] = {}
+    named: Named = {}
     for row in tables.rows(path, (image, "uid", view), NAME):
         name = row[image]
-        key = row["uid"], _name(name.removesuffix(Path(name).suffix if "." in name else ""), path.name, name)[1]
-        if key in views:
+        rest = _name(name.removesuffix(Path(name).suffix if "." in name else ""), path.name, name)[1]
+        key = row["uid"], _tail(rest)
+        if key in named:
             raise UserError(f"{NAME}: {path.name} names image {name} twice; remove one of the rows")
-        views[key] = row[view].lower()
-    return views
+        named[key] = f"CXR{row['uid']}_{rest}", row[view].lower()
+    return named
+
+
+def _tail(rest: str) -> str:
+    """The part of an image's name that is the same everywhere."""
+    return rest[max(rest.find("IM-"), 0) :]
 
 
 def _name(stem: str, place: str, name: str) -> tuple[str, str]:
@@ -220,12 +260,12 @@ def gold(source: Path) -> dict[str, dict[str, int]]:
     if path is None:
         return {}
     coded: dict[str, dict[str, int]] = {}
+    names: dict[str, str] = {}
     for row in tables.rows(path, ("uid", "normal"), NAME):
         uid = row["uid"]
         if uid in coded:
             raise UserError(f"{NAME}: {path.name} has two rows of uid {uid}; remove one")
-        names = {column: _finding(column, path) for column in row if column not in NOT_FINDINGS}
-        names["normal"] = "normal"
+        names = names or _columns(path, row)
         for column in names:
             if row[column] not in ("0", "1"):
                 raise UserError(f"{NAME}: {path.name} uid {uid}: {column} is {row[column]!r}, expected 0 or 1")
@@ -233,8 +273,14 @@ def gold(source: Path) -> dict[str, dict[str, int]]:
     return coded
 
 
-def _finding(column: str, path: Path) -> str:
-    finding = SPELLING.get(column)
-    if finding is None:
-        raise UserError(f"{NAME}: {path.name} has the unknown column {column}; expected findings in NIH's spelling")
-    return finding
+def _columns(path: Path, row: Mapping[str, str]) -> dict[str, str]:
+    """{column: finding, or "normal"}. Raises UserError for other columns, or when one of the fourteen is not there."""
+    names = {column: SPELLING.get(column, "") for column in row if column not in NOT_FINDINGS}
+    missing = set(SPELLING.values()) - {"no_finding", *names.values()}
+    for columns, kind in (
+        ([column for column, finding in names.items() if not finding], "has the unknown"),
+        (sorted(missing), "lacks a"),
+    ):
+        if columns:
+            raise UserError(f"{NAME}: {path.name} {kind} column {', '.join(columns)}; expected NIH's fourteen findings")
+    return names | {"normal": "normal"}

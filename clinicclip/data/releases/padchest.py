@@ -29,14 +29,15 @@ SPLITS = labelled.SPLITS
 HAS_REPORTS = False
 GENERATED = False
 OPTIONS: Mapping[str, Any] = {"split": labelled.TEST}
-PUBLISHED = {"images": 160_868, "patients": 67_625}
+PUBLISHED = {"images": 160_868, "patients": 67_625, "images_by_physicians": 39_053}
 
 FILES = ("*/*.png", "*.png")
 TABLES = ("PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv", "PADCHEST_chest_x_ray_images_labels_160K.csv")
 FACTS = ("PatientSex_DICOM", "PatientBirth", "StudyDate_DICOM")
 COLUMNS = ("ImageID", "StudyID", "PatientID", "Projection", "MethodLabel", "Labels", *FACTS)
 GOLD_SOURCE = "padchest_physicians"
-METHODS = {"Physician": "", "RNN_model": "labels_not_by_physician"}
+PHYSICIAN = "Physician"
+METHODS = {PHYSICIAN: "", "RNN_model": "labels_not_by_physician"}
 # {projection: why it is not used}
 PROJECTIONS = {
     **dict.fromkeys(("PA", "AP", "AP_horizontal"), ""),
@@ -70,10 +71,13 @@ _ITEM = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 
 
 def count(source: Path, *, split: str = labelled.TEST) -> dict[str, int]:
-    """How many images there are, of the table or the folders, and of how many patients."""
+    """How many images there are, of the table or the folders, of how many patients, and labelled by physicians."""
     found = _labelled(source, split)
-    patients = {said.patient for said in found.values()}
-    return labelled.count(found, labelled.files(source, FILES, NAME, suffix=True)) | {"patients": len(patients)}
+    patients = {said.patient for said in found.values()} - {""}
+    rows = tables.rows(tables.need(source, TABLES, NAME), COLUMNS, NAME)
+    ours = {row["ImageID"] for row in rows if row["MethodLabel"] == PHYSICIAN}
+    images = labelled.count(found, labelled.files(source, FILES, NAME, suffix=True))
+    return images | {"patients": len(patients), "images_by_physicians": len(ours)}
 
 
 def read(source: Path, *, split: str = labelled.TEST) -> Iterator[Study | Drop]:
