@@ -262,7 +262,6 @@ def _phantom(config: ConfigDict) -> None:
     config.data.text_length = 96
     config.data.text_mode = "sentences"
     config.data.max_sentences = 6
-    config.data.label_sentences = 0.5
     config.data.row_step = 16
     config.data.crop_area, config.data.rotation = 1.0, 0.0  # at 64 pixels either blurs lines and small lesions
     config.loss.alpha = 0.9

@@ -32,9 +32,11 @@ def test_each_variant_is_the_published_one(name: str, arg: str) -> None:
     assert (spec.graph > 0, spec.negation > 0, spec.clip > 0) == (graph, negation, True)
 
 
-def test_entail_is_n_dt_c_and_its_own_term() -> None:
-    ours, published = (assemble.loss_spec(config_files.load(f"configs/{name}.py")) for name in ("entail", "n_dt_c"))
-    assert ours == dataclasses.replace(published, entailment=1.0)
+def test_entail_is_n_with_clinical_soft_labels_its_own_term_and_sentences_made_of_labels() -> None:
+    ours, published = (config_files.load(f"configs/{name}.py:data=phantom,size=micro") for name in ("entail", "n"))
+    expected = dataclasses.replace(assemble.loss_spec(published), clinical=1.0, entailment=1.0)
+    assert assemble.loss_spec(ours) == expected
+    assert config_files.differences(published, ours) == ["data.label_sentences", "loss.clinical", "loss.entailment"]
 
 
 def test_off_clip_has_its_two_terms_its_filter_and_the_published_start() -> None:
