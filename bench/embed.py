@@ -5,9 +5,10 @@ Theirs is open_clip's own model and preprocessing (transformers' where open_clip
 reading threads as ours. The images are phantom radiographs as JPEG: `stored`, as `prepare` keeps them, where nearly all
 time is the model's, and `release`, 2,500 x 3,000 pixels, as archives keep them.
 
-    python bench/embed.py [--quick] [--images=64] [--pairs=9]
+    python bench/embed.py [--quick] [--images=32] [--pairs=5]
 
-The last line is JSON; its value is the median over pairs of turns of our images a second over theirs, `stored`.
+Both sides have a thread a core for the model and as many for reading; each is idle while the other is at work. The last
+line is JSON; its value is the median over pairs of turns of our images a second over theirs, `stored`.
 """
 
 import argparse
@@ -39,8 +40,8 @@ def parser() -> cli.Parser:
     """The program's flags."""
     flags = cli.Parser(program="embed", description=__doc__, example="python bench/embed.py --quick")
     count = functools.partial(cli.count, least=1)
-    flags.add_argument("--images", type=count, default=64, help="radiographs a turn (64)")
-    flags.add_argument("--pairs", type=count, default=9, help="turns of each side (9)")
+    flags.add_argument("--images", type=count, default=32, help="radiographs a turn (32)")
+    flags.add_argument("--pairs", type=count, default=5, help="turns of each side (5)")
     flags.add_argument("--quick", action="store_true", help="16 radiographs, 3 pairs")
     return flags
 
@@ -53,10 +54,12 @@ def main(args: argparse.Namespace) -> int:
         print(f"open_clip is not installed ({guests.INSTALL['open_clip']}): against transformers in torch instead")
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        write_export(folder / "export")
-        files = {name: write_images(folder / name, shape, count) for name, shape in SETS.items()}
+        with step("a Swin-T with random weights, exported"):
+            write_export(folder / "export")
+        with step(f"{count} radiographs of each size, drawn"):
+            files = {name: write_images(folder / name, shape, count) for name, shape in SETS.items()}
         with started("ours", folder / "export", "") as ours, started("theirs", folder / "export", library) as theirs:
-            found = {name: compared(ours, theirs, paths, pairs) for name, paths in files.items()}
+            found = {name: compared(name, ours, theirs, paths, pairs) for name, paths in files.items()}
     for name, told in found.items():
         print(
             f"{name:8} images/s: ours {told['ours']:.1f}, {library} {told['theirs']:.1f}; ratio {told['ratio']:.2f}",
@@ -67,6 +70,14 @@ def main(args: argparse.Namespace) -> int:
     value = found["stored"]["ratio"]
     print(json.dumps({"name": "embed", "value": value, "unit": "x", "goal": GOAL, "detail": detail}))
     return 0
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """Says what was done, and in how long."""
+    began = time.perf_counter()
+    yield
+    print(f"{what}: {time.perf_counter() - began:.0f} s", flush=True)
 
 
 def write_export(folder: Path) -> None:
@@ -112,6 +123,9 @@ def our_embed(folder: Path, library: str) -> Embed:
 
 def their_embed(folder: Path, library: str) -> Embed:
     """Batch by batch in PyTorch, the next ones read and preprocessed by threads meanwhile."""
+    import torch
+
+    torch.set_num_threads(os.cpu_count() or 1)  # as many as XLA takes
     reader = guests.open_reader(library, folder)
 
     def read(path: Path) -> np.ndarray:
@@ -151,14 +165,17 @@ def started(side: str, folder: Path, library: str) -> Iterator[Connection]:
         process.kill()
 
 
-def compared(ours: Connection, theirs: Connection, paths: list[Path], pairs: int) -> dict[str, float]:
+def compared(name: str, ours: Connection, theirs: Connection, paths: list[Path], pairs: int) -> dict[str, float]:
     """Median ratios of pairs of turns, median images a second of both, and how far their embeddings are apart."""
-    rows = [asked(side, paths)[2] for side in (ours, theirs)]  # compiles and loads
+    with step(f"{name}, first turns, which load and compile"):
+        rows = [asked(side, paths)[2] for side in (ours, theirs)]
     spent = []
     for turn in range(pairs):
         order = (ours, theirs) if turn % 2 else (theirs, ours)
         found = {side: asked(side, paths)[:2] for side in order}
         spent.append([found[ours], found[theirs]])
+        rates = [f"{len(paths) / found[side][0]:.2f}" for side in (ours, theirs)]
+        print(f"{name}, pair {turn + 1} of {pairs}: {rates[0]} and {rates[1]} images/s", flush=True)
     seconds = np.array(spent)  # [pair, side, clock or processor]
     ratio, processor = np.median(seconds[:, 1] / seconds[:, 0], axis=0)
     rates = len(paths) / np.median(seconds[:, :, 0], axis=0)

@@ -20,8 +20,10 @@ import numpy as np
 
 from clinicclip import cli
 from clinicclip.data import builder
+from clinicclip.data.images import marks
 from clinicclip.evals import report, sets, suites
-from clinicclip.evals.base import EmbedFns, Evaluation
+from clinicclip.evals.base import EmbedFns, Rows
+from clinicclip.evals.results import Evaluation
 
 STUDIES, SIDE, CELLS, WIDTH, DRAWS = 3000, 64, 4, 128, 1000
 GOAL = 120.0
@@ -72,15 +74,15 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def images(pictures: np.ndarray) -> np.ndarray:
+def images(pictures: np.ndarray) -> Rows:
     """Cell means through the fixed map, at unit length."""
-    return _unit(_cells(pictures, CELLS).reshape(len(pictures), -1) @ MAP)
+    return Rows(_unit(_cells(pictures, CELLS).reshape(len(pictures), -1) @ MAP), marks(pictures))
 
 
-def patches(pictures: np.ndarray) -> np.ndarray:
-    """A 4 x 4 grid of vectors that turn with the grey level."""
+def patches(pictures: np.ndarray) -> Rows:
+    """With a 4 x 4 grid of vectors that turn with the grey level."""
     cells = _cells(pictures, SIDE // 4)[..., None]
-    return _unit(cells * MAP[0] + MAP[1])
+    return images(pictures)._replace(patches=_unit(cells * MAP[0] + MAP[1]))
 
 
 def texts(said: Sequence[str]) -> np.ndarray:

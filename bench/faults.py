@@ -2,7 +2,7 @@
 
 Every start is the command a user types; SIGKILL leaves the run no time for anything. The run must end with the same
 parameters, to the bit, and the same numbers of every step, each once. A further run is asked to stop, and goes on on
-fewer devices each time: its losses are compared with those of a run on as many as at first.
+fewer devices each time, once in two processes: its losses are compared with those of a run on as many as at first.
 
     python bench/faults.py [--kills=50] [--seed=0]
 
@@ -29,8 +29,8 @@ from clinicclip import cli
 ROOT = Path(__file__).parents[1]
 ROUND = 5  # kills of one run
 PATIENCE = 300  # seconds that a start may take
-DEVICES = (8, 4, 2, 1)  # of the run that goes on on fewer
-STRETCH = 7  # steps that it makes on each, at least
+STAGES = ((1, 8), (1, 4), (1, 2), (2, 1), (1, 1))  # processes, and devices of each, of the run that goes on on fewer
+STRETCH = 20  # steps that it makes on each, at least
 SETTINGS = {
     "total_steps": 6,
     "batch_size": 16,
@@ -73,7 +73,11 @@ def command(data: Path, workdir: Path, **changed: object) -> list[str]:
 
 
 def run(
-    line: list[str], devices: int = 1, send: signal.Signals = signal.SIGKILL, when: Callable[[], bool] = lambda: False
+    line: list[str],
+    processes: int = 1,
+    devices: int = 1,
+    send: signal.Signals = signal.SIGKILL,
+    when: Callable[[], bool] = lambda: False,
 ) -> int:
     """Starts the command, sends it a signal once it is time, and returns how it ended: with 0, 75, or killed (-9).
 
@@ -84,6 +88,8 @@ def run(
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": str(ROOT),
     }
+    if processes > 1:
+        line = [sys.executable, "launch/local.py", f"--processes={processes}", "--", *line]
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(line, cwd=ROOT, env=quick, stdout=subprocess.DEVNULL, stderr=said)
         began, sent = time.monotonic(), False
@@ -162,12 +168,12 @@ def on_fewer(data: Path, folder: Path) -> float:
     """The largest difference of a loss, as a share of it, between a run on ever fewer devices and one on as many."""
     from clinicclip.training import metrics
 
-    steps = {"total_steps": STRETCH * len(DEVICES), "checkpoint_every": 0, "evaluate_every": 0}
+    steps = {"total_steps": STRETCH * len(STAGES), "checkpoint_every": 0, "evaluate_every": 0}
     alone, fewer = (command(data, folder / name, **steps) for name in ("on_as_many", "on_fewer"))
-    run(alone, DEVICES[0])
-    for count, devices in enumerate(DEVICES[:-1], 1):
-        run(fewer, devices, signal.SIGTERM, lambda count=count: _records(folder / "on_fewer") >= STRETCH * count)
-    run(fewer, DEVICES[-1])
+    run(alone, *STAGES[0])
+    for count, stage in enumerate(STAGES[:-1], 1):
+        run(fewer, *stage, signal.SIGTERM, lambda count=count: _records(folder / "on_fewer") >= STRETCH * count)
+    run(fewer, *STAGES[-1])
     runs = [metrics.read(folder / name / "metrics.jsonl") for name in ("on_as_many", "on_fewer")]
     losses = [np.array([r["metrics"]["loss"] for r in run]) for run in runs]
     return float(np.max(np.abs(losses[1] / losses[0] - 1.0)))
@@ -195,7 +201,8 @@ def main(args: argparse.Namespace) -> int:
             print(f"run {number}: killed {dict(done)}; equal {same}", flush=True)
         apart = on_fewer(Path(folder, "data"), Path(folder))
     print(f"{seen.total()} kills of {len(equal)} runs: {dict(seen)}")
-    print(f"on {DEVICES} devices, at least {STRETCH} steps each: losses differ by {apart:.1e} at most")
+    stages = ", ".join(f"{processes} x {devices}" for processes, devices in STAGES)
+    print(f"processes x devices {stages}, at least {STRETCH} steps each: losses differ by {apart:.1e} at most")
     detail = {"kills": seen.total(), "runs": len(equal), "when": dict(seen), "seed": args.seed, "on_fewer": apart}
     value = sum(equal) / len(equal)
     print(

@@ -3,34 +3,33 @@
 import copy
 import dataclasses
 import functools
-import hashlib
 import itertools
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax.traverse_util
 import jax
 import numpy as np
 from jaxtyping import Float, UInt8, UInt64
 
 import clinicclip
-from clinicclip import assemble, files, guests, importing
+from clinicclip import assemble, files, guests, importing, terms
 from clinicclip import config as config_files
 from clinicclip.data import images as pictures
 from clinicclip.data import patients
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.evals import prompts
+from clinicclip.evals.base import Rows
 from clinicclip.evals.truth import SQUASH
-from clinicclip.exporting import Origin, is_export, load_export, write_export
-from clinicclip.models import clip
-from clinicclip.towers import Towers
+from clinicclip.exporting import Origin, contract, is_export, write_export
+from clinicclip.exporting.folder import read_meta
+from clinicclip.models import clip, convert
+from clinicclip.towers import Towers, in_turns
 from clinicclip.training import checkpoint as checkpoints
 
-ORIGIN = "origin.json"  # in a run's folder
 IMPORTED = "imported"  # in the configuration of a model that others wrote: how its arrays were read
+TERMS = "terms"  # in the facts of a checkpoint: what it was trained to be given
 Vector = Float[np.ndarray, " d"]
 
 
@@ -45,6 +44,7 @@ class ClinicCLIP:
         origin: what it learned from, as an export's card tells it.
         source: what it was loaded from, for reports.
         trained_on: digests of the patients it learnt from (`data.patients`); empty where they are not known.
+        forced: in words, what it is given other than it was trained with.
         square, says: how images are brought to size, and words for it.
 
     ``devices`` share the work; default: all of this process.
@@ -71,10 +71,16 @@ class ClinicCLIP:
         self.origin = origin
         self.source = source
         self.trained_on = np.empty(0, np.uint64) if trained_on is None else trained_on
+        self.forced: list[str] = []
         self._towers = Towers(spec, devices)
 
     square = staticmethod(pictures.resize)
     says = SQUASH.says
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What is done to images and texts on their way to the towers, in `clinicclip.terms`."""
+        return contract.given(self.spec, self.tokenizer, self.text_length)
 
     @property
     def image_size(self) -> int:
@@ -88,7 +94,7 @@ class ClinicCLIP:
         `data.images.ImageFault`, a UserError, for the first image that cannot be used; see ``stream_images``.
         """
         if isinstance(images, np.ndarray):
-            return self._over(self._towers.images, images)
+            return self.embed_rows(images).vectors
         vectors = []
         for row in self.stream_images(images):
             if isinstance(row, pictures.ImageFault):
@@ -96,24 +102,40 @@ class ClinicCLIP:
             vectors.append(row)
         return np.stack(vectors) if vectors else np.zeros((0, self.spec.dim), np.float32)
 
-    def embed_patches(self, images: UInt8[np.ndarray, "n s s"]) -> Float[np.ndarray, "n h w d"]:
-        """Unit embeddings of the patches of ready squares, row by row (`models.clip.ClinicCLIP.embed_patches`)."""
-        side = self.spec.image.side(len(self.spec.image.depths) - 1)
-        return self._over(self._towers.patches, images).reshape(len(images), side, side, self.spec.dim)
+    def embed_rows(self, squares: UInt8[np.ndarray, "n s s"], *, patches: bool = False) -> Rows:
+        """Unit embeddings of ready squares with their marks, and their patches (`models.clip.ClinicCLIP.embed_patches`)
+        where they are asked for, all in batches of one size."""
+        side = self.image_size
+        if squares.shape[1:] != (side, side) or squares.dtype != np.uint8:
+            raise UserError(f"images are {squares.shape[1:]}, this model takes {side} x {side}: pass a list of images")
+        if not len(squares):
+            return Rows(np.zeros((0, self.spec.dim), np.float32), np.zeros(0, np.uint32))
+        most = self._towers.most_images
+        size = min(len(squares), most)
+
+        def embed(part: UInt8[np.ndarray, "n s s"]) -> list[np.ndarray]:
+            found = self._towers.rows(self._placed, part, size, patches=patches)
+            return [np.asarray(array)[: len(part)] for array in found]
+
+        parts = in_turns(embed, (squares[first : first + most] for first in range(0, len(squares), most)))
+        marks, vectors, *rest = map(np.concatenate, zip(*parts, strict=True))
+        return Rows(vectors, marks, *rest)
 
     def stream_images(self, images: Iterable[pictures.Source]) -> Iterator[Vector | pictures.ImageFault]:
         """As ``embed_images``, one after the other as they come; a fault stands for an image that cannot be used.
 
-        The next batch is read while the devices are at work on one.
+        The next batches are read while the devices are at work on some.
         """
-        ahead: Iterator[Vector | pictures.ImageFault] = iter(())
         squares = pictures.squares(images, self.image_size, ahead=2 * self._towers.most_images)
-        while batch := list(itertools.islice(squares, self._towers.most_images)):
-            found = [square for square in batch if not isinstance(square, pictures.ImageFault)]
-            rows = self._towers.images(self._placed, np.stack(found)) if found else None
-            yield from ahead
-            ahead = _rejoined(batch, rows)
-        yield from ahead
+        batches = iter(lambda: list(itertools.islice(squares, self._towers.most_images)), [])
+        for rows in in_turns(self._rows, batches):
+            yield from rows
+
+    def _rows(self, batch: Sequence[UInt8[np.ndarray, "s s"] | pictures.ImageFault]) -> list[Any]:
+        """Unit embeddings of squares, the faults where they stood among them."""
+        found = [square for square in batch if not isinstance(square, pictures.ImageFault)]
+        rows = iter(np.asarray(self._towers.images(self._placed, np.stack(found))) if found else ())
+        return [item if isinstance(item, pictures.ImageFault) else next(rows) for item in batch]
 
     def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """Unit embeddings of texts; those longer than ``text_length`` tokens are cut."""
@@ -148,24 +170,20 @@ class ClinicCLIP:
 
     def describe(self) -> dict[str, str]:
         """Where the model came from, the hash of its parameters, and the code's version."""
-        digest = hashlib.sha256()
-        flat = flax.traverse_util.flatten_dict(dict(self.params), sep="/")
-        for name in sorted(flat):
-            digest.update(name.encode())
-            digest.update(np.asarray(flat[name]).tobytes())
         return {
             "checkpoint": self.source,
-            "parameters_sha256": digest.hexdigest(),
+            "parameters_sha256": convert.digest(self.params),
             "tokenizer": f"{self.tokenizer.digest()}, at most {self.text_length} tokens",
             "clinicclip": f"{clinicclip.__version__}, {files.digest(Path(clinicclip.__file__).parent, '*.py')}",
+            **terms.noted(self.forced),
         }
 
     def export(
-        self, folder: Path, results: Sequence[Mapping[str, Any]] = (), *, dtype: str = "float32"
+        self, folder: Path, results: Sequence[Mapping[str, Any]] = (), *, dtype: str = "float32", hub: str = ""
     ) -> dict[str, Any] | None:
         """Writes the folder that PyTorch users load; ``results`` go into its card, weights are stored in ``dtype``.
 
-        Raises UserError.
+        ``hub`` is the id it will be published under. Raises UserError.
 
         Returns the measured differences to PyTorch, None where it is not installed.
         """
@@ -179,118 +197,69 @@ class ClinicCLIP:
             origin=self.origin,
             results=results,
             dtype=dtype,
+            hub=hub,
         )
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, *, force: bool = False, devices: Sequence[jax.Device] | None = None
+        cls, place: str | Path, *, force: bool = False, devices: Sequence[jax.Device] | None = None
     ) -> "ClinicCLIP":
-        """Loads an exported folder.
+        """Loads an exported folder, or weights of others: a folder, a weight file, or a hub id of either.
 
-        Raises UserError when the folder's image size, mean and standard deviation, tokenizer, text length or pooling
-        are not those its weights were trained with, unless ``force``; always when it is damaged.
+        Raises UserError when image size, mean and standard deviation, tokenizer, text length or pooling are not those
+        the weights were trained with, unless ``force``; always when they are not read whole.
         """
-        export = load_export(folder, force=force)
-        return cls(
-            spec=export.spec,
-            params=export.params,
-            tokenizer=Tokenizer.load(str(export.tokenizer)),
-            text_length=export.meta["text_length"],
-            config=export.meta["config"],
-            origin=Origin(**export.meta["origin"]),
-            source=Path(folder).resolve().name,
-            devices=devices,
-        )
-
-    @classmethod
-    def from_weights(cls, place: str | Path) -> "ClinicCLIP":
-        """Loads a model that others wrote: open_clip's or transformers' folder, a weight file, or a hub id.
-
-        Raises UserError when it is not read whole, or its images were prepared otherwise than here.
-        """
-        found = importing.load_model(place)
-        if found.unlike:
-            raise UserError(
-                f"{place}: trained on images prepared otherwise ({'; '.join(found.unlike)}): its numbers here would "
-                "not be its own; train on from it (--config.model.init), or mend what its files say if they are wrong"
-            )
-        tokenizer = Tokenizer.load(found.tokenizer)
+        path = importing.locate(place)
+        found = importing.load_model(path, force=force)
+        tokenizer = Tokenizer.load(str(found.tokenizer))
         if tokenizer.vocab_size != found.spec.text.vocab_size:
             raise UserError(
                 f"{found.tokenizer}: a vocabulary of {tokenizer.vocab_size} pieces, the text tower has "
                 f"{found.spec.text.vocab_size} rows; put the tokenizer it was trained with beside the weights"
             )
+        meta = read_meta(path) if is_export(path) else {}
         return cls(
             spec=found.spec,
             params=found.params,
             tokenizer=tokenizer,
             text_length=found.text_length,
-            config={IMPORTED: importing.table(found.rows)},
-            origin=imported_origin(place),
+            config=meta.get("config", {IMPORTED: importing.table(found.rows)}),
+            origin=Origin(**meta["origin"]) if meta else Origin.of_others(place),
             source=Path(place).resolve().name,
-        )
+            devices=devices,
+        )._held_to(found.trained, place, force)
 
     @classmethod
-    def from_run(cls, workdir: str | Path, step: int | None = None) -> "ClinicCLIP":
-        """Loads a run's newest checkpoint, or the one of ``step``."""
+    def from_run(cls, workdir: str | Path, step: int | None = None, *, force: bool = False) -> "ClinicCLIP":
+        """Loads a run's newest checkpoint, or the one of ``step``; ``force`` as in ``from_pretrained``."""
         workdir = Path(workdir)
         config = config_files.restore(workdir / "config.json")
+        try:
+            spec, text_length = assemble.model_spec(config), config.data.text_length
+        except (AttributeError, KeyError, TypeError, UserError) as fault:
+            raise UserError(f"{workdir / 'config.json'} is damaged ({fault}): restore the file") from None
         step, params = checkpoints.read_params(workdir / "checkpoints", step)
+        trained = checkpoints.read_facts(workdir / "checkpoints", step).get(TERMS, {})
         return cls(
-            spec=assemble.model_spec(config),
+            spec=spec,
             params=params,
             tokenizer=Tokenizer.load(str(workdir / "tokenizer")),
-            text_length=config.data.text_length,
+            text_length=text_length,
             config=config.to_dict(),
-            origin=dataclasses.replace(read_origin(workdir), steps=step),
+            origin=dataclasses.replace(Origin.of_run(workdir), steps=step),
             source=f"{workdir.name}@{step}",
             trained_on=patients.load(workdir),
-        )
+        )._held_to([trained], workdir, force)
+
+    def _held_to(self, trained: Iterable[terms.Terms], place: str | Path, force: bool) -> "ClinicCLIP":
+        """Itself, given what its weights were trained with, or with a note of what was forced. Raises UserError."""
+        self.forced = terms.require(place, trained, self.given, force=force)
+        return self
 
     @functools.cached_property
     def _placed(self) -> Any:
         """The parameters on every device."""
         return self._towers.place(self.params)
-
-    def _over(self, embed: Callable[..., jax.Array], squares: UInt8[np.ndarray, "n s s"]) -> Float[np.ndarray, "n ..."]:
-        """A tower's rows for ready squares, all of them in batches of one size."""
-        side = self.image_size
-        if squares.shape[1:] != (side, side) or squares.dtype != np.uint8:
-            raise UserError(f"images are {squares.shape[1:]}, this model takes {side} x {side}: pass a list of images")
-        most = self._towers.most_images
-        size = min(len(squares), most)
-        parts = [squares[first : first + most] for first in range(0, len(squares), most)]
-        rows = [np.asarray(embed(self._placed, part, size))[: len(part)] for part in parts]
-        return np.concatenate(rows) if rows else np.zeros((0, self.spec.dim), np.float32)
-
-
-def _rejoined(batch: Sequence[Any], rows: jax.Array | None) -> Iterator[Vector | pictures.ImageFault]:
-    """The faults of a batch where they stood among the rows of what was embedded."""
-    vectors = iter(() if rows is None else np.asarray(rows))
-    for item in batch:
-        yield item if isinstance(item, pictures.ImageFault) else next(vectors)
-
-
-def read_origin(workdir: Path) -> Origin:
-    """What a run learns from, as it noted at its start. Raises UserError when the note is missing."""
-    try:
-        return Origin(**json.loads((workdir / ORIGIN).read_text()))
-    except FileNotFoundError:
-        raise UserError(f"{workdir / ORIGIN}: not found; every run writes it at its start, restore it") from None
-
-
-def imported_origin(place: str | Path) -> Origin:
-    """What can be said of weights that others trained: where they are from, and that their terms are not ours."""
-    return Origin(
-        name=Path(place).name,
-        data="unknown",
-        data_title="not known here: the weights were trained elsewhere",
-        data_licence=f"those of the weights, {Path(place).name}",
-        data_citation="",
-        data_open=False,
-        phantom=False,
-        steps=0,
-    )
 
 
 def load(checkpoint: str, *, force: bool = False) -> ClinicCLIP:
@@ -299,29 +268,36 @@ def load(checkpoint: str, *, force: bool = False) -> ClinicCLIP:
     ``force`` as in `ClinicCLIP.from_pretrained`.
     """
     path, _, step = checkpoint.partition("@")
-    folder = Path(path)
-    if (folder / "checkpoints").is_dir():
-        if step and not step.isdecimal():
-            raise UserError(f"{checkpoint}: the part after @ is a step number")
-        return ClinicCLIP.from_run(folder, int(step) if step else None)
-    if is_export(folder):
-        return ClinicCLIP.from_pretrained(folder, force=force)
-    return ClinicCLIP.from_weights(checkpoint)
+    if not (Path(path) / "checkpoints").is_dir():
+        return ClinicCLIP.from_pretrained(checkpoint, force=force)
+    if step and not step.isdecimal():
+        raise UserError(f"{checkpoint}: the part after @ is a step number")
+    return ClinicCLIP.from_run(path, int(step) if step else None, force=force)
 
 
 def load_any(checkpoint: str, *, force: bool = False) -> ClinicCLIP | guests.Guest:
-    """As `load`; a CLIP folder of others, where its library is installed, as a guest in PyTorch instead.
+    """As `load`; a CLIP of others, where its library is installed, as a guest in PyTorch instead.
 
     Guests keep their own preprocessing and tokenizer. Raises UserError, which names what would read a guest.
     """
-    folder = Path(checkpoint)
-    layout = "" if is_export(folder) else guests.find(folder)
+    path = Path(checkpoint.partition("@")[0])
+    place = path if path.exists() else importing.locate(checkpoint)
+    layout = "" if is_export(place) else guests.find(place)
     lacking = guests.lacking(layout) if layout else ""
     if layout and not lacking:
-        return guests.Guest(folder, layout)
+        return guests.Guest(place, layout, force=force, noted=_own_terms(place, force))
     try:
         return load(checkpoint, force=force)
     except UserError as fault:
         if not lacking:
             raise
-        raise UserError(f"{fault}; as a guest it is read with {lacking}") from None
+        raise UserError(f"{fault}; as a guest it is read with {lacking}", fault.table) from None
+
+
+def _own_terms(place: Path, force: bool) -> list[str]:
+    """Weights of ours say what they were trained with in whatever folder others read them. As `terms.require`."""
+    stated = next(filter(None, map(terms.stated, sorted(place.glob("*.safetensors")))), None)
+    if not stated:
+        return []
+    tokenizer = {"tokenizer": contract.tokenizer_digest(Tokenizer.load(place))}
+    return terms.require(place, [stated], tokenizer, *importing.trained_with(place)[1:], force=force)

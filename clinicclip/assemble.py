@@ -12,7 +12,7 @@ import optax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from clinicclip import annotate, frozen, importing, starting
+from clinicclip import annotate, bounds, frozen, importing, starting
 from clinicclip.data import builder, draws
 from clinicclip.data.augment import AugmentSpec
 from clinicclip.data.draws import TrainSpec
@@ -32,32 +32,6 @@ from clinicclip.training.sharding import LAYOUTS
 
 FEATURES = ("tower", "tfidf")
 DEMO = "add :demo to the config to train on synthetic data without any download"
-# The least that a whole number of the configuration may be.
-LEAST = {
-    "seed": 0,
-    "total_steps": 0,
-    "epochs": 0,
-    "batch_size": 1,
-    "microbatch": 0,
-    "log_every": 0,
-    "checkpoint_every": 0,
-    "checkpoint_keep": 1,
-    "watchdog": 0,
-    "evaluate_every": 0,
-    "data.text_length": 3,
-    "data.max_sentences": 0,
-    "data.row_step": 1,
-    "data.vocab_size": 1,
-    "data.graph_nodes": 2,
-    "data.graph_edges": 1,
-    "data.workers": 0,
-    "data.threads": 1,
-    "data.memory_bytes": 0,
-    "model.feature_dim": 1,
-    "evals.seed": 0,
-    "evals.draws": 0,
-    "evals.limit": 0,
-}
 VOCABULARY_PATIENTS = 20  # a word of restricted reports must occur for so many to enter a vocabulary
 
 
@@ -95,12 +69,7 @@ def _require_named_data(config: ConfigDict, manifest: Mapping[str, Any]) -> None
 
 def check(config: ConfigDict) -> None:
     """Refuses settings that no data could make possible, before anything is opened or written. Raises UserError."""
-    for key, least in LEAST.items():
-        value = config
-        for name in key.split("."):
-            value = value[name]
-        if value < least:
-            raise UserError(f"{key}={value}: expected {least} or more")
+    bounds.require(config)
     if config.model.layout not in LAYOUTS:
         raise UserError(f"model.layout={config.model.layout!r}: expected one of {', '.join(LAYOUTS)}")
     if config.checkpoint_best and not config.evaluate_every:

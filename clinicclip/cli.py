@@ -93,7 +93,7 @@ def add_model_flags(flags: argparse.ArgumentParser, note: str = "", required: bo
     places = f"WORKDIR, WORKDIR@STEP, an exported folder, or weights of others{note}"
     flags.add_argument("--checkpoint", required=required, help=places)
     flags.add_argument(
-        "--force", action="store_true", help="load an export although its settings are not those of its training"
+        "--force", action="store_true", help="load weights although they are given other than they were trained with"
     )
 
 

@@ -47,23 +47,20 @@ def save(config: ConfigDict, path: Path) -> None:
 def restore(path: Path) -> ConfigDict:
     """Reads a stored configuration; lists become tuples as in the config files. Raises UserError."""
     try:
-        stored = json.loads(path.read_text())
+        return ConfigDict(_tuples(files.read_json(path, ())))
     except FileNotFoundError:
         raise UserError(f"{path}: not found; a run's folder holds config.json, is {path.parent} one?") from None
-    except json.JSONDecodeError as fault:
-        raise UserError(f"{path}: not valid JSON ({fault.msg}, line {fault.lineno}); restore the file") from None
-    return ConfigDict(_tuples(stored))
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     """The dotted keys whose values differ between two configurations."""
-    before, after = dict(_leaves(old)), dict(_leaves(new))
+    before, after = dict(leaves(old)), dict(leaves(new))
     return sorted(k for k in before.keys() | after.keys() if before.get(k, ...) != after.get(k, ...))
 
 
 def digest(config: ConfigDict, *, without: Collection[str] = ()) -> str:
     """Twelve hexadecimal digits that stand for all values but those of some dotted keys."""
-    values = sorted((key, value) for key, value in _leaves(config) if key not in without)
+    values = sorted((key, value) for key, value in leaves(config) if key not in without)
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:12]
 
 
@@ -101,8 +98,8 @@ def _override(config: ConfigDict, key: str, text: str) -> None:
     node = config
     for depth, name in enumerate([*parents, leaf]):
         if not isinstance(node, ConfigDict) or name not in node:
-            known = [".".join(k.split(".")[: depth + 1]) for k, _ in _leaves(config)]
-            known += [k for k, _ in _leaves(config)]
+            known = [".".join(k.split(".")[: depth + 1]) for k, _ in leaves(config)]
+            known += [k for k, _ in leaves(config)]
             raise UsageError(f"unknown config key {key}{nearest(key, known)}")
         if depth < len(parents):
             node = node[name]
@@ -127,10 +124,11 @@ def _typed(key: str, text: str, default: Any) -> Any:
     return value
 
 
-def _leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every dotted key that holds a value, with it."""
     for key, value in config.items():
         if isinstance(value, ConfigDict):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

@@ -51,6 +51,8 @@ def main(args: argparse.Namespace) -> int:
     if len(set(names)) < len(names):
         raise UserError("some of the images or ids are named twice; name each once")
     model = api.load(args.checkpoint, force=args.force)
+    for line in model.config.get(api.IMPORTED, ()):
+        print(line, file=sys.stderr)
     settings = {"kind": "texts" if args.texts else "images", "count": len(names), "part": args.part}
     settings |= {"input_sha256": _digest([names, texts]), **model.describe()}
     store = vectors.Store(args.output, args.format, settings)

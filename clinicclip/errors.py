@@ -1,19 +1,33 @@
 """The exceptions a user is meant to read: one line that names what was wrong and what to do about it."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+FEW = 12  # names that one line still holds
 
 
 class UserError(Exception):
-    """A fault the user can mend (exit code 1); ``table`` holds lines to be shown beneath."""
+    """A fault the user can mend (exit code 1); ``table`` holds lines to be shown beneath, in a traceback too."""
 
     def __init__(self, message: str = "", table: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.table = tuple(table)
+        for line in self.table:
+            self.add_note(line)
 
 
 class UsageError(UserError):
     """A command line that cannot be understood (exit code 2)."""
+
+
+def listing(message: str, faults: Mapping[str, Sequence[str]]) -> UserError:
+    """The error that names every fault by its kind: in the line itself, or beneath it where they are many."""
+    found = {kind: names for kind, names in faults.items() if names}
+    if sum(map(len, found.values())) <= FEW:
+        told = "; ".join(f"{len(names)} {kind}: {', '.join(names)}" for kind, names in found.items())
+        return UserError(f"{message}: {told}")
+    counts = ", ".join(f"{len(names)} {kind} (the first {names[0]})" for kind, names in found.items())
+    return UserError(f"{message}: {counts}", [f"{kind}: {name}" for kind, names in found.items() for name in names])
 
 
 def a(noun: str) -> str:

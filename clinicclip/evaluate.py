@@ -70,7 +70,7 @@ def evaluate(args: argparse.Namespace) -> int:
     host.keep_compiled()
     chosen, findings = _names(args.suite), _names(args.findings)
     suites.check_names(chosen, findings)
-    places = _places(args.data)
+    places = scoring.places(args.data)
     prompts.PromptSet.load(args.prompts)
     model = api.load_any(args.checkpoint, force=args.force)
     for line in model.config.get(api.IMPORTED, ()):
@@ -134,8 +134,6 @@ def _place(
 def _told(found: scoring.Opened) -> Iterator[str]:
     measured = found.measured
     yield f"{measured.name}: {len(measured)} studies of split {measured.split}"
-    if measured.unread:
-        yield f"{measured.name}: left out, as their images cannot be read: {', '.join(measured.unread)}"
     for role, other in found.beside._asdict().items():
         if other:
             yield f"{measured.name}: {len(other)} studies of split {other.split} for {role}"
@@ -152,18 +150,6 @@ def _refuse_overlap(name: str, split: str, overlap: str, allowed: bool) -> None:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(filter(None, (name.strip() for name in text.split(","))))
-
-
-def _places(text: str) -> dict[str, Path]:
-    places: dict[str, Path] = {}
-    for item in _names(text):
-        name, colon, folder = item.partition(":")
-        if not (name and colon and folder):
-            raise UsageError(f"--data={item}: expected NAME:DIR, such as openi:data/openi")
-        if name in places:
-            raise UsageError(f"--data names {name!r} twice; give each folder a name of its own")
-        places[name] = Path(folder)
-    return places
 
 
 if __name__ == "__main__":

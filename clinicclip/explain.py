@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from clinicclip import api, files, scoring, tabular
+from clinicclip import api, files, guests, scoring, tabular
 from clinicclip.errors import UserError
 from clinicclip.evals import sets, stored
 from clinicclip.evals.stored import Stored
@@ -38,14 +38,21 @@ HOW = (
     "and machine do not matter."
 )
 Scores = dict[tuple[str, str], float]
+Load = Callable[[str], scoring.Model]
 
 
 @dataclass(frozen=True)
 class State:
-    """One stop on the way from A to B: whose model, tokenizer and setting."""
+    """One stop on the way from A to B: whose model, preprocessing, tokenizer and setting."""
 
     setting: Setting
+    view: str  # checkpoint that lends its preprocessing
     tokenizer: str  # checkpoint that lends it
+
+    @classmethod
+    def own(cls, setting: Setting) -> "State":
+        """A model with what is its own."""
+        return cls(setting, setting.checkpoint, setting.checkpoint)
 
 
 class Move(NamedTuple):
@@ -65,8 +72,9 @@ def explain(first: Path, second: Path, output: Path) -> int:
     if len(differing) == 1:
         lines += ["nothing that the results tell of differs"]
     print("\n".join(lines), flush=True)
-    settings, reason = runnable(*sides)
-    moved = [] if settings is None else walk(*sides, *settings)
+    load: Load = functools.cache(api.load_any)
+    settings, reason = runnable(*sides, load)
+    moved = [] if settings is None else walk(*sides, *settings, load)
     told = tabular.markdown(moves(moved)) if moved else [f"Not run anew: {reason}."]
     whole = [f"A: {first}", "", f"B: {second}", "", *tabular.markdown(differing), HOW, "", *told]
     files.write_whole(output / "explain.md", "\n".join(whole).rstrip() + "\n")
@@ -97,14 +105,14 @@ def _short(value: str) -> str:
     return value[:12] if len(value) == 64 and value.isalnum() else value
 
 
-def runnable(first: Stored, second: Stored) -> tuple[tuple[Setting, Setting] | None, str]:
+def runnable(first: Stored, second: Stored, load: Load) -> tuple[tuple[Setting, Setting] | None, str]:
     """The settings of both where checkpoints and data are still there and the same, else why not."""
     settings = []
     for letter, side in (("A", first), ("B", second)):
         try:
             setting = Setting.load(side.folder)
             told = next(iter(side.records.values()), {}).get("parameters_sha256")
-            if told != api.load(setting.checkpoint).describe()["parameters_sha256"]:
+            if told != load(setting.checkpoint).describe()["parameters_sha256"]:
                 return None, f"{letter}'s checkpoint {setting.checkpoint} is no longer the one that was scored"
         except UserError as fault:
             return None, f"{letter} cannot be run: {fault}"
@@ -117,16 +125,17 @@ def runnable(first: Stored, second: Stored) -> tuple[tuple[Setting, Setting] | N
     return (settings[0], settings[1]), ""
 
 
-def walk(first: Stored, second: Stored, start: Setting, end: Setting) -> list[Move]:
+def walk(first: Stored, second: Stored, start: Setting, end: Setting, load: Load) -> list[Move]:
     """How far each exchange moves each number a reader looks at first, in the order they are made.
 
-    What cannot be exchanged alone (a split that B's data lack under A's name, a tokenizer of other pieces than the
-    model has vectors for) goes along with the next exchange, and is named with it.
+    What cannot be exchanged alone (a split that B's data lack under A's name, squares of another size, a tokenizer of
+    other pieces than the model has vectors for, a guest's tokenizer) goes along with the next exchange, and is named
+    with it.
     """
     suites = tuple(suite for suite in start.suites if suite in end.suites)
     state, goal = (dataclasses.replace(setting, draws=0, suites=suites) for setting in (start, end))
-    run, along = _Runner(), ""
-    now = State(state, state.checkpoint)
+    run, along = _Runner(load), ""
+    now = State.own(state)
     scores = run(now)
     moved = [Move(BEFORE, _values(first), scores)]
     for factor, exchange in EXCHANGES.items():
@@ -179,12 +188,16 @@ def _with_prompts(state: State, goal: Setting) -> State:
     return dataclasses.replace(state, setting=dataclasses.replace(state.setting, prompts=goal.prompts))
 
 
+def _with_view(state: State, goal: Setting) -> State:
+    return dataclasses.replace(state, view=goal.checkpoint)
+
+
 def _with_tokenizer(state: State, goal: Setting) -> State:
     return dataclasses.replace(state, tokenizer=goal.checkpoint)
 
 
 def _with_checkpoint(state: State, goal: Setting) -> State:
-    return State(dataclasses.replace(state.setting, checkpoint=goal.checkpoint), goal.checkpoint)
+    return State.own(dataclasses.replace(state.setting, checkpoint=goal.checkpoint))
 
 
 EXCHANGES: Mapping[str, Callable[[State, Setting], State]] = {
@@ -192,33 +205,43 @@ EXCHANGES: Mapping[str, Callable[[State, Setting], State]] = {
     "split": _with_split,
     "seed and findings": _with_drawn,
     "prompts": _with_prompts,
+    "preprocessing": _with_view,
     "tokenizer": _with_tokenizer,
     "checkpoint": _with_checkpoint,
 }
 
 
 class _Runner:
-    """Scores states, loading each checkpoint once."""
+    """Scores states."""
 
-    def __init__(self) -> None:
-        self._load = functools.cache(api.load)
+    def __init__(self, load: Load) -> None:
+        self._load = load
 
     def alike(self, one: State, other: State) -> bool:
-        """Whether two states differ at most in who lends the same tokenizer."""
-        lenders = self._load(one.tokenizer), self._load(other.tokenizer)
-        same = lenders[0].tokenizer == lenders[1].tokenizer and lenders[0].text_length == lenders[1].text_length
-        return same and one.setting == other.setting
+        """Whether two states differ at most in who lends the same preprocessing or tokenizer."""
+        return one.setting == other.setting and self._lent(one) == self._lent(other)
+
+    def _lent(self, state: State) -> tuple[object, ...]:
+        viewer, reader = self._load(state.view), self._load(state.tokenizer)
+        read = state.tokenizer if isinstance(reader, guests.Guest) else (reader.tokenizer, reader.text_length)
+        return viewer.says.format(viewer.image_size), read
 
     def possible(self, state: State) -> bool:
-        """Whether the model has vectors for the tokenizer's pieces, and the data has the splits."""
-        model, lender = self._load(state.setting.checkpoint), self._load(state.tokenizer)
-        longest = model.spec.text.max_positions
-        if model.tokenizer.vocab_size != lender.tokenizer.vocab_size or lender.text_length > longest:
+        """Whether the model takes such squares and has vectors for the tokenizer's pieces, and the data the splits."""
+        model, reader = self._load(state.setting.checkpoint), self._load(state.tokenizer)
+        if self._load(state.view).image_size != model.image_size:
             return False
+        if reader is not model:
+            if isinstance(model, guests.Guest) or isinstance(reader, guests.Guest):
+                return False
+            longest = model.spec.text.max_positions
+            if model.tokenizer.vocab_size != reader.tokenizer.vocab_size or reader.text_length > longest:
+                return False
         return all(sets.has_split(place.folder, place.split) for place in state.setting.data.values())
 
     def __call__(self, state: State) -> Scores:
-        lender = self._load(state.tokenizer)
-        model = self._load(state.setting.checkpoint).with_tokenizer(lender.tokenizer, lender.text_length)
-        opened = list(scoring.open_sets(state.setting, model))
+        model, reader = self._load(state.setting.checkpoint), self._load(state.tokenizer)
+        if not (isinstance(model, guests.Guest) or isinstance(reader, guests.Guest)):
+            model = model.with_tokenizer(reader.tokenizer, reader.text_length)
+        opened = list(scoring.open_sets(state.setting, self._load(state.view)))
         return {(r.data, r.metric): r.value for r in scoring.score(state.setting, model, opened).results}

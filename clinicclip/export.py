@@ -2,11 +2,16 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
 from clinicclip import api, cli
 from clinicclip.exporting import parity
+from clinicclip.exporting.dialects import TEXT, text_id
 from clinicclip.models.clip import DTYPES
 
 EXAMPLE = "python -m clinicclip.export --checkpoint=runs/n_g_dtcg-demo --output=exports/demo"
@@ -20,17 +25,33 @@ def parser() -> cli.Parser:
     flags.add_argument(
         "--dtype", type=cli.one_of(DTYPES), default=DTYPES[0], help=f"of the weights: {', '.join(DTYPES)}"
     )
+    flags.add_argument(
+        "--hub", type=hub_id, metavar="ORG/NAME", help="where it will be published, by you: nothing is sent"
+    )
     return flags
+
+
+def hub_id(text: str) -> str:
+    """The argparse type of ORG/NAME."""
+    try:
+        validate_repo_id(text)
+    except HFValidationError as fault:
+        raise argparse.ArgumentTypeError(f"{text!r} is no hub id: {str(fault).splitlines()[0]}") from None
+    if "/" not in text:
+        raise argparse.ArgumentTypeError(f"expected ORG/NAME, not {text!r}")
+    return text
 
 
 def main(args: argparse.Namespace) -> int:
     """Write the export, then say what is in it and whether PyTorch agreed."""
     model = api.load(args.checkpoint, force=args.force)
+    for line in model.config.get(api.IMPORTED, ()):
+        print(line, file=sys.stderr)
     results = _results(args.checkpoint, model.describe()["parameters_sha256"])
-    model.export(args.output, results, dtype=args.dtype)
+    model.export(args.output, results, dtype=args.dtype, hub=args.hub or "")
     for file in sorted(path for path in args.output.rglob("*") if path.is_file()):
         print(f"{file.stat().st_size / 1e6:10.2f} MB  {file.relative_to(args.output)}")
-    print(f"to publish it, if the terms of its data allow: hf upload ORG/NAME {args.output}")
+    print(f"to publish it, if the terms of its data allow: {_upload(args.output, args.hub)}")
     report = args.output / parity.REPORT
     if not report.is_file():
         print(
@@ -43,6 +64,12 @@ def main(args: argparse.Namespace) -> int:
             f"image {found['image']:.1e}, text {found['text']:.1e}"
         )
     return 0
+
+
+def _upload(folder: Path, hub: str | None) -> str:
+    """The command; open_clip's configuration of the text tower goes into a place of its own."""
+    command = f"hf upload {hub or 'ORG/NAME'} {folder}"
+    return f"{command} && hf upload {text_id(hub)} {folder / TEXT}" if hub and (folder / TEXT).is_dir() else command
 
 
 def _results(checkpoint: str, parameters: str) -> list[dict[str, Any]]:

@@ -4,14 +4,16 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
 
 from clinicclip.errors import UserError
 
+MOST_JSON = 2**28  # bytes of a file that is read at once
 KINDS = {"F16": "<f2", "F32": "<f4", "U64": "<u8"}  # what `map_tensors` can map
 HEADER_BYTES = 10**8  # the most that describe a file's arrays, as safetensors itself has it
 
@@ -30,6 +32,31 @@ def digest(folder: Path, pattern: str) -> str:
     for path in sorted(folder.rglob(pattern)):
         content.update(f"{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes())
     return content.hexdigest()[:12]
+
+
+def read_json(path: Path, keys: Collection[str], mend: str = "restore the file") -> dict[str, Any]:
+    """The object of a JSON file, which has at least these ``keys``.
+
+    Raises:
+      UserError: it holds something else, or is absurdly large; tells how to ``mend`` it.
+      FileNotFoundError: there is no such file.
+    """
+    if path.stat().st_size > MOST_JSON:
+        raise UserError(f"{path} is damaged (more than {MOST_JSON:,} bytes): {mend}")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as fault:
+        raise UserError(f"{path} is damaged (not JSON: {fault}): {mend}") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is damaged (no JSON object): {mend}")
+    if lacking := sorted(set(keys) - found.keys()):
+        raise UserError(f"{path} is damaged (it lacks {lacking[0]!r}): {mend}")
+    return found
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object of a JSON file that was fetched, empty where there is no file. Raises UserError as ``read_json``."""
+    return read_json(path, (), "fetch the folder again") if path.is_file() else {}
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -75,13 +102,14 @@ def map_tensors(path: Path) -> dict[str, np.ndarray]:
         if length > min(path.stat().st_size, HEADER_BYTES):
             raise ValueError(f"{path} says that {length} bytes describe its arrays")
         header = json.loads(file.read(length))
-    arrays = {}
-    for name, facts in header.items():
-        if name == "__metadata__":
-            continue
-        kind, start = np.dtype(KINDS[facts["dtype"]]), 8 + length + facts["data_offsets"][0]
-        if 0 in facts["shape"]:  # nothing that could be mapped
-            arrays[name] = np.zeros(facts["shape"], kind)
-        else:
-            arrays[name] = np.memmap(path, kind, "r", start, tuple(facts["shape"]))
-    return arrays
+    try:
+        return {name: _mapped(path, 8 + length, at) for name, at in header.items() if name != "__metadata__"}
+    except (AttributeError, KeyError, TypeError, IndexError) as fault:
+        raise ValueError(f"{path}: its header is not that of arrays") from fault
+
+
+def _mapped(path: Path, start: int, at: Mapping[str, Any]) -> np.ndarray:
+    shape, kind = tuple(at["shape"]), np.dtype(KINDS[at["dtype"]])
+    if 0 in shape:  # nothing that could be mapped
+        return np.zeros(shape, kind)
+    return np.memmap(path, kind, "r", start + at["data_offsets"][0], shape)

@@ -25,8 +25,9 @@ from tqdm import tqdm
 from clinicclip import api, cli, files, host
 from clinicclip.data import augment, builder, schema
 from clinicclip.errors import UsageError, UserError
-from clinicclip.evals import report, sets, shares, suites
-from clinicclip.evals.base import EvalSet, Evaluation
+from clinicclip.evals import outcomes, report, sets, shares, suites
+from clinicclip.evals.base import EvalSet
+from clinicclip.evals.results import Evaluation
 from clinicclip.evals.stats import PatientBootstrap
 from clinicclip.evals.truth import NORMAL
 from clinicclip.training import optim, sharding
@@ -47,7 +48,7 @@ def parser() -> cli.Parser:
         example="python -m clinicclip.finetune --checkpoint=runs/dt_c --data_dir=data/chexpert --output=runs/finetuned",
     )
     one = partial(cli.count, least=1)
-    flags.add_argument("--checkpoint", required=True, help="WORKDIR, WORKDIR@STEP or an exported folder")
+    cli.add_model_flags(flags)
     flags.add_argument("--data_dir", required=True, type=Path, help="prepared folder with labels")
     flags.add_argument("--output", required=True, type=Path, help="folder of the jobs and the report")
     flags.add_argument("--train_split", default="", help="default: the run's or the folder's")
@@ -118,7 +119,7 @@ def _task(args: argparse.Namespace) -> Task:
     """Opens model and data. Raises UserError when they do not allow the jobs."""
     mesh = sharding.make_mesh()
     sharding.microbatches(args.batch_size, 0, mesh.size)
-    model = api.load(args.checkpoint)
+    model = api.load(args.checkpoint, force=args.force)
     split = args.split or sets.held_out_split(args.data_dir, model.config)
     learnt = args.train_split or sets.other_split(args.data_dir, "train", split, model.config)
     if not learnt:
@@ -134,7 +135,7 @@ def _task(args: argparse.Namespace) -> Task:
     shared = len(set(train.patients) & set(test.patients))
     if shared:
         raise UserError(f"{args.data_dir}: {shared} patients are in {learnt} and in {split}; choose others")
-    findings = tuple(f for f in range(len(schema.FINDINGS)) if f != NORMAL and shares.both(train.truth[:, f]))
+    findings = tuple(f for f in range(len(schema.FINDINGS)) if f != NORMAL and outcomes.both(train.truth[:, f]))
     if not findings:
         raise UserError(
             f"{args.data_dir}: split {learnt} has no finding with both outcomes, so there is nothing to learn"
@@ -179,7 +180,7 @@ def _scores(task: Task, output: Path, share: float, seed: int) -> dict[int, Floa
     if not path.is_file():
         files.write_tensors(path, {SCORES: _job(task, rows, seed, f"share {share:g}, seed {seed}")})
     scores = load_file(path)[SCORES].astype(np.float64)
-    taught = [f for f in task.findings if shares.both(task.train.truth[rows, f])]
+    taught = [f for f in task.findings if outcomes.both(task.train.truth[rows, f])]
     return {finding: scores[:, task.findings.index(finding)] for finding in taught}
 
 

@@ -13,14 +13,14 @@ import numpy as np
 from jaxtyping import UInt64
 from ml_collections import ConfigDict
 
-from clinicclip import annotate, api, assemble, files, starting
+from clinicclip import annotate, assemble, files, starting
 from clinicclip import config as config_files
 from clinicclip.data import builder, patients, pipeline
 from clinicclip.data.features import FeatureTable
 from clinicclip.data.pipeline import Source
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
-from clinicclip.exporting import Origin
+from clinicclip.exporting import ORIGIN, Origin
 from clinicclip.training import processes
 
 # What may change between the first start of a run and its resumption: nothing that alters its result.
@@ -34,6 +34,7 @@ FREE_TO_CHANGE = (
     "data.workers",
     "data.threads",
     "data.memory_bytes",
+    "data.max_corrupt",
     "data.dir",
     "data.allow_overlap",
     "evals.",
@@ -65,15 +66,11 @@ def open_inputs(config: ConfigDict, workdir: Path) -> RunInputs:
     source = pipeline.Remembered(builder.open_source(config.data.dir, config.data.train), config.data.memory_bytes)
     config.data.digest = annotate.data_digest(manifest)
     origin = assemble.origin(config, manifest, workdir.name)
-    started = stored.exists()
-    trained_on = patients.load(workdir) if started else require_disjoint(config, source, manifest["name"])
-    files.make_folder(workdir)
-    make = resume_inputs if started else first_inputs
+    make = resume_inputs if stored.exists() else first_inputs
     tokenizer, features = make(config, workdir, source, manifest)
     origin = dataclasses.replace(origin, steps=config.total_steps)
     if processes.first():
-        patients.save(workdir, trained_on)
-        files.write_whole(workdir / api.ORIGIN, json.dumps(dataclasses.asdict(origin), indent=1) + "\n")
+        files.write_whole(workdir / ORIGIN, json.dumps(dataclasses.asdict(origin), indent=1) + "\n")
     return RunInputs(source, tokenizer, features, origin)
 
 
@@ -99,11 +96,23 @@ def require_disjoint(config: ConfigDict, source: Source, release: str) -> UInt64
 def first_inputs(
     config: ConfigDict, workdir: Path, source: Source, manifest: dict[str, Any]
 ) -> tuple[Tokenizer, FeatureTable | None]:
-    """Makes tokenizer and frozen features, stores them, and last the resolved configuration."""
-    tokenizer = assemble.make_tokenizer(config, source, manifest)
+    """Makes of the records that can be read tokenizer and frozen features, and stores them.
+
+    So are whose records they are and, last, the resolved configuration. Raises UserError as `open_inputs`.
+    """
+    data, read = config.data, pipeline.Readable(source)
+    if len(source) - len(read) > data.max_corrupt:
+        raise UserError(
+            f"{data.dir}: {len(source) - len(read)} of {len(source)} records of data.train={data.train} cannot be "
+            f"read, more than data.max_corrupt={data.max_corrupt}: delete the folder and run clinicclip.prepare again"
+        )
+    trained_on = require_disjoint(config, read, manifest["name"])
+    files.make_folder(workdir)
+    tokenizer = assemble.make_tokenizer(config, read, manifest)
     assemble.resolve(config, studies=len(source), tokenizer=tokenizer)
-    tokenizer.save(workdir / "tokenizer", config.data.text_length)
-    features = assemble.frozen_features(config, manifest, source, workdir)
+    tokenizer.save(workdir / "tokenizer", data.text_length)
+    features = assemble.frozen_features(config, manifest, read, workdir)
+    patients.save(workdir, trained_on)
     config_files.save(config, workdir / "config.json")
     return tokenizer, features
 

@@ -50,6 +50,8 @@ def main(args: argparse.Namespace) -> int:
     host.keep_compiled()
     paths = sources.image_files(args.images)
     model = api.load(args.checkpoint, force=args.force)
+    for line in model.config.get(api.IMPORTED, ()):
+        print(line, file=sys.stderr)
     sides = prompts.embed_all(findings, model.embed_texts)
     write = WRITERS[args.output](findings)
     unread = 0

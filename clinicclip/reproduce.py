@@ -26,7 +26,7 @@ from clinicclip.evals import references, stored, summary
 VARIANTS = ("baseline", "dt", "dt_c", "n", "n_dt_c", "g", "g_dtcg", "n_g_dtcg", "off_clip", "entail")
 PHANTOM = "phantom"
 SAVES = 4  # a run that is short for its configuration saves at least so often
-MORE = "evaluated"  # folder of further sets' results in a run's
+MORE = "evaluated"  # folder of further sets' results in a run's, a folder a set
 
 
 def parser() -> cli.Parser:
@@ -63,8 +63,11 @@ def main(args: argparse.Namespace) -> int:
         for seed in _seeds(args.seeds)
         for variant in _variants(args.variants)
     ]
+    further = scoring.places(args.evaluate)
     for job in jobs:  # whatever is wrong with the settings is told before anything is trained
         config_files.load(f"configs/{job.variant}.py:{_config_arg(args)}", args.overrides)
+    for folder in further.values():
+        builder.read_manifest(folder)
     files.make_folder(args.output)
     try:
         with host.StopRequest(), _alone(args.output) as lock:
@@ -75,7 +78,7 @@ def main(args: argparse.Namespace) -> int:
     except host.Stopped:
         print("stopped as asked, nothing is lost; the same command goes on")
         return cli.PREEMPTED
-    write_tables(args.output, jobs)
+    write_tables(args.output, jobs, tuple(further))
     return 0
 
 
@@ -84,12 +87,7 @@ def _run(job: Job, args: argparse.Namespace, place: str, lock: int) -> int:
     log = job.folder.with_name(f"{job.folder.name}.log")
     print(f"{place}: {job.variant}, seed {job.seed} (output: {log})", flush=True)
     started = time.monotonic()
-    lines = [train_line(job, args)]
-    if args.evaluate and not (job.folder / MORE / scoring.SETTING).exists():
-        lines.append(
-            ["evaluate", f"--checkpoint={job.folder}", f"--data={args.evaluate}", f"--output={job.folder / MORE}"]
-        )
-    for words in lines:
+    for words in (train_line(job, args), *evaluate_lines(job, args)):
         code = _child(words, log, lock)
         if code not in (0, cli.PREEMPTED):
             raise UserError(
@@ -115,6 +113,23 @@ def train_line(job: Job, args: argparse.Namespace) -> list[str]:
     where = folder or str(args.output / "data")
     overrides = [f"{cli.CONFIG_OVERRIDE}{key}={value}" for key, value in given.items()]
     return ["train", f"--config={name}", f"--workdir={job.folder}", f"--data_dir={where}", *overrides]
+
+
+def evaluate_lines(job: Job, args: argparse.Namespace) -> Iterator[list[str]]:
+    """The words that score a run on the further sets, each in a folder of its own, that it is not scored on yet."""
+    for name, folder in scoring.places(args.evaluate).items():
+        output = job.folder / MORE / name
+        if not _is_scored(output, name, folder):
+            flags = {"checkpoint": job.folder, "data": f"{name}:{folder}", "output": output}
+            yield ["evaluate", *(f"--{flag}={value}" for flag, value in flags.items())]
+
+
+def _is_scored(output: Path, name: str, folder: Path) -> bool:
+    """Whether a folder holds results on these very data; the setting is written last."""
+    if not (output / scoring.SETTING).exists():
+        return False
+    place = scoring.Setting.load(output).data.get(name)
+    return place is not None and place.folder == str(folder.resolve())
 
 
 def _child(words: Sequence[str], log: Path, lock: int) -> int:
@@ -146,15 +161,16 @@ def _alone(output: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def write_tables(output: Path, jobs: Sequence[Job]) -> None:
-    """Reads the results of all runs, writes the tables, prints the page."""
+def write_tables(output: Path, jobs: Sequence[Job], further: Sequence[str] = ()) -> None:
+    """Reads the results of all runs on their own and these further sets, writes the tables, prints the page."""
+    places = {job: [job.folder / "report", *(job.folder / MORE / name for name in further)] for job in jobs}
     variants = [
-        summary.Variant(name, tuple(_results(job.folder) for job in jobs if job.variant == name))
+        summary.Variant(name, tuple(_results(places[job]) for job in jobs if job.variant == name))
         for name in dict.fromkeys(job.variant for job in jobs)
     ]
     rows = summary.rows(variants)
     deltas = [delta._asdict() for delta in summary.deltas(variants)]
-    page = summary.markdown(variants, _about(jobs), _published(jobs))
+    page = summary.markdown(variants, _about(jobs, places[jobs[0]]), _published(places[jobs[0]]))
     files.write_whole(output / "results_summary.csv", tabular.comma_separated(rows))
     if deltas:
         files.write_whole(output / "results_differences.csv", tabular.comma_separated(deltas))
@@ -164,39 +180,33 @@ def write_tables(output: Path, jobs: Sequence[Job]) -> None:
     )
 
 
-def _results(folder: Path) -> stored.Stored:
+def _results(places: Sequence[Path]) -> stored.Stored:
     """What a run's own report and the further sets' hold, together."""
-    places = [place for place in (folder / "report", folder / MORE) if place.exists()]
     return functools.reduce(stored.joined, map(stored.read, places))
 
 
-def _about(jobs: Sequence[Job]) -> dict[str, str]:
+def _about(jobs: Sequence[Job], results: Sequence[Path]) -> dict[str, str]:
     config = config_files.restore(jobs[0].folder / "config.json")
     about = {
         "seeds": ", ".join(str(seed) for seed in dict.fromkeys(job.seed for job in jobs)),
         "steps": f"{config.total_steps} of {config.batch_size} studies, the same in the same order for all of a seed",
         "trained on": f"{config.data.name}, {config.data.train} ({config.data.digest})",
     }
-    for name, place in _places(jobs[0].folder).items():
-        record = next(row for (data, _), row in _results(jobs[0].folder).records.items() if data == name)
+    for name, place in _places(results).items():
+        record = next(row for (data, _), row in _results(results).records.items() if data == name)
         about[f"scored on {name}"] = f"{record['data_title']}, {place.split} ({record['data_hash']})"
     return about
 
 
-def _places(folder: Path) -> dict[str, scoring.Place]:
+def _places(results: Sequence[Path]) -> dict[str, scoring.Place]:
     """The sets that a run was scored on."""
-    return {
-        name: place
-        for results in (folder / "report", folder / MORE)
-        if results.exists()
-        for name, place in scoring.Setting.load(results).data.items()
-    }
+    return {name: place for folder in results for name, place in scoring.Setting.load(folder).data.items()}
 
 
-def _published(jobs: Sequence[Job]) -> dict[summary.Key, dict[str, float]]:
+def _published(results: Sequence[Path]) -> dict[summary.Key, dict[str, float]]:
     """Published levels of the sets that were scored whole."""
     found: dict[summary.Key, dict[str, float]] = {}
-    for name, place in _places(jobs[0].folder).items():
+    for name, place in _places(results).items():
         manifest = builder.read_manifest(place.folder)
         levels = {} if place.limit else references.of(manifest, place.split, name)
         found |= {(name, metric): dict(level) for metric, level in levels.items()}

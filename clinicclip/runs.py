@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,7 +14,8 @@ import clinicclip
 from clinicclip import api, assemble, scoring, starting
 from clinicclip.errors import UserError, nearest
 from clinicclip.evals import prompts, report, sets
-from clinicclip.evals.base import EmbedFns, EvalSet, Evaluation
+from clinicclip.evals.base import EmbedFns, EvalSet
+from clinicclip.evals.results import Evaluation
 from clinicclip.evals.suites import run_suites
 from clinicclip.exporting.dialects import dialects
 from clinicclip.inputs import RunInputs, open_inputs
@@ -31,7 +32,7 @@ class Run(NamedTuple):
     inputs: RunInputs
     model: ClinicCLIP
     mesh: jax.sharding.Mesh
-    facts: dict[str, str]  # stored with every checkpoint
+    facts: dict[str, Any]  # stored with every checkpoint
     scorer: api.ClinicCLIP  # evaluates any parameters; compiled once
     open_set: Callable[[str], EvalSet]  # by split; read once
 
@@ -67,7 +68,7 @@ def set_up(config: ConfigDict, workdir: Path) -> Run:
         inputs=inputs,
         model=model,
         mesh=sharding.make_mesh(),
-        facts={"clinicclip": clinicclip.__version__, "data": inputs.origin.data},
+        facts={"clinicclip": clinicclip.__version__, "data": inputs.origin.data, api.TERMS: scorer.given},
         scorer=scorer,
         open_set=functools.cache(partial(open_set, config)),
     )
@@ -84,7 +85,7 @@ def evaluate(run: Run, state: step.TrainState, split: str, draws: int) -> tuple[
     config = run.config
     here = jax.tree.map(lambda array: array.addressable_data(0), sharding.gather(state.params, run.mesh))
     model = run.scorer.with_params(here, f"{run.workdir.name}@{int(state.step)}")
-    embed = EmbedFns(images=processes.shared(model.embed_images), texts=processes.shared(model.embed_texts))
+    embed = EmbedFns(images=processes.shared(model.embed_rows), texts=processes.shared(model.embed_texts))
     findings, suites = config.evals.findings, config.evals.suites
     evaluation = run_suites(
         embed, [run.open_set(split)], suites, findings=findings, draws=draws, seed=config.evals.seed

@@ -9,13 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from jaxtyping import UInt8
+
 from clinicclip import api, files, guests
-from clinicclip.errors import UserError
+from clinicclip.data.images import marks
+from clinicclip.errors import UsageError, UserError
 from clinicclip.evals import prompts, report, sets, suites
-from clinicclip.evals.base import EmbedFns, EvalSet, Evaluation
+from clinicclip.evals.base import EmbedFns, EvalSet, Rows
 from clinicclip.evals.embedding import Store
+from clinicclip.evals.results import Evaluation
 from clinicclip.evals.truth import View
 
+BATCH = 256  # images that a guest is given at once
 SETTING = "setting.json"  # beside the results
 Model = api.ClinicCLIP | guests.Guest
 
@@ -67,6 +73,19 @@ def absolute(checkpoint: str) -> str:
     return f"{Path(folder).resolve()}{at}{step}"
 
 
+def places(text: str) -> dict[str, Path]:
+    """The folders of ``NAME:DIR[,NAME:DIR]`` by name. Raises UsageError for what is not of this form."""
+    found: dict[str, Path] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        name, colon, folder = item.partition(":")
+        if not (name and colon and folder):
+            raise UsageError(f"{item}: expected NAME:DIR, such as openi:data/openi")
+        if name in found:
+            raise UsageError(f"{name!r} is named twice; give each folder a name of its own")
+        found[name] = Path(folder)
+    return found
+
+
 class Opened(NamedTuple):
     """A set to be measured, and the splits beside it."""
 
@@ -100,7 +119,7 @@ def score(setting: Setting, model: Model, opened: Sequence[Opened], cache: Path 
     """The evaluation of a loaded model on the setting's opened sets; embeddings go to, and come from, the cache."""
     store = Store(cache, _model_digest(model.describe())) if cache else None
     return suites.run_suites(
-        EmbedFns(model.embed_images, model.embed_texts, model.embed_patches),
+        _embed_fns(model),
         [found.measured for found in opened],
         setting.suites,
         findings=setting.findings,
@@ -110,6 +129,19 @@ def score(setting: Setting, model: Model, opened: Sequence[Opened], cache: Path 
         wording=prompts.PromptSet.load(setting.prompts),
         store=store,
     )
+
+
+def _embed_fns(model: Model) -> EmbedFns:
+    """The model as evaluations know it; a guest has no patches that are known to lie in the space of texts."""
+    if isinstance(model, guests.Guest):
+        return EmbedFns(functools.partial(_guest_rows, model), model.embed_texts)
+    return EmbedFns(model.embed_rows, model.embed_texts, functools.partial(model.embed_rows, patches=True))
+
+
+def _guest_rows(guest: guests.Guest, squares: UInt8[np.ndarray, "n s s"]) -> Rows:
+    """Vectors and marks, both of one batch after the other."""
+    parts = [squares[first : first + BATCH] for first in range(0, len(squares), BATCH)]
+    return Rows(*map(np.concatenate, zip(*((guest.embed_images(part), marks(part)) for part in parts), strict=True)))
 
 
 def publish(evaluation: Evaluation, folder: Path, setting: Setting, provenance: Mapping[str, str]) -> None:

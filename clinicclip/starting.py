@@ -1,20 +1,27 @@
 """Where a run's parameters start: at random, from towers of others, or from a whole model.
 
 ``model.init`` names a whole model and comes before ``model.image.init`` and ``model.text.init``. Each names a
-folder, a weight file or a hub id; what the weights fix replaces the sizes in the configuration.
+folder, a weight file or a hub id; what the weights fix replaces the sizes in the configuration. What they were trained
+to be given must be what the run gives them, unless ``model.force``.
 """
+
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from clinicclip import importing
+from clinicclip import importing, terms
+from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
+from clinicclip.exporting import contract
 from clinicclip.models.clip import ClipSpec, init_params
 
 # What the weights do not fix: how a tower is trained, and for which images.
 OWN_IMAGE = ("init", "image_size", "window_size", "drop_path")
 OWN_TEXT = ("init", "frozen", "dropout", "pooling")
+Held = tuple[tuple[terms.Terms, ...], terms.Terms]
 WAYS = "or start without any: size=micro or text=scratch in the config argument"
 
 
@@ -49,6 +56,8 @@ def resolve_sizes(config: ConfigDict) -> None:
     model = config.model
     if any(importing.cached(place) is None for place in places(config).values()):
         return
+    for key, (trained, given) in _held(config).items():
+        terms.require(f"{key}={places(config)[key]}", trained, given, force=model.force)
     if model.init:
         _resolve_whole(config)
         return
@@ -60,14 +69,34 @@ def resolve_sizes(config: ConfigDict) -> None:
         _write(model.image, found, OWN_IMAGE)
 
 
-def _resolve_whole(config: ConfigDict) -> None:
+def _held(config: ConfigDict) -> dict[str, Held]:
+    """Config key -> what the weights it names were trained to be given, and what the run gives them."""
+    model, found = config.model, dict[str, Held]()
+    for key, place in places(config).items():
+        image, text = key != "model.text.init", key != "model.image.init"
+        trained = importing.trained_with(place, image=image, text=text)
+        given: dict[str, Any] = contract.images(model.image.image_size) if image else {}
+        given |= {"pooling": model.text.pooling} if text else {}
+        if text and any("tokenizer" in said for said in trained):
+            tokenizer = Tokenizer.load(importing.folder_of(importing.locate(place)))
+            given["tokenizer"] = contract.tokenizer_digest(tokenizer)
+        found[key] = trained, given
+    return found
+
+
+def _whole(config: ConfigDict) -> importing.Imported:
     model = config.model
-    found = importing.load_model(model.init, pooling=model.text.pooling)
-    if model.text.pooling != found.spec.text.pooling:
+    found = importing.load_model(model.init, pooling=model.text.pooling, force=model.force)
+    if found.spec.text.pooling != model.text.pooling:
         raise UserError(
-            f"model.init={model.init} pools its texts by {found.spec.text.pooling!r}, the configuration says "
-            f"{model.text.pooling!r}: set --config.model.text.pooling={found.spec.text.pooling}"
+            f"model.init={model.init}: pools its texts by {found.spec.text.pooling!r} and has no "
+            f"{model.text.pooling}: set --config.model.text.pooling={found.spec.text.pooling}"
         )
+    return found
+
+
+def _resolve_whole(config: ConfigDict) -> None:
+    model, found = config.model, _whole(config)
     _write(model.text, found.spec.text, OWN_TEXT)
     _write(model.image, found.spec.image, OWN_IMAGE)
     model.dim = found.spec.dim
@@ -79,7 +108,7 @@ def initial_params(config: ConfigDict, spec: ClipSpec) -> PyTree:
     model = config.model
     params = dict(init_params(spec, config.seed))
     if model.init:
-        params |= _whole_params(importing.load_model(model.init, pooling=spec.text.pooling), model.init, spec)
+        params |= _whole_params(_whole(config), model.init, spec)
     else:
         if model.text.init:
             _, params["text"] = importing.load_text_tower(model.text.init, pooling=spec.text.pooling)
@@ -103,15 +132,17 @@ def _whole_params(found: importing.Imported, place: str, spec: ClipSpec) -> PyTr
     return {name: part for name, part in found.params.items() if name not in unused} | {"image": image}
 
 
-def told(config: ConfigDict) -> list[str]:
-    """What a run starts from, as lines for the user: of a whole model its reading."""
-    if not config.model.init:
-        return [f"{key}={place}" for key, place in places(config).items()]
-    found = importing.load_model(config.model.init, pooling=config.model.text.pooling)
-    notes = [f"note: its images were prepared otherwise: {'; '.join(found.unlike)}"] if found.unlike else []
-    if found.spec.graph and not (config.loss.graph or config.loss.graph_stream):
-        notes.append("note: its graph tower is left behind, this run has none")
-    return [f"model.init={config.model.init}", *importing.table(found.rows), *notes]
+def told(config: ConfigDict) -> Iterator[str]:
+    """What a run starts from, as lines for the user: of a whole model its reading, and what was forced."""
+    for key, place in places(config).items():
+        yield f"{key}={place}"
+    if config.model.init:
+        found = _whole(config)
+        yield from importing.table(found.rows)
+        if found.spec.graph and not (config.loss.graph or config.loss.graph_stream):
+            yield "note: its graph tower is left behind, this run has none"
+    for key, held in _held(config).items():
+        yield from (f"note: {key} is forced: {difference}" for difference in terms.differences(held[0], held[1]))
 
 
 def _write(section: ConfigDict, spec: object, own: tuple[str, ...]) -> None:

@@ -1,21 +1,35 @@
 """A model's towers in use: compiled for a few batch sizes, each batch split over the devices and filled up."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from clinicclip.ahead import Item, Result, mapped
 from clinicclip.data import packing
+from clinicclip.data.images import mark_weights
 from clinicclip.models import clip
 from clinicclip.training import sharding
 
 # Images of one call and device; on a CPU more at once only leave its caches.
 IMAGES, IMAGES_ON_CPU = (1, 8, 64), (1, 8)
+# Batches of images under way: a CPU's cores are not all busy in every step of one, and devices wait for none.
+AT_ONCE = 2
 FEW_TEXTS = 8  # of one call and device, where there are no more
 TOKENS = 2048  # of one call and device otherwise
 SHORTEST = 32  # tokens of a row of text; rows are powers of two from here on
+
+
+def in_turns(call: Callable[[Item], Result], batches: Iterable[Item]) -> Iterator[Result]:
+    """``call`` of each batch in order, of some at once; of the first alone, since that compiles what all need."""
+    left = iter(batches)
+    for first in itertools.islice(left, 1):
+        yield call(first)
+    yield from mapped(call, left, threads=AT_ONCE, ahead=AT_ONCE)
 
 
 class Towers:
@@ -31,6 +45,7 @@ class Towers:
         split, whole = sharding.by_study(self.mesh), sharding.replicated(self.mesh)
         self._image_fn = jax.jit(self._images, in_shardings=(whole, split), out_shardings=split)
         self._patch_fn = jax.jit(self._patches, in_shardings=(whole, split), out_shardings=split)
+        self._mark_fn = jax.jit(_marks, in_shardings=split, out_shardings=split)
         self._text_fn = jax.jit(self._texts, in_shardings=(whole, split), out_shardings=split)
 
     @property
@@ -49,9 +64,14 @@ class Towers:
         """
         return self._image_fn(params, self._full(squares, size))
 
-    def patches(self, params: Any, squares: UInt8[np.ndarray, "n s s"], size: int = 0) -> jax.Array:
-        """As ``images``, of the patches [m, h, w, d]."""
-        return self._patch_fn(params, self._full(squares, size))
+    def rows(
+        self, params: Any, squares: UInt8[np.ndarray, "n s s"], size: int = 0, *, patches: bool = False
+    ) -> tuple[jax.Array, ...]:
+        """As ``images``: the marks of the squares that each device was given, the vectors, and the patches [m, h, w, d]
+        where they are asked for."""
+        placed = self._full(squares, size)
+        vectors = self._patch_fn(params, placed) if patches else (self._image_fn(params, placed),)
+        return self._mark_fn(placed), *vectors
 
     def _full(self, squares: UInt8[np.ndarray, "n s s"], size: int) -> jax.Array:
         filled = squares[_filled(len(squares), self._sizes, self.mesh.size, size)]
@@ -85,6 +105,12 @@ class Towers:
 
     def _texts(self, params: Any, packed: tuple[jax.Array, ...]) -> Any:
         return self._model.apply({"params": params}, *packed, self.mesh.size, method="embed_text")
+
+
+def _marks(squares: jax.Array) -> jax.Array:
+    """`data.images.marks`, where the squares are."""
+    weights = mark_weights(squares.shape[-1])[None]
+    return (squares.astype(jnp.uint32) * weights).sum(axis=(1, 2), dtype=jnp.uint32)
 
 
 def _row(tokens: int, length: int) -> int:

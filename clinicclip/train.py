@@ -32,6 +32,7 @@ from clinicclip.training import abstract, checkpoint, metrics, processes, shardi
 from clinicclip.training.abstract import Sizes
 from clinicclip.training.arithmetic import step_flops
 from clinicclip.training.progress import Log, say
+from clinicclip.training.skipped import Skipped
 
 DONE = "DONE"  # in the run's folder, once everything is there: the settings as they were asked for
 
@@ -123,7 +124,9 @@ def fit(run: runs.Run, stop: host.StopRequest, watched: watch.Watch) -> step.Tra
             closing(open_writer(run, start)) as writer,
         ):
             device = devices.known(jax.devices()[0].device_kind)
-            log = Log(writer, bar, config.batch_size, device and device.flops)
+            log = Log(writer, bar, config.batch_size, device and device.flops, {"seed": config.seed, **run.facts})
+            known = checkpoints.meta(start) if start else {}
+            skipped = Skipped(writer, run.inputs.source, config.data.max_corrupt, config.batch_size, known)
             for now in range(start, config.total_steps + 1):
                 watched.step(now)
                 last, stopping = now == config.total_steps, stop.requested  # looked at once: it may change any moment
@@ -136,7 +139,7 @@ def fit(run: runs.Run, stop: host.StopRequest, watched: watch.Watch) -> step.Tra
                 best = runs.score_of(config.checkpoint_best, scores)
                 if (due(now, config.checkpoint_every) and now > start) or best is not None or last or stopping:
                     log.check()
-                    checkpoints.save(now, state, run.facts, best)
+                    checkpoints.save(now, state, run.facts | skipped.facts, best)
                 if last or stopping:
                     checkpoints.wait()
                     break
@@ -144,6 +147,10 @@ def fit(run: runs.Run, stop: host.StopRequest, watched: watch.Watch) -> step.Tra
                 batch = next(stream)
                 waited = time.perf_counter() - waited
                 batch_facts = {key: batch.pop(key) for key in pipeline.HOST_ONLY if key in batch}
+                if batch_facts["skipped"]:
+                    log.check()
+                numbers = batch_facts.pop("corrupt")
+                batch_facts["skipped"] = skipped.add(now + 1, batch_facts["skipped"], numbers)
                 batch = sharding.place(batch, run.mesh)
                 state, measured = step_fn(state, batch)
                 write = due(now + 1, config.log_every) or now + 1 == config.total_steps

@@ -112,6 +112,7 @@ def _data(args: ConfigDict) -> ConfigDict:
     data.graph_edges = 256
     data.workers = 0  # processes; 0 = threads only
     data.threads = 2
+    data.max_corrupt = 10  # studies of a pass over the data that may be left out as their records cannot be read
     data.memory_bytes = 2**30  # stored records kept in memory by each process
     # The phantom world is generated on first use; the other sets are prepared by `clinicclip.prepare`.
     data.phantom = ConfigDict({"level": "easy", "studies": 6000, "size": 64, "seed": 0})
@@ -135,8 +136,11 @@ def _full_model() -> ConfigDict:
     model.dim = 512
     # A whole model to start from: an export, an open_clip or transformers folder, a weight file, or a hub id. It comes
     # before the `init` of a tower below. With either, widths and vocabulary are those of the weights and replace the
-    # values here when the run starts; image and window size stay, and bias tables are interpolated to them.
+    # values here when the run starts; the window size stays, and bias tables are interpolated to it.
     model.init = ""
+    model.force = (
+        False  # weights trained with other images, tokenizer or pooling than the run's are refused; True = take
+    )
     model.image = ConfigDict(
         {
             "image_size": 224,

@@ -8,14 +8,16 @@ import dicoms
 import jax
 import micro_export
 import numpy as np
+import planted
 import pytest
 from PIL import Image
 
 import clinicclip
-from clinicclip import api, guests
+from clinicclip import api, guests, towers
 from clinicclip.data import images, packing, schema
 from clinicclip.errors import UserError
-from clinicclip.evals import prompts
+from clinicclip.evals import embedding, prompts
+from clinicclip.evals.base import EmbedFns, EvalSet
 from clinicclip.exporting import parity
 
 SIDE = micro_export.SPEC.image.image_size
@@ -126,3 +128,18 @@ def test_short_texts_are_read_in_short_rows(micro_model: api.ClinicCLIP, monkeyp
     monkeypatch.setattr(packing, "plain", lambda ids, row, **more: rows.append(row) or plain(ids, row, **more))
     micro_model.embed_texts(REPORTS)
     assert rows == [32, 40]
+
+
+def test_marks_come_back_from_the_devices_and_a_shuffle_on_the_way_fails_loudly(
+    micro_model: api.ClinicCLIP, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evalset = EvalSet.from_records("planted", "test", planted.records(11), SIDE, True)
+    found, whole = (micro_model.embed_rows(evalset.images, patches=patches) for patches in (False, True))
+    np.testing.assert_array_equal(found.marks, evalset.marks)
+    np.testing.assert_allclose(whole.vectors, found.vectors, atol=1e-5)
+    assert whole.patches is not None and len(whole.patches) == 11
+    fill = towers._filled
+    monkeypatch.setattr(towers, "_filled", lambda *sizes: np.roll(fill(*sizes), 1))
+    embed = EmbedFns(micro_model.embed_rows, micro_model.embed_texts)
+    with pytest.raises(ValueError, match="lost their order"):
+        embedding.embed_set(embed, evalset, embedding.TextBank(embed.texts))

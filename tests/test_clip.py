@@ -65,13 +65,14 @@ def test_every_tower_gives_unit_float32_rows(params):
 
 def test_the_image_is_the_mean_of_its_patches_before_they_are_scaled(params):
     grey = normalize_images(jnp.asarray(np.random.default_rng(0).integers(0, 256, (2, 32, 32)), jnp.uint8))
-    patches = apply(params, grey, method="embed_patches")
+    beside, patches = apply(params, grey, method="embed_patches")
     raw = np.asarray(apply(params, grey, method=lambda model, x: model.image_projection(model.image(x)[1])))
     assert patches.shape == (2, 4, 4, SPEC.dim)
     np.testing.assert_allclose(patches, raw / np.linalg.norm(raw, axis=-1, keepdims=True), atol=1e-5)
     mean = raw.mean(axis=(1, 2))
     whole = apply(params, grey, method="embed_image")
     np.testing.assert_allclose(whole, mean / np.linalg.norm(mean, axis=-1, keepdims=True), atol=1e-5)
+    np.testing.assert_allclose(beside, whole, atol=1e-6)
 
 
 def test_studies_shard_over_devices_without_communication(params):

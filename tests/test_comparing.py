@@ -24,9 +24,9 @@ def shaken(evalset: EvalSet) -> EmbedFns:
 
     def look(pictures: np.ndarray) -> np.ndarray:
         noise = np.stack([np.append(planted.noise(f"{rows[picture.tobytes()]}"), 0.0) for picture in pictures])
-        return planted.unit(clear.images(pictures) + 0.3 * noise)
+        return planted.unit(clear.images(pictures).vectors + 0.3 * noise)
 
-    return EmbedFns(look, clear.texts)
+    return EmbedFns(planted.marked(look), clear.texts)
 
 
 def evaluated(evalset: EvalSet, embed: EmbedFns, folder: Path, *, seed: int = 0) -> Stored:

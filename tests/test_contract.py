@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from clinicclip import cli, doctor, files
+from clinicclip import cli, doctor, files, terms
 from clinicclip.data import images
 from clinicclip.data.tokenizer import train_wordpiece
 from clinicclip.errors import UserError
@@ -78,15 +78,13 @@ def test_settings_other_than_those_of_the_training_are_refused_unless_forced(fol
 
 def test_another_pooling_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained, _ = contract.read(folder / "model.safetensors")
-    assert contract.differences(trained | {"pooling": "mean"}, trained) == [
-        "text pooling mean in training, pooler here"
-    ]
+    assert terms.differences([trained | {"pooling": "mean"}], trained) == ["text pooling mean in training, pooler here"]
 
 
 def test_every_file_of_weights_names_the_golden_file(micro_folder: Path) -> None:
     for name in ("model.safetensors", "extra.safetensors"):
-        terms, digest = contract.read(micro_folder / name)
-        assert terms["pooling"] == "pooler" and terms["image_size"] == 32 and len(digest) == 64
+        trained, digest = contract.read(micro_folder / name)
+        assert trained["pooling"] == "pooler" and trained["image_size"] == 32 and len(digest) == 64
         with safe_open(micro_folder / name, "np") as file:
             assert file.metadata()["format"] == "pt"
     files.write_tensors(micro_folder.parent / "bare.safetensors", {"a": np.zeros(1, np.float32)}, {"format": "pt"})
@@ -119,8 +117,8 @@ def test_doctor_names_the_first_stage_that_differs(folder: Path, stage: str, mon
         golden = parity.read_sample(folder)
         parity.write_sample(folder, golden._replace(image_embedding=-golden.image_embedding))
         weights = tensor_file.read(folder / "model.safetensors")
-        terms, _ = contract.read(folder / "model.safetensors")
-        told = contract.metadata(terms, folder / parity.TENSORS)
+        trained, _ = contract.read(folder / "model.safetensors")
+        told = contract.metadata(trained, folder / parity.TENSORS)
         tensor_file.write(folder / "model.safetensors", weights, metadata=told)
         from clinicclip.exporting import folder as export_folder
 

@@ -8,8 +8,9 @@ import pytest
 
 from clinicclip.data import schema
 from clinicclip.evals import cxr_align, embedding, matching
-from clinicclip.evals.base import EmbedFns, EvalSet, Result
+from clinicclip.evals.base import EmbedFns, EvalSet
 from clinicclip.evals.cxr_align import CxrAlign
+from clinicclip.evals.results import Result
 from clinicclip.evals.stats import PatientBootstrap
 
 EDEMA = schema.INDEX["edema"]
@@ -60,7 +61,7 @@ def test_random_directions_are_not_image_driven() -> None:
 def test_the_rates_equal_a_loop_over_items() -> None:
     evalset = planted.evalset(50)
     embed = planted.chance(evalset)
-    images = embed.images(evalset.images)
+    images = embed.images(evalset.images).vectors
     items = cxr_align.build_items(evalset, seed=0)
     right, wrong = [], []
     for finding in {item.finding for item in items}:
@@ -99,7 +100,7 @@ def test_controls_are_other_patients_whose_labels_say_absent() -> None:
     evalset = planted.evalset()
     truth = evalset.truth.copy()
     truth[::3, EDEMA] = np.nan
-    evalset = dataclasses.replace(evalset, truth=truth)
+    evalset = dataclasses.replace(evalset, truth=truth).sealed()
     rows = np.flatnonzero(truth[:, EDEMA] == 1)
     controls = matching.without_finding(evalset, EDEMA, rows)
     assert controls.shape == (len(rows), 8) and (controls >= 0).all()

@@ -8,8 +8,9 @@ import pytest
 from sklearn.metrics import recall_score, roc_auc_score
 
 from clinicclip.data import schema
-from clinicclip.evals import benchmarks, calibration, prompts, suites
-from clinicclip.evals.base import EmbedFns, EvalSet, Result
+from clinicclip.evals import benchmarks, calibration, five_way, prompts, suites
+from clinicclip.evals.base import EmbedFns, EvalSet
+from clinicclip.evals.results import Result
 from clinicclip.evals.suites import Beside
 
 WORDS = tuple(planted.WORDS)
@@ -23,13 +24,14 @@ def _run(evalset: EvalSet, embed: EmbedFns, suite: str, validation: EvalSet | No
 
 def _pair(embed: EmbedFns, evalset: EvalSet, finding: str) -> np.ndarray:
     sides = prompts.embed(finding, embed.texts)
-    return prompts.scores(embed.images(evalset.images), sides).pair
+    return prompts.scores(embed.images(evalset.images).vectors, sides).pair
 
 
 def _other(evalset: EvalSet, seed: int) -> EvalSet:
     """A set of the same pictures' kind, of other patients, that a random embedding knows too."""
     other = planted.evalset(150, seed=seed)
-    return dataclasses.replace(other, patients=tuple(f"other {name}" for name in other.patients), split="validation")
+    patients = tuple(f"other {name}" for name in other.patients)
+    return dataclasses.replace(other, patients=patients, split="validation").sealed()
 
 
 def _coded_five(studies: int) -> EvalSet:
@@ -37,14 +39,14 @@ def _coded_five(studies: int) -> EvalSet:
     evalset = planted.evalset(studies)
     truth = evalset.truth.copy()
     truth[:, schema.INDEX["consolidation"]] = truth[:, schema.INDEX["pneumothorax"]]
-    return dataclasses.replace(evalset, truth=truth)
+    return dataclasses.replace(evalset, truth=truth).sealed()
 
 
 def _by_pixels(images: np.ndarray) -> np.ndarray:
     return planted.by_text(planted.noise)([str(image.sum()) for image in images])
 
 
-RANDOM = EmbedFns(_by_pixels, planted.by_text(planted.noise))
+RANDOM = EmbedFns(planted.marked(_by_pixels), planted.by_text(planted.noise))
 
 
 def test_five_way_accuracy_equals_a_loop_over_images_of_one_finding() -> None:
@@ -62,7 +64,8 @@ def test_five_way_accuracy_equals_a_loop_over_images_of_one_finding() -> None:
     assert found["five_way/balanced_accuracy/pair"].value == pytest.approx(
         np.mean([np.mean(h) for h in right.values()])
     )
-    assert _run(planted.evalset(30), RANDOM, "five_way") == {}  # consolidation is not coded
+    uncoded = _run(planted.evalset(30), RANDOM, "five_way").values()  # consolidation is not
+    assert len(uncoded) == 4 and all(np.isnan(row.value) and row.note == five_way.NONE for row in uncoded)
 
 
 def test_normality_equals_scikit_learn_and_counts_false_alarms() -> None:
@@ -88,7 +91,7 @@ def test_thresholds_and_temperatures_come_from_validation_alone() -> None:
     called = _pair(RANDOM, evalset, "edema").astype(np.float64) >= threshold
     expected = recall_score(evalset.truth[:, EDEMA] == 1, called)
     assert found["operating/sensitivity/edema"].value == pytest.approx(expected)
-    flipped = dataclasses.replace(evalset, truth=1 - evalset.truth)
+    flipped = dataclasses.replace(evalset, truth=1 - evalset.truth).sealed()
     again = _run(flipped, RANDOM, "operating", validation)
     for metric in ("operating/sensitivity/edema", "calibration/ece/edema"):
         assert again[metric].note == found[metric].note and "chosen on validation" in found[metric].note
@@ -122,7 +125,7 @@ def test_a_report_that_names_no_device_is_of_a_study_without_and_one_view_is_no_
     evalset = planted.evalset(60)
     mentioned = evalset.mentioned.copy()
     mentioned[:20, schema.INDEX["support_devices"]] = 1
-    found = _run(dataclasses.replace(evalset, mentioned=mentioned), RANDOM, "subgroups")
+    found = _run(dataclasses.replace(evalset, mentioned=mentioned).sealed(), RANDOM, "subgroups")
     sizes = {word: found[f"subgroups/auroc/macro/device={word}"].n for word in ("yes", "no")}
     assert sizes == {"yes": 20, "no": 40}
     assert not any("view" in metric for metric in found)
@@ -133,6 +136,6 @@ def test_a_subgroup_with_one_outcome_says_so() -> None:
     evalset = planted.evalset(60)
     truth = evalset.truth.copy()
     truth[np.array(evalset.groups["sex"]) == "F", EDEMA] = 0
-    found = _run(dataclasses.replace(evalset, truth=truth), RANDOM, "subgroups")
+    found = _run(dataclasses.replace(evalset, truth=truth).sealed(), RANDOM, "subgroups")
     row = found["subgroups/auroc/edema/sex=F"]
     assert np.isnan(row.value) and row.note == "one outcome only" and row.prevalence == 0

@@ -10,9 +10,10 @@ import numpy as np
 import planted
 import pytest
 
-from clinicclip import api, cli, evaluate
+from clinicclip import api, cli, evaluate, guests
 from clinicclip.data import builder, patients
 from clinicclip.evals import sets
+from clinicclip.evals.base import Rows
 from clinicclip.evals.truth import SQUASH
 
 SIDE = 32
@@ -33,12 +34,13 @@ class Model(api.ClinicCLIP):
     tokenizer, text_length = SimpleNamespace(vocab_size=9), 16
     spec = SimpleNamespace(text=SimpleNamespace(max_positions=16))
 
-    def embed_images(self, images: np.ndarray) -> np.ndarray:
-        return planted.by_text(planted.noise)([str(image.sum()) for image in images])
+    def seen(self, images: np.ndarray) -> np.ndarray:
+        return planted.by_text(planted.noise)([f"{self.name} {image.sum()}" for image in images])
 
-    def embed_patches(self, images: np.ndarray) -> np.ndarray:
-        whole = self.embed_images(images)
-        return np.broadcast_to(whole[:, None, None], (len(images), 2, 2, whole.shape[1]))
+    def embed_rows(self, images: np.ndarray, patches: bool = False) -> Rows:
+        whole = planted.marked(self.seen)(images)
+        grid = np.broadcast_to(whole.vectors[:, None, None], (len(images), 2, 2, whole.vectors.shape[1]))
+        return whole._replace(patches=grid) if patches else whole
 
     def embed_texts(self, texts: list[str]) -> np.ndarray:
         return planted.by_text(planted.noise)(texts)
@@ -55,9 +57,6 @@ class Other(Model):
 
     name = "other"
 
-    def embed_images(self, images: np.ndarray) -> np.ndarray:
-        return planted.by_text(planted.noise)([f"other {image.sum()}" for image in images])
-
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -70,7 +69,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     monkeypatch.setattr(api, "load", lambda checkpoint: Other() if "other" in checkpoint else Model())
-    monkeypatch.setattr(api, "load_any", lambda checkpoint, force: api.load(checkpoint))
+    monkeypatch.setattr(api, "load_any", lambda checkpoint, force=False: api.load(checkpoint))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
 
     def call(*flags: str) -> int:
@@ -105,13 +104,13 @@ def test_what_is_embedded_is_not_embedded_again(run, tmp_path: Path, monkeypatch
     before = (tmp_path / "out/results.json").read_text()
     assert not any("normal" in name.name or " " in name.name for name in (tmp_path / "cache").iterdir())
     with monkeypatch.context() as patch:
-        patch.setattr(Model, "embed_images", lambda self, images: pytest.fail("images embedded again"))
+        patch.setattr(Model, "embed_rows", lambda self, images: pytest.fail("images embedded again"))
         patch.setattr(Model, "embed_texts", lambda self, texts: pytest.fail("texts embedded again"))
         assert run(*words) == 0
     assert (tmp_path / "out/results.json").read_text() == before
     asked: list[int] = []
-    embed = Other.embed_images
-    monkeypatch.setattr(Other, "embed_images", lambda self, x: asked.append(len(x)) or embed(self, x))
+    embed = Other.embed_rows
+    monkeypatch.setattr(Other, "embed_rows", lambda self, x: asked.append(len(x)) or embed(self, x))
     assert run(*words, "--checkpoint=other") == 0
     assert asked[0] == max(record["n"] for record in json.loads(before))  # another model finds nothing of this one's
 
@@ -162,6 +161,34 @@ def test_what_moves_a_number_adds_up_to_the_whole_difference(
     for first, *steps, last in lines:  # run anew, split, prompts, checkpoint, left over
         assert len(steps) == 5 and float(steps[0]) == float(steps[-1]) == 0
         assert float(first) + sum(map(float, steps)) == pytest.approx(float(last), abs=0.004)
+
+
+def test_preprocessing_and_guests_are_exchanged_as_far_as_they_can_be(
+    run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guest lends its preprocessing; its tokenizer goes along with it."""
+
+    class Foreign(guests.Guest):
+        image_size, name, says = SIDE, "foreign", "darkened, {} px"
+        square = staticmethod(lambda gray, size: SQUASH.square(gray, size) // 2)
+        embed_images, embed_texts, describe = Model.seen, Model.embed_texts, Model.describe
+
+        def __init__(self) -> None:
+            pass
+
+    foreign = Foreign()
+    monkeypatch.setattr(api, "load", lambda checkpoint: foreign if "foreign" in checkpoint else Model())
+    for name in ("run", "foreign"):
+        assert run(f"--checkpoint={name}", f"--output={tmp_path / name}", "--suite=zero_shot", "--split=test") == 0
+    capsys.readouterr()
+    assert run(f"--explain={tmp_path / 'run'},{tmp_path / 'foreign'}", f"--output={tmp_path / 'why'}") == 0
+    printed = capsys.readouterr().out
+    assert "scoring with B's preprocessing\n" in printed and "scoring with B's tokenizer and checkpoint" in printed
+    lines = [line.split(")  ")[1].split() for line in printed.splitlines() if line.startswith("zero-shot AUROC")]
+    assert len(lines) == 3
+    for first, anew, seen, rest, left, last in lines:
+        assert float(anew) == float(left) == 0 and float(seen) != 0
+        assert float(first) + float(seen) + float(rest) == pytest.approx(float(last), abs=0.003)
 
 
 def test_what_cannot_be_run_anew_is_explained_from_what_was_written(

@@ -5,9 +5,10 @@ import json
 import shutil
 
 import jax
+import micro_export
 import numpy as np
 import pytest
-from micro_export import LENGTH, ORIGIN, TOKENIZER
+from micro_export import LENGTH, ORIGIN, TOKENIZER, export
 from micro_export import SPEC as MICRO
 
 from clinicclip import api, cli, exporting
@@ -15,7 +16,7 @@ from clinicclip import export as program
 from clinicclip.data import images
 from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
 from clinicclip.errors import UserError
-from clinicclip.exporting import Origin, load_export, parity, write_export
+from clinicclip.exporting import Origin, load_export, parity
 from clinicclip.exporting.card import public
 from clinicclip.exporting.dialects import config_files, dialects, timm_name
 from clinicclip.models import tensor_file
@@ -40,27 +41,15 @@ OPEN_CLIP = {"open_clip_config.json", "open_clip_model.safetensors", "text/confi
 
 
 @pytest.fixture(autouse=True)
-def without_torch(monkeypatch):
-    """Where PyTorch is installed the folder has a parity.json besides; tests/torch is about that."""
-    monkeypatch.setattr(parity, "_installed", lambda *modules: False)
-
-
-def export(output, spec=MICRO, **changes):
-    arguments = {
-        "params": init_params(spec, 0),
-        "tokenizer": TOKENIZER,
-        "text_length": LENGTH,
-        "config": {"seed": 0, "data": {"dir": "/home/someone/data"}},
-        "origin": ORIGIN,
-    }
-    return write_export(output, spec=spec, **(arguments | changes))
+def without_torch():
+    with micro_export.without_torch():
+        yield
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     output = tmp_path_factory.mktemp("exports") / "micro"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parity, "_installed", lambda *modules: False)
+    with micro_export.without_torch():
         rows = [MEASURED | {"metric": f"zero_shot/phantom/auroc/pair/{row}"} for row in ("macro", "edema")]
         assert export(output, results=rows) is None
     return output
@@ -265,3 +254,19 @@ def test_the_program_tells_a_fault_in_one_line(tmp_path, capsys):
     flags = [f"--checkpoint={tmp_path}", f"--output={tmp_path / 'out'}"]
     assert cli.call(program.main, program.parser(), flags) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_what_will_be_published_names_its_place_and_how_to_send_it(folder, tmp_path, capsys):
+    """Of the transformers dialect alone the id goes into the card; open_clip also finds its text tower by it."""
+    flags = [f"--checkpoint={folder}", f"--output={tmp_path / 'out'}"]
+    assert cli.call(program.main, program.parser(), [*flags, "--hub=someone/clip"]) == 0
+    assert f"hf upload someone/clip {tmp_path / 'out'}\n" in capsys.readouterr().out
+    assert 'folder = "someone/clip"' in (tmp_path / "out" / "README.md").read_text()
+    for name in ("clip", "a/b/c", "some one/clip", ""):
+        assert cli.call(program.main, program.parser(), [*flags, f"--hub={name}"]) == 2
+    contents = config_files(ClipSpec(SwinSpec(), MICRO.text), text_length=LENGTH, logit_scale=2.0, hub="someone/clip")
+    text = contents["open_clip_config.json"]["model_cfg"]["text_cfg"]
+    assert (text["hf_model_name"], text["hf_tokenizer_name"]) == ("someone/clip-text", "someone/clip")
+    assert program._upload(tmp_path, "a/b") == f"hf upload a/b {tmp_path}"
+    (tmp_path / "text").mkdir()
+    assert program._upload(tmp_path, "a/b") == f"hf upload a/b {tmp_path} && hf upload a/b-text {tmp_path / 'text'}"

@@ -6,25 +6,25 @@ from pathlib import Path
 
 import foreign
 import jax
+import micro_export
 import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
 from clinicclip import importing
 from clinicclip.errors import UserError
-from clinicclip.exporting import Origin, load_export, parity, write_export
+from clinicclip.exporting import load_export, parity
 from clinicclip.models import convert, shards, tensor_file
 
 SPEC = replace(foreign.MICRO, graph=foreign.GRAPH)
-ORIGIN = Origin(
+ORIGIN = replace(
+    micro_export.ORIGIN,
     name="n_g_dtcg",
     data="hospital",
     data_title="A Hospital's Films",
     data_licence="credentialed use only",
-    data_citation="",
     data_open=False,
     phantom=False,
-    steps=3,
 )
 ROW = {"value": 0.75, "ci_low": 0.5, "ci_high": None, "n": 9, "data": "hospital", "split": "test"}
 RESULTS = [
@@ -53,7 +53,7 @@ def no_compiling(monkeypatch):
 
 def export(folder: Path, params, **options) -> Path:
     usual = {"tokenizer": foreign.WORDS, "text_length": foreign.LENGTH, "config": {}, "origin": ORIGIN}
-    write_export(folder, spec=SPEC, params=params, **(usual | options))
+    micro_export.export(folder, SPEC, params=params, **(usual | options))
     return folder
 
 

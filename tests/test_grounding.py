@@ -1,6 +1,8 @@
 """Grounding: maps and boxes meet in original pixels; planted maps score what they should."""
 
 import dataclasses
+from collections import Counter
+from pathlib import Path
 
 import known
 import numpy as np
@@ -9,8 +11,9 @@ import pytest
 
 from clinicclip.data.schema import INDEX, Box
 from clinicclip.evals import embedding, grounding
-from clinicclip.evals.base import EmbedFns, EvalSet, Result, Seen
+from clinicclip.evals.base import EmbedFns, EvalSet, Seen
 from clinicclip.evals.grounding import Grounding
+from clinicclip.evals.results import Result
 from clinicclip.evals.stats import PatientBootstrap
 
 GRID = grounding.GRID
@@ -18,22 +21,21 @@ GRID = grounding.GRID
 
 def _boxed(boxes: dict[int, tuple[Box, ...]], shape: tuple[int, int]) -> EvalSet:
     evalset = planted.evalset(12)
-    return dataclasses.replace(
-        evalset, boxes=tuple(boxes.get(row, ()) for row in range(12)), shapes=np.array([shape] * 12)
-    )
+    own = tuple(boxes.get(row, ()) for row in range(12))
+    return dataclasses.replace(evalset, boxes=own, shapes=np.array([shape] * 12)).sealed()
 
 
 def _run(evalset: EvalSet, embed: EmbedFns, validation: EvalSet | None = None) -> dict[str, Result]:
     texts = embedding.TextBank(embed.texts)
-    seen = [Seen(one, embedding.embed_set(embed, one, texts)) for one in (evalset, validation) if one is not None]
+    sets = [one for one in (evalset, validation) if one is not None]
+    seen = [Seen(one, embedding.embed_set(embed, one, texts, maps=True)) for one in sets]
     suite = Grounding(seen[1] if validation is not None else None)
     found = suite.run(evalset, seen[0].embedded, PatientBootstrap(evalset.patients, draws=20))
     return {result.metric: result for result in found}
 
 
 def _seeing(evalset: EvalSet, side: int, where) -> EmbedFns:
-    reader = known.reader(evalset)
-    return reader._replace(patches=known.patches(evalset, side, where))
+    return known.patches(known.reader(evalset), evalset, side, where)
 
 
 def test_a_box_of_a_wide_original_covers_the_same_share_of_the_square() -> None:
@@ -89,14 +91,16 @@ def test_the_threshold_is_the_best_of_validation_whatever_the_test_images_say() 
     evalset, validation = _boxed({0: (half,)}, (100, 100)), _boxed({1: (half,), 2: (half,)}, (100, 100))
     left = np.repeat([[1.0, -1.0]], 2, axis=0)
     embed = _seeing(evalset, 2, lambda row, finding: left)
-    both = EmbedFns(embed.images, embed.texts, lambda pictures: np.repeat(_patch(left), len(pictures), axis=0))
+    both = embed._replace(
+        patches=lambda some: embed.images(some)._replace(patches=np.repeat(_patch(left), len(some), axis=0))
+    )
     found = _run(evalset, both, validation)
     heat = grounding.surface(_patch(left)[0] @ _affirming(both))
     mask = grounding.inside((half,), 100, 100)
     best = int(np.argmax(grounding.overlaps(heat, mask)))
     assert found["grounding/miou/macro"].value == pytest.approx(grounding.overlaps(heat, mask)[best])
     assert f"{grounding.THRESHOLDS[best]:.3f} from validation" in found["grounding/miou/edema"].note
-    whole = dataclasses.replace(evalset, boxes=((Box("edema", 0, 0, 100, 100),), *evalset.boxes[1:]))
+    whole = dataclasses.replace(evalset, boxes=((Box("edema", 0, 0, 100, 100),), *evalset.boxes[1:])).sealed()
     other = _run(whole, both, validation)
     assert other["grounding/miou/edema"].note == found["grounding/miou/edema"].note
 
@@ -109,6 +113,26 @@ def _patch(values: np.ndarray) -> np.ndarray:
 
 def _affirming(embed: EmbedFns) -> np.ndarray:
     return embedding.prompts.embed("edema", embed.texts).positive
+
+
+def test_images_with_boxes_are_embedded_once_and_found_again(tmp_path: Path) -> None:
+    evalset = _boxed({row: (Box("edema", 0, 0, 8, 8),) for row in (2, 7)}, (16, 16))
+    seen: list[bytes] = []
+    embed = _seeing(evalset, 2, lambda row, finding: np.eye(2))
+
+    def watched(look):
+        return lambda pictures: (seen.extend(map(bytes, pictures)), look(pictures))[1]
+
+    embed = embed._replace(images=watched(embed.images), patches=watched(embed.patches))
+    texts, store = embedding.TextBank(embed.texts), embedding.Store(tmp_path, "model")
+    first = embedding.embed_set(embed, evalset, texts, store=store, maps=True)
+    times = Counter(seen)
+    assert times.total() == len(evalset) + 2 + embedding.PROBES and len(times) == len(evalset)  # and probes, again
+    seen.clear()
+    again = embedding.embed_set(embed, evalset, texts, store=store, maps=True)
+    assert not seen and first.maps is not None and again.maps is not None
+    np.testing.assert_array_equal(first.maps["image7", "edema"], again.maps["image7", "edema"])
+    np.testing.assert_array_equal(first.images(evalset), again.images(evalset))
 
 
 def test_what_cannot_be_measured_says_why() -> None:
@@ -128,7 +152,8 @@ def test_patches_of_the_world_that_light_up_where_findings_are_find_their_boxes(
         mask = grounding.inside(own, *map(int, evalset.shapes[row]), grid=64)
         return mask.reshape(16, 4, 16, 4).mean(axis=(1, 3)) * 2 - 1
 
-    few = dataclasses.replace(evalset, boxes=tuple(b if row < 24 else () for row, b in enumerate(evalset.boxes)))
+    boxes = tuple(b if row < 24 else () for row, b in enumerate(evalset.boxes))
+    few = dataclasses.replace(evalset, boxes=boxes).sealed()
     found = _run(few, _seeing(few, 16, where), few)
     assert found["grounding/pointing/macro"].value > 0.97 and found["grounding/cnr/macro"].value > 2
     assert found["grounding/miou/macro"].value > 0.6

@@ -1,15 +1,19 @@
-"""Imported image towers give timm's own features, also for windows they were not trained with."""
+"""Imported towers give timm's own features, also for windows they were not trained with; whole folders open_clip's."""
 
 import runpy
 from pathlib import Path
 
+import foreign
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
-from clinicclip import importing
+from clinicclip import ClinicCLIP, importing
+from clinicclip.exporting import parity
 from clinicclip.importing.resize import resize_table
 from clinicclip.models import convert, tensor_file
+from clinicclip.models.clip import IMAGE_STD
 from clinicclip.models.swin import Swin
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -50,3 +54,17 @@ def test_features_of_an_imported_swin_are_those_of_timm(golden, quick_compile, n
     assert np.abs(pooled - golden[f"{name}/pooled"]).max() <= 1e-4
     fourth = np.asarray(tokens).reshape(1, -1, spec.out_width)[:, 3]
     assert np.abs(fourth - golden[f"{name}/token"]).max() <= 1e-4
+
+
+def test_an_open_clip_folder_gives_what_open_clip_gives(tmp_path):
+    """From files and words on: pixels to a gray level, ids exactly, embeddings."""
+    golden = np.load(GOLDEN / "open_clip.npz")
+    folder = foreign.write_whole(tmp_path / "clip", recipe["weights"](foreign.MICRO), foreign.MICRO, "open_clip")
+    model, pictures = ClinicCLIP.from_pretrained(folder), parity.fixed_pictures()
+    ours = parity.Ours(model.spec, model.params, model.tokenizer, model.text_length)
+    deviation = np.asarray(IMAGE_STD, np.float32)[None, :, None, None]
+    pixels = ours.pixels([Image.fromarray(picture) for picture in pictures])
+    assert np.abs((pixels - golden["pixels"]) * deviation).max() <= 1 / 255 + 1e-6
+    np.testing.assert_array_equal(ours.ids(parity.TEXTS), golden["ids"])
+    assert np.abs(model.embed_images(list(pictures)) - golden["image"]).max() <= 1e-4
+    assert np.abs(model.embed_texts(parity.TEXTS) - golden["text"]).max() <= 1e-4

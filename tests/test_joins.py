@@ -1,5 +1,6 @@
 """Sets are joined by id and counted: unreadable images, blanks, released texts and prompt files do what is said."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import pytest
 
 from clinicclip.data import builder, releases, schema
 from clinicclip.errors import UserError
-from clinicclip.evals import benchmarks, cxr_align, prompts, sets, suites
-from clinicclip.evals.base import Embedded, EvalSet
+from clinicclip.evals import benchmarks, cxr_align, embedding, prompts, report, sets, suites
+from clinicclip.evals.base import EvalSet, Rows, Seen
 from clinicclip.evals.prompts import PromptSet
 from clinicclip.evals.truth import View
 
@@ -47,20 +48,61 @@ def test_a_set_without_a_readable_image_is_one_clear_line() -> None:
         _set([row | {"image": b"no image"} for row in planted.records(2)])
 
 
-def test_a_shuffle_of_any_two_vectors_between_embedding_and_scoring_fails_loudly() -> None:
-    evalset, order = planted.evalset(30), np.arange(30)
-    evalset.truth[:, schema.INDEX["consolidation"]] = evalset.truth[
-        :, schema.INDEX["pneumothorax"]
-    ]  # the fifth of five
-    order[[11, 12]] = 12, 11
-    ids = tuple(evalset.ids[i] for i in order)
-    embedded = Embedded(ids, planted.chance(evalset).images(evalset.images)[order], planted.by_text(planted.noise))
-    for name in suites.USUAL:
-        if name == "grounding":  # asks for patches image by image
-            continue
-        suite = suites.SUITES[name](suites.Setting(validation=suites.Seen(evalset, embedded)))
+def test_vectors_are_joined_by_id_whatever_their_order() -> None:
+    evalset = planted.evalset(30)
+    embedded = embedding.embed_set(planted.chance(evalset), evalset, embedding.TextBank(planted.by_text(planted.noise)))
+    turned = dataclasses.replace(embedded, rows=dict(reversed(embedded.rows.items())))
+    np.testing.assert_array_equal(turned.images(evalset), planted.chance(evalset).images(evalset.images).vectors)
+    for rows in (dict(list(embedded.rows.items())[1:]), embedded.rows | {"stranger": embedded.rows["image3"]}):
         with pytest.raises(ValueError, match="misaligned"):
-            list(suite.run(evalset, embedded, suites.PatientBootstrap(evalset.patients, draws=2)))
+            dataclasses.replace(embedded, rows=rows).images(evalset)
+
+
+@pytest.mark.parametrize("swapped", [(11, 12), (0, 29), (3, 4)])
+def test_two_vectors_that_change_places_while_they_are_embedded_fail_loudly(swapped: tuple[int, int]) -> None:
+    evalset, order = planted.evalset(30), np.arange(30)
+    order[list(swapped)] = swapped[::-1]
+    embed = planted.chance(evalset)
+
+    def crossed(pictures: np.ndarray) -> Rows:
+        found = embed.images(pictures)
+        return Rows(*(column[order] for column in found[:2])) if len(pictures) == 30 else found
+
+    with pytest.raises(ValueError, match="lost their order"):
+        suites.run_suites(embed._replace(images=crossed), [evalset], ["zero_shot"], draws=0)
+
+
+def test_images_that_are_no_longer_beside_their_ids_fail_loudly() -> None:
+    evalset, order = planted.evalset(30), np.random.default_rng(0).permutation(30)
+    shuffled = dataclasses.replace(evalset, images=evalset.images[order])
+    with pytest.raises(ValueError, match="lost their order"):
+        suites.run_suites(planted.chance(evalset), [shuffled], ["zero_shot"], draws=0)
+
+
+@pytest.mark.parametrize("column", ["truth", "normal", "ids", "reports", "marks"])
+def test_a_shuffle_between_embedding_and_labels_fails_loudly_in_every_suite(column: str) -> None:
+    evalset = planted.evalset(30)
+    embedded = embedding.embed_set(planted.chance(evalset), evalset, embedding.TextBank(planted.by_text(planted.noise)))
+    held = getattr(evalset, column)
+    shuffled = dataclasses.replace(evalset, **{column: held[::-1]})
+    for name in {*suites.USUAL, "probe"} - {"grounding"}:  # without boxes, it asks for nothing
+        suite = suites.SUITES[name](suites.Setting(train=Seen(evalset, embedded), validation=Seen(evalset, embedded)))
+        with pytest.raises(ValueError, match="misaligned"):
+            list(suite.run(shuffled, embedded, suites.PatientBootstrap(evalset.patients, draws=2)))
+
+
+def test_unread_images_are_in_every_file_of_a_result(tmp_path: Path) -> None:
+    broken = [row | {"image": b""} if i in (3, 8) else row for i, row in enumerate(planted.records(40))]
+    evalset = _set(broken)
+    found = suites.run_suites(planted.chance(evalset), [evalset], ["zero_shot", "cxr_align"], draws=2)
+    report.write(found, tmp_path, provenance={"checkpoint": "x"})
+    rows = json.loads((tmp_path / "results.json").read_text())
+    assert {(row["unread"], row["unread_ids"]) for row in rows} == {(2, "image3 image8")}
+    assert max(row["n"] for row in rows) == 38 == len(found.sets[0].ids) and "image3" not in found.sets[0].ids
+    for name in ("results.csv", "report.html", "report.md"):
+        assert "image3" in (tmp_path / name).read_text() and "image8" in (tmp_path / name).read_text()
+    assert "2 studies are left out of scores and labels" in (tmp_path / "report.html").read_text()
+    assert any("image3, image8" in line for line in report.summary_lines(found))
 
 
 def test_every_release_says_what_a_blank_means() -> None:
@@ -153,7 +195,7 @@ def test_the_wording_asked_for_is_the_one_that_scores() -> None:
     embed = planted.chance(evalset)
     plain = PromptSet.load("plain")
     found = suites.run_suites(embed, [evalset], ["zero_shot"], draws=2, wording=plain)
-    scores = embed.images(evalset.images) @ embed.texts(["Edema."])[0]
+    scores = embed.images(evalset.images).vectors @ embed.texts(["Edema."])[0]
     curve = next(c for c in found.curves if (c.finding, c.rule) == ("edema", "positive"))
     np.testing.assert_allclose(curve.scores, scores, atol=1e-6)
     assert found.facts["prompts"] == plain.describe()

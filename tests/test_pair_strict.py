@@ -6,8 +6,9 @@ import pytest
 
 from clinicclip.data import schema
 from clinicclip.evals import embedding, matching, prompts
-from clinicclip.evals.base import EmbedFns, EvalSet, Result
+from clinicclip.evals.base import EmbedFns, EvalSet
 from clinicclip.evals.pair_strict import PairStrict
+from clinicclip.evals.results import Result
 from clinicclip.evals.stats import PatientBootstrap
 
 
@@ -45,7 +46,7 @@ def test_the_rate_equals_a_loop_over_its_pairs() -> None:
     evalset = planted.evalset(60)
     embed = planted.chance(evalset)
     finding = schema.INDEX["edema"]
-    images = embed.images(evalset.images)
+    images = embed.images(evalset.images).vectors
     sides = prompts.embed("edema", embed.texts)
     rows = np.flatnonzero(evalset.truth[:, finding] == 1)
     partners = matching.without_finding(evalset, finding, rows)

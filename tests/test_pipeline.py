@@ -1,53 +1,24 @@
 """The loader: order and draws are functions of (seed, step, study), however many processes and workers read."""
 
 import dataclasses
-import functools
 import pickle
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from loading import FULL, LENGTH, SIZE, WIDTH, Loader, assert_equal, lockstep, make_record
 
-from clinicclip.data import draws, images, records
-from clinicclip.data.augment import STILL, AugmentSpec
-from clinicclip.data.draws import TrainSpec
+from clinicclip.data import draws, images
+from clinicclip.data.augment import STILL
 from clinicclip.data.features import FeatureTable
-from clinicclip.data.pipeline import HOST_ONLY, Batch, Remembered, batch_shapes, examples, train_batches
-from clinicclip.data.schema import INDEX, UNCERTAIN, UNKNOWN, Graph, Record, Study
+from clinicclip.data.pipeline import HOST_ONLY, Batch, Remembered, batch_shapes, examples
+from clinicclip.data.schema import INDEX, UNCERTAIN, UNKNOWN, Record
 from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
 from clinicclip.errors import UserError
-
-ABNORMAL = ("The heart is enlarged.", "There is a small left pleural effusion.", "There is mild pulmonary edema.")
-NORMAL = ("The heart is normal in size.", "There is no pneumothorax.", "There is no pleural effusion.")
-SIZE, LENGTH, WIDTH = 24, 40, 6
-
-
-def make_record(index: int) -> Record:
-    """A study with its own picture; even ones are normal, every third has a graph."""
-    rng = np.random.default_rng(index)
-    chosen = ABNORMAL[: 1 + index // 2 % 3] if index % 2 else ()
-    report = [*NORMAL[: 3 - len(chosen)], *chosen]
-    graph = Graph(("heart", "enlarged"), ((0, 0), (1, 1)), (0, 1), ((1, 0),)) if index % 3 == 0 else None
-    study = Study(
-        patient=f"p{index}",
-        study=f"s{index}",
-        image_id=f"i{index:02}",
-        split="train",
-        image=rng.integers(0, 256, (30, 36), dtype=np.uint8),
-        findings=" ".join(report),
-        impression="",
-        graph=graph,
-    )
-    record = records.make(study, records.Recipe())
-    assert isinstance(record, dict)
-    return record
 
 
 @pytest.fixture(scope="module")
@@ -67,42 +38,9 @@ def table(source: list[Record]) -> FeatureTable:
     return FeatureTable(sorted(texts), rng.normal(size=(len(texts), WIDTH)).astype(np.float32))
 
 
-FULL = TrainSpec(
-    image_size=SIZE,
-    text_length=LENGTH,
-    augment=AugmentSpec(crop_area=0.8, rotation=5.0, brightness=0.1, contrast=0.1),
-    text_mode="sentences",
-    text_features=True,
-    negation=True,
-    graph=True,
-    graph_nodes=4,
-    graph_edges=6,
-)
-
-
-class Loader:
-    """Batches of the module's source with a few arguments changed."""
-
-    def __init__(self, source: list[Record], tokenizer: Tokenizer, table: FeatureTable) -> None:
-        self._fixed: dict[str, Any] = {"source": source, "tokenizer": tokenizer, "features": table}
-
-    def __call__(self, count: int, spec: TrainSpec = FULL, **changed: Any) -> list[Batch]:
-        arguments = {"seed": 7, "batch_size": 4, "threads": 0} | self._fixed | changed
-        with train_batches(arguments.pop("source"), spec=spec, **arguments) as batches:
-            return list(islice(batches, count))
-
-
 @pytest.fixture(scope="module")
 def load(source: list[Record], tokenizer: Tokenizer, table: FeatureTable) -> Loader:
     return Loader(source, tokenizer, table)
-
-
-def assert_equal(found: Sequence[Batch], expected: Sequence[Batch]) -> None:
-    assert len(found) == len(expected)
-    for ours, theirs in zip(found, expected, strict=True):
-        assert ours.keys() == theirs.keys()
-        for key in ours:
-            np.testing.assert_array_equal(ours[key], theirs[key], err_msg=key, strict=True)
 
 
 def test_a_batch_has_the_documented_keys_shapes_and_types(load: Loader) -> None:
@@ -127,7 +65,7 @@ def test_a_batch_has_the_documented_keys_shapes_and_types(load: Loader) -> None:
     }
     arrays = {key: value for key, value in batch.items() if isinstance(value, np.ndarray)}
     assert {key: (value.shape, str(value.dtype)) for key, value in arrays.items()} == expected
-    assert batch.keys() - arrays.keys() == {"truncated", "graphs_cut"} and set(HOST_ONLY) <= batch.keys()
+    assert batch.keys() - arrays.keys() == set(HOST_ONLY) - {"id"}
     assert isinstance(batch["truncated"], int) and isinstance(batch["graphs_cut"], int)
 
 
@@ -172,20 +110,6 @@ def test_an_epoch_shows_every_study_once_and_the_next_in_another_order(load: Loa
     assert first != second
 
 
-def lockstep(count: int) -> list[Callable[[Callable[[], dict]], list[dict]]]:
-    """An `everywhere` for each of so many threads that stand in for processes."""
-    meeting, told = threading.Barrier(count, timeout=60), [{} for _ in range(count)]
-
-    def meet(index: int, work: Callable[[], dict]) -> list[dict]:
-        told[index] = work()
-        meeting.wait()
-        found = list(told)
-        meeting.wait()
-        return found
-
-    return [functools.partial(meet, index) for index in range(count)]
-
-
 def test_two_processes_laid_end_to_end_make_the_batch_of_one(load: Loader) -> None:
     spec = dataclasses.replace(FULL, text_mode="report", text_length=30)
     everywhere = lockstep(2)
@@ -199,7 +123,7 @@ def test_two_processes_laid_end_to_end_make_the_batch_of_one(load: Loader) -> No
         halves = list(pool.map(half, (0, 1)))
     joined = []
     for first, second in zip(*halves, strict=True):
-        counts = {key: first[key] for key in ("truncated", "graphs_cut")}
+        counts = {key: first[key] for key in HOST_ONLY if key != "id"}
         assert counts == {key: second[key] for key in counts}
         joined.append({key: np.concatenate([first[key], second[key]]) for key in first if key not in counts} | counts)
     assert_equal(joined, load(5, spec, batch_size=8, groups=4))

@@ -1,19 +1,25 @@
 """Models of known ability on the phantom world: labels score perfect, chance stays chance, shortcuts show."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import known
 import numpy as np
+import planted
 import pytest
 from scipy.stats import norm
+from scipy.stats import t as student
+from sklearn.metrics import f1_score
 
 from clinicclip.data import schema
 from clinicclip.evals import suites
-from clinicclip.evals.base import EmbedFns, EvalSet, Result
+from clinicclip.evals.base import EmbedFns, EvalSet
+from clinicclip.evals.results import Result
 from clinicclip.evals.suites import Beside
 
 DRAWS = 100
+GUESSES = 12  # seeds
 LIKELIHOOD = 0.01  # that any one of all metrics leaves its bounds by chance
 OUTCOMES = 10  # of either kind, for a bootstrap's spread to mean something
 
@@ -55,12 +61,12 @@ def test_who_sees_labels_decides_rightly_with_thresholds_of_other_patients() -> 
     evalset, other = known.world(), known.world(120, 1200)
     both = known.reader(evalset), known.reader(other)
 
-    def images(pictures: np.ndarray) -> np.ndarray:
+    def look(pictures: np.ndarray) -> np.ndarray:
         mine = {image.tobytes() for image in evalset.images}
-        return np.concatenate([both[picture.tobytes() not in mine].images(picture[None]) for picture in pictures])
+        return np.concatenate([both[p.tobytes() not in mine].images(p[None]).vectors for p in pictures])
 
     beside = Beside(train=None, validation=other)
-    found = scores(EmbedFns(images, both[0].texts), evalset, ("operating",), beside)
+    found = scores(EmbedFns(planted.marked(look), both[0].texts), evalset, ("operating",), beside)
     decided = {name: value for name, value in real(found).items() if name.startswith("operating/")}
     assert len(decided) > 5 * 10 and set(decided.values()) == {1.0}
     assert found["calibration/ece/macro"].value < 0.1
@@ -82,20 +88,64 @@ def _level(metric: str) -> float | None:
     return next((level for start, level in levels.items() if metric.startswith(start)), None)
 
 
+def _at_chance(found: list[dict[str, float]], levels: dict[str, float]) -> dict[str, float]:
+    """The mean over seeds lies about each level as Student's distribution allows, by Bonferroni for their number.
+
+    Returns how far it may be off.
+    """
+    bound = student.isf(LIKELIHOOD / 2 / len(levels), len(found) - 1)
+    errors = {}
+    for name, level in levels.items():
+        values = np.array([one[name] for one in found])
+        errors[name] = bound * values.std(ddof=1) / np.sqrt(len(values))
+        assert abs(values.mean() - level) < errors[name], (name, values.mean(), level)
+    return errors
+
+
+def test_guessing_scores_a_quarter_in_pair_strict_and_what_a_random_order_gives_in_retrieval() -> None:
+    """Images share partners, reports share galleries: spreads come from seeds, not from a bootstrap within one."""
+    evalset = known.world()
+    found = [
+        real(scores(known.label_free(evalset, seed), evalset, ("pair_strict", "retrieval"))) for seed in range(GUESSES)
+    ]
+    strict = {name: 0.25 for name in found[0] if name.startswith("pair_strict/")}
+    assert len(strict) > 8
+    errors = _at_chance(found, strict | _by_random_order(evalset))
+    assert errors["pair_strict/macro"] < 0.05 and errors["retrieval/i2t/f1_micro@1"] < 0.05
+    assert errors["retrieval/t2i/recall@10"] < 0.02
+
+
+def _by_random_order(evalset: EvalSet) -> dict[str, float]:
+    """What retrieval comes to when every gallery is in random order, by the definition of each measure."""
+    count = len(set(evalset.reports))
+    assert count == len(evalset)  # then every query has one right answer
+    levels, rng = {}, np.random.default_rng(0)
+    findings = [f for f in range(len(schema.FINDINGS)) if f != known.NORMAL and (evalset.truth[:, f] == 1).any()]
+    labels = evalset.truth[:, findings]
+    assert np.isfinite(labels).all()
+    orders = np.stack([np.stack([rng.permutation(count)[:5] for _ in range(count)]) for _ in range(20)])
+    for depth, average in itertools.product((1, 5), ("micro", "macro")):
+        called = (labels == 1)[orders[:, :, :depth]].mean(axis=2) > 0.5
+        scored = [f1_score(labels == 1, one, average=average, zero_division=0) for one in called]
+        levels[f"f1_{average}@{depth}"] = float(np.mean(scored))
+    levels |= {f"recall@{k}": k / count for k in (1, 5, 10)} | {"median_rank": (count + 1) / 2}
+    return {f"retrieval/{direction}/{name}": level for direction in ("i2t", "t2i") for name, level in levels.items()}
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_who_knows_nothing_of_labels_is_at_chance(seed: int) -> None:
     """Bounds are Bonferroni's for the number of metrics.
 
     A text direction is one draw for all images, so that rates about texts are as uncertain as their few texts; the
-    levels of CXR-Align and pair-strict are held by what sees the image alone.
+    level of CXR-Align is held by what sees the image alone, those of pair-strict and retrieval over many seeds.
     """
     evalset = known.world()
     chosen = ("zero_shot", "five_way", "subgroups", "normality", "cxr_align")
     found = scores(known.label_free(evalset, seed), evalset, chosen, draws=DRAWS)
     checked = {}
     for name, result in found.items():
-        few = result.positives is not None and min(result.positives, result.n - result.positives) < OUTCOMES
-        level = _level(name)
+        positives, level = result.positives, _level(name)
+        few = "auroc" in name and positives is not None and min(positives, result.n - positives) < OUTCOMES
         if level is None or few or result.n < 2 * OUTCOMES or not np.isfinite(result.value):
             continue
         spread = (result.ci_high - result.ci_low) / (2 * norm.isf(0.025))
@@ -134,11 +184,11 @@ def test_a_device_taken_for_a_pneumothorax_shows_in_the_subgroups() -> None:
     truth = evalset.truth.copy()
     other = np.random.default_rng(0).random(len(evalset)) < 0.15
     truth[:, device] = np.where(other, 1 - truth[:, pneumothorax], truth[:, pneumothorax])
-    planted = dataclasses.replace(evalset, truth=truth)
-    values = real(scores(known.shortcut(planted), planted, ("zero_shot", "subgroups")))
+    taken = dataclasses.replace(evalset, truth=truth).sealed()
+    values = real(scores(known.shortcut(taken), taken, ("zero_shot", "subgroups")))
     assert values["zero_shot/world/auroc/pair/pneumothorax"] > 0.8
     for group in ("device=no", "device=yes"):
         assert values[f"subgroups/auroc/pneumothorax/{group}"] == 0.5
         assert values[f"subgroups/auroc/pleural_effusion/{group}"] == 1.0
-    honest = real(scores(known.reader(planted), planted, ("subgroups",)))
+    honest = real(scores(known.reader(taken), taken, ("subgroups",)))
     assert honest["subgroups/auroc/pneumothorax/device=yes"] == 1.0

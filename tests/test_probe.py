@@ -12,8 +12,9 @@ from threadpoolctl import threadpool_limits
 
 from clinicclip.data import schema
 from clinicclip.evals import embedding, probe, shares
-from clinicclip.evals.base import Embedded, EvalSet, Result, Seen
+from clinicclip.evals.base import Embedded, EvalSet, Seen
 from clinicclip.evals.probe import Probe
+from clinicclip.evals.results import Result
 from clinicclip.evals.stats import PatientBootstrap
 
 EDEMA = schema.INDEX["edema"]
@@ -23,7 +24,12 @@ def _seen(evalset: EvalSet, noise: float, seed: int) -> Seen:
     """Vectors that hold the truth, linear, under noise."""
     truth = np.nan_to_num(2 * evalset.truth - 1)
     vectors = planted.unit(truth + noise * np.random.default_rng(seed).normal(size=truth.shape))
-    return Seen(evalset, Embedded(evalset.ids, vectors, embedding.TextBank(planted.by_text(planted.noise))))
+    rows = dict(zip(evalset.ids, vectors, strict=True))
+    return Seen(evalset, Embedded(rows, embedding.TextBank(planted.by_text(planted.noise))))
+
+
+def _vectors(seen: Seen) -> np.ndarray:
+    return seen.embedded.images(seen.evalset)
 
 
 def _run(train: Seen | None, validation: Seen | None, test: Seen, **options) -> dict[str, Result]:
@@ -61,10 +67,10 @@ def test_the_penalty_is_the_best_on_validation(splits) -> None:
         worth = []
         for finding in map(schema.INDEX.get, planted.WORDS):
             model = LogisticRegression(C=strength, max_iter=probe.STEPS)
-            model.fit(train.embedded.vectors[rows], truth[:, finding] == 1)
-            worth.append(roc_auc_score(other[:, finding], model.decision_function(validation.embedded.vectors)))
+            model.fit(_vectors(train)[rows], truth[:, finding] == 1)
+            worth.append(roc_auc_score(other[:, finding], model.decision_function(_vectors(validation))))
             if finding == EDEMA:
-                test_area = roc_auc_score(test.evalset.truth[:, EDEMA], model.decision_function(test.embedded.vectors))
+                test_area = roc_auc_score(test.evalset.truth[:, EDEMA], model.decision_function(_vectors(test)))
         scored[np.mean(worth)] = test_area
     assert len(set(scored.values())) > 1 and value == pytest.approx(scored[max(scored)], abs=1e-9)
 
@@ -80,10 +86,17 @@ def test_the_probe_of_all_patients_equals_scikit_learn(splits) -> None:
     train, _, test = splits
     found = _run(train, None, test, shares=(1.0,))["probe/auroc@1/edema"]
     model = LogisticRegression(C=probe.DEFAULT_STRENGTH, max_iter=probe.STEPS)
-    model.fit(train.embedded.vectors, train.evalset.truth[:, EDEMA] == 1)
-    expected = roc_auc_score(test.evalset.truth[:, EDEMA], model.decision_function(test.embedded.vectors))
+    model.fit(_vectors(train), train.evalset.truth[:, EDEMA] == 1)
+    expected = roc_auc_score(test.evalset.truth[:, EDEMA], model.decision_function(_vectors(test)))
     assert found.value == pytest.approx(expected, abs=1e-9)
     assert found.positives == int((test.evalset.truth[:, EDEMA] == 1).sum()) and 0 < found.prevalence < 1
+
+
+def test_the_share_of_all_patients_is_one_fit_and_says_so(splits) -> None:
+    train, _, test = splits
+    found = _run(train, None, test, shares=(1.0,), seeds=(0, 1, 2))
+    for name in planted.WORDS:
+        assert found[f"probe/auroc@1/{name}"].note == shares.ONCE
 
 
 def test_shares_are_of_patients_and_smaller_ones_lie_within_larger_ones() -> None:
@@ -106,10 +119,10 @@ def test_unknown_labels_teach_nothing(splits) -> None:
     train, _, test = splits
     truth = train.evalset.truth.copy()
     truth[:, EDEMA] = np.nan
-    masked = Seen(dataclasses.replace(train.evalset, truth=truth), train.embedded)
+    masked = Seen(dataclasses.replace(train.evalset, truth=truth).sealed(), train.embedded)
     found = _run(masked, None, test, shares=(1.0,))
     edema = found["probe/auroc@1/edema"]
-    assert np.isnan(edema.value) and edema.note == "0 of 3 draws of patients hold both outcomes"
+    assert np.isnan(edema.value) and edema.note == "0 of 1 draws of patients hold both outcomes"
     assert "edema" not in found["probe/auroc@1/macro"].note
 
 

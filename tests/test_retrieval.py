@@ -7,7 +7,8 @@ from sklearn.metrics import f1_score
 
 from clinicclip.data import schema
 from clinicclip.evals import embedding, retrieval
-from clinicclip.evals.base import EmbedFns, EvalSet, Exhibit, Result, Verdict
+from clinicclip.evals.base import EmbedFns, EvalSet
+from clinicclip.evals.results import Exhibit, Result, Verdict
 from clinicclip.evals.retrieval import Retrieval, search
 from clinicclip.evals.stats import PatientBootstrap
 
@@ -62,9 +63,8 @@ def test_ranks_equal_a_loop_over_queries(chunk: int, monkeypatch: pytest.MonkeyP
 def test_a_model_that_gives_one_vector_to_all_is_not_rewarded() -> None:
     evalset = planted.evalset()
     same = planted.unit(np.ones((1, 4)))
-    constant = EmbedFns(
-        lambda pictures: np.repeat(same, len(pictures), 0), lambda texts: np.repeat(same, len(texts), 0)
-    )
+    images = planted.marked(lambda pictures: np.repeat(same, len(pictures), 0))
+    constant = EmbedFns(images, lambda texts: np.repeat(same, len(texts), 0))
     found = _numbers(evalset, constant)
     middle = 1 + (len(set(evalset.reports)) - 1) / 2
     assert found["retrieval/i2t/median_rank"].value == middle

@@ -1,10 +1,14 @@
 """The doors for weights of others: `model.init` and the towers' `init` in a configuration, and `--checkpoint`."""
 
+import json
+import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import foreign
 import jax
+import micro_export
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -12,7 +16,7 @@ from ml_collections import ConfigDict
 from clinicclip import api, assemble, cli, evaluate, starting
 from clinicclip import config as config_files
 from clinicclip.data import builder
-from clinicclip.data.tokenizer import train_wordpiece
+from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
 from clinicclip.errors import UserError
 
 SPEC = replace(foreign.MICRO, graph=foreign.GRAPH)
@@ -64,7 +68,7 @@ def test_towers_bring_their_sizes_and_keep_the_runs_images(params, towers):
     equal(start["image"], params["image"])
     equal(start["text"], params["text"])
     assert start["image_projection"]["kernel"].shape == (16, wanted.model.dim)
-    assert starting.told(wanted) == [f"model.image.init={towers / 'swin'}", f"model.text.init={towers / 'bert'}"]
+    assert list(starting.told(wanted)) == [f"model.image.init={towers / 'swin'}", f"model.text.init={towers / 'bert'}"]
 
 
 def test_a_whole_model_comes_before_towers_and_brings_all_it_has(params, towers, whole):
@@ -99,8 +103,68 @@ def test_pooling_is_the_runs_where_no_file_says_it_and_else_must_agree(params, t
     two = {name: part for name, part in params.items() if "graph" not in name}
     pooled = config(init=foreign.write_whole(tmp_path / "clip", two, foreign.MICRO, "transformers"))
     pooled.model.text.pooling = "mean"
-    with pytest.raises(UserError, match=r"set --config\.model\.text\.pooling=pooler"):
+    with pytest.raises(UserError, match="text pooling pooler in training, mean here"):
         resolved(pooled)
+
+
+def edit(path: Path, change) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def other_mean(folder: Path) -> None:
+    edit(folder / "preprocessor_config.json", lambda said: said.update(image_mean=[0.5] * 3))
+
+
+SIZE = ("image size 32 in training, 64 here", {"model.image.image_size": "64"})
+MEAN = ("mean of the images", {})
+POOLING = ("text pooling pooler in training, mean here", {"model.text.pooling": "mean"})
+DOORS = {"model.init": (SIZE, MEAN, POOLING), "model.image.init": (SIZE, MEAN), "model.text.init": (POOLING,)}
+
+
+@pytest.mark.parametrize(("door", "said", "keys"), [(door, *other) for door, all_ in DOORS.items() for other in all_])
+def test_weights_trained_otherwise_start_no_run_unless_forced(params, door, said, keys, tmp_path):
+    two = {k: v for k, v in params.items() if "graph" not in k}
+    folder = foreign.write_whole(tmp_path / "clip", two, foreign.MICRO, "transformers")
+    if (said, keys) == MEAN:
+        other_mean(folder)
+    size = {} if door == "model.text.init" else {"model.image.image_size": "32"}
+    wanted = {door: str(folder), "data.text_length": str(foreign.LENGTH)} | size | keys
+
+    def start(force: str) -> ConfigDict:
+        asked = wanted | {"model.force": force}
+        return resolved(config_files.load("configs/n_dt_c.py:size=micro", list(asked.items())))
+
+    with pytest.raises(UserError, match=f"^{door}=.*{said}") as told:
+        start("False")
+    assert "--config.model.force=True" in str(told.value)
+    forced = start("True")
+    assert any(line.startswith(f"note: {door} is forced: {said}") for line in starting.told(forced))
+    text = assemble.initial_params(forced)["text"]
+    assert ("pooler" in text) == (forced.model.text.pooling == "pooler")
+
+
+def test_a_tower_is_not_asked_about_the_other(params, tmp_path):
+    two = {k: v for k, v in params.items() if "graph" not in k}
+    folder = foreign.write_whole(tmp_path / "clip", two, foreign.MICRO, "transformers")
+    other_mean(folder)
+    keys = [("model.text.init", str(folder)), ("data.text_length", str(foreign.LENGTH))]
+    wanted = resolved(config_files.load("configs/n_dt_c.py:size=micro", keys))
+    assert list(starting.told(wanted)) == [f"model.text.init={folder}"]
+
+
+def test_an_exports_own_word_is_held_against_its_tokenizer(micro_folder, tmp_path):
+    folder = shutil.copytree(micro_folder, tmp_path / "export")
+    wanted = [("model.init", str(folder)), ("model.image.image_size", "32"), ("data.text_length", "40")]
+    load = partial(config_files.load, "configs/g.py:size=micro")
+    graph = [("model.graph.hidden", "6"), ("model.graph.width", "7"), ("model.feature_dim", "5")]
+    starting.resolve_sizes(load([*wanted, *graph]))
+    words = micro_export.TOKENIZER.vocabulary
+    Tokenizer((*words[:-2], words[-1], words[-2])).save(folder, micro_export.LENGTH)
+    with pytest.raises(UserError, match=r"^model\.init=.*tokenizer .* in training"):
+        starting.resolve_sizes(load([*wanted, *graph]))
+    starting.resolve_sizes(load([*wanted, *graph, ("model.force", "True")]))
 
 
 def test_a_tokenizer_of_another_tower_is_refused(towers):
@@ -137,6 +201,11 @@ def test_weights_with_another_vocabulary_or_other_pixels_are_not_used(params, tm
     train_wordpiece(("another text",), 110).save(folder, foreign.LENGTH)
     with pytest.raises(UserError, match="put the tokenizer it was trained with beside the weights"):
         api.load(str(folder))
+    foreign.WORDS.save(folder, foreign.LENGTH)
     foreign.write_json(folder / "preprocessor_config.json", {"do_center_crop": True})
-    with pytest.raises(UserError, match="prepared otherwise \\(do_center_crop is True, here False\\)"):
+    with pytest.raises(UserError, match="way to resize images shortest in training, squash here") as told:
         api.load(str(folder))
+    assert "force" in str(told.value)
+    forced = api.load(str(folder), force=True)
+    assert forced.describe()["forced"] == "way to resize images shortest in training, squash here"
+    assert forced.spec.text == replace(foreign.MICRO.text, dropout=forced.spec.text.dropout)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,38 +13,16 @@ import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from tiny_run import STEPS, TINY
 
 from clinicclip import api, cli, runs, train
 from clinicclip import config as config_files
 from clinicclip.data import builder, patients
+from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.training import checkpoint, metrics
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
-STEPS = 6
-TINY = {
-    "total_steps": STEPS,
-    "batch_size": 16,
-    "log_every": 1,
-    "checkpoint_every": 4,
-    "evals.draws": 20,
-    "data.text_length": 64,
-    "data.vocab_size": 300,
-    "data.row_step": 64,
-    "data.phantom.studies": 160,
-    "model.dim": 32,
-    "model.feature_dim": 16,
-    "model.image.embed_dim": 16,
-    "model.image.depths": "(1,1)",
-    "model.image.heads": "(1,2)",
-    "model.text.width": 32,
-    "model.text.depth": 1,
-    "model.text.heads": 2,
-    "model.text.mlp_width": 64,
-    "model.text.max_positions": 64,
-    "model.graph.hidden": 16,
-    "model.graph.width": 16,
-}
 
 
 def overrides(**more: object) -> list[tuple[str, str]]:
@@ -201,7 +180,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_records(
         train.train(tiny(optim__learning_rate=1e38, optim__warmup=0.0, optim__clip_norm=0.0), tmp_path)
     assert not (tmp_path / "DONE").exists()
     told = json.loads((tmp_path / "fault.json").read_text())
-    assert told["step"] == 2 and len(told["records"]) == TINY["batch_size"] and "loss" in told["metrics"]
+    assert (
+        told["step"] == 2
+        and told["seed"] == 0
+        and len(told["records"]) == TINY["batch_size"]
+        and "loss" in told["metrics"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -240,6 +224,15 @@ def test_patients_on_both_sides_are_trained_on_when_told(tiny: Callable[..., Con
     run = runs.set_up(tiny(data__train="train+test", data__allow_overlap=True), tmp_path)
     stored = builder.open_source(run.config.data.dir, "train+test")
     np.testing.assert_array_equal(patients.load(tmp_path), patients.of("phantom", stored))
+
+
+def test_a_runs_checkpoint_is_held_to_what_it_was_trained_with(finished: tuple[Path, str], tmp_path: Path) -> None:
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    words = Tokenizer.load(folder / "tokenizer").vocabulary
+    Tokenizer((*words[:-2], words[-1], words[-2])).save(folder / "tokenizer", 64)
+    with pytest.raises(UserError, match=f"^{folder}: not as its weights were trained .tokenizer"):
+        api.load(str(folder))
+    np.testing.assert_array_equal(api.load(str(folder), force=True).tokenizer.vocabulary[-1], words[-2])
 
 
 def test_a_run_knows_whom_it_learnt_from_and_its_export_tells_nobody(

@@ -115,7 +115,7 @@ def read(folders: Sequence[Path], train: str = "") -> Chart:
 def _row(
     folder: int, split: str, number: int, manifest: Mapping[str, Any], record: Record
 ) -> tuple[Row, UInt8[np.ndarray, "s s"]]:
-    gray = images.decode(record["image"])
+    gray = images.decode(record["image"], record["image_id"])
     digest = hashlib.blake2b(repr(gray.shape).encode() + gray.tobytes(), digest_size=16).digest()
     row = Row(
         folder=folder,

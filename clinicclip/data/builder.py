@@ -23,7 +23,7 @@ from clinicclip import files
 from clinicclip.data import beam, images, publish, records, releases, shards
 from clinicclip.data.generators import llm, templates
 from clinicclip.data.manifest import DROPPED, MANIFEST, PARTIAL, Ledger, read_manifest
-from clinicclip.data.records import Recipe
+from clinicclip.data.records import CorruptRecord, Recipe
 from clinicclip.data.schema import Drop, Record, Sketch, Study
 from clinicclip.data.shards import Summary, Task
 from clinicclip.errors import UserError, nearest
@@ -45,20 +45,27 @@ class Join(Protocol):
 class Source:
     """Random access to the records of one or several splits; picklable, safe to read from several threads."""
 
-    def __init__(self, parts: Sequence[Any]) -> None:
-        self._parts = list(parts)
+    def __init__(self, name: str, parts: Sequence[Any]) -> None:
+        self._name, self._parts = name, list(parts)
         self._ends = list(itertools.accumulate(len(part) for part in self._parts))
 
     def __len__(self) -> int:
         return self._ends[-1]
 
     def __getitem__(self, index: SupportsIndex) -> Record:
+        """The record. Raises CorruptRecord, naming it, where its stored bytes have changed."""
         position = operator.index(index)
         if not 0 <= position < len(self):
             raise IndexError(f"record {position} of {len(self)}")
         part = bisect.bisect_right(self._ends, position)
         start = self._ends[part - 1] if part else 0
-        return records.restore(self._parts[part][position - start])
+        try:
+            return records.restore(self._parts[part][position - start])
+        except (RuntimeError, CorruptRecord) as fault:  # the former of ArrayRecord: a checksum, or the file is gone
+            raise CorruptRecord(
+                f"{self._name}: record {position} cannot be read ({str(fault).partition(',')[0]}); delete the folder "
+                "and run python -m clinicclip.prepare again, or restore the shard from a copy"
+            ) from None
 
     def __iter__(self) -> Iterator[Record]:
         return (self[i] for i in range(len(self)))
@@ -85,7 +92,10 @@ def open_source(data_dir: str | Path, split: str) -> Source:
             raise UserError(f"{data_dir} has no split {name!r}, only {', '.join(known)}{nearest(name, known)}")
     stored = tfds.builder_from_directory(Path(data_dir) / manifest["folder"])
     as_stored = tfds.decode.DeserializeMethod.RAW_BYTES
-    return Source([stored.as_data_source(split=part, deserialize_method=as_stored) for part in parts])
+    return Source(
+        f"{data_dir}, split {split}",
+        [stored.as_data_source(split=part, deserialize_method=as_stored) for part in parts],
+    )
 
 
 def write(

@@ -6,6 +6,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import grain
@@ -27,6 +28,7 @@ from clinicclip.data.schema import (
     UNKNOWN,
     Record,
     Sentence,
+    Study,
 )
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
@@ -98,7 +100,7 @@ class DrawStudy(grain.transforms.RandomMap):
         (tokens,), truncated = self.tokenizer.encode([report], self.spec.text_length)
         labels = element["labels"] if drawn is kept else restrict(element["labels"], drawn)
         study = {
-            "image": augment.render(images.load(element["image"]), view, self.spec.image_size),
+            "image": augment.render(images.load(element["image"], element["image_id"]), view, self.spec.image_size),
             "text_tokens": tokens,
             "labels": target_labels(labels, self.spec.uncertain),
             "labels_valid": bool((element["labels"] != UNKNOWN).any()),
@@ -195,6 +197,16 @@ class DrawStudy(grain.transforms.RandomMap):
             "graph_valid": padded.valid,
             "graphs_cut": int(padded.cut),
         }
+
+
+@cache
+def empty_record() -> Record:
+    """A record without a report or a finding, to be drawn where the study's own cannot be read."""
+    picture = np.eye(16, dtype=np.uint8)
+    study = Study("", "", image_id="", split="", image=picture, findings="", impression="")
+    record = records.make(study, records.Recipe(reports=False))
+    assert isinstance(record, dict)
+    return record
 
 
 def sentences(record: Record) -> list[Sentence]:

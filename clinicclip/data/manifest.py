@@ -4,17 +4,19 @@
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from clinicclip import files
 from clinicclip.data.schema import Drop, Sketch, Study
 from clinicclip.data.shards import Summary
 from clinicclip.errors import UserError
 
 MANIFEST, DROPPED, PARTIAL = "manifest.json", "dropped.jsonl", ".partial"
+NEEDED = {"name", "title", "version", "open", "licence", "citation", "published", "settings", "code", "folder"}
+NEEDED |= {"splits", "language", "files"}
 USED, BEYOND_LIMIT = "used", "beyond_limit"
 
 
@@ -123,12 +125,12 @@ def read_manifest(data_dir: str | Path, *, checksums: bool = False) -> dict[str,
         if (folder / PARTIAL).is_dir():
             raise UserError(f"{folder} is not finished: run the same clinicclip.prepare command again")
         raise UserError(f"{folder} holds no prepared data: run python -m clinicclip.prepare to make it")
+    manifest = files.read_json(folder / MANIFEST, NEEDED, again)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        files = {folder / name: (at["bytes"], at["sha256"]) for name, at in manifest["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+        listed = {folder / name: (at["bytes"], at["sha256"]) for name, at in manifest["files"].items()}
+    except (KeyError, TypeError, AttributeError):
         raise UserError(f"{folder / MANIFEST} is damaged: {again}") from None
-    for path, (size, sha256) in files.items():
+    for path, (size, sha256) in listed.items():
         if not path.is_file():
             raise UserError(f"{path} is missing: {again}")
         if path.stat().st_size != size or (checksums and file_sha256(path) != sha256):

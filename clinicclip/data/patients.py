@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt64
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from clinicclip import files
 from clinicclip.data.features import digests
 from clinicclip.data.schema import Record
+from clinicclip.errors import UserError
 
 FILE = "patients.safetensors"
 _KEY = "trained_on"
@@ -37,6 +39,11 @@ def save(folder: Path, trained_on: UInt64[np.ndarray, " n"]) -> None:
 
 
 def load(folder: Path) -> UInt64[np.ndarray, " n"]:
-    """What `save` noted; empty where nothing is."""
+    """What `save` noted; empty where nothing is. Raises UserError for a damaged note."""
     path = folder / FILE
-    return load_file(path)[_KEY] if path.is_file() else np.empty(0, np.uint64)
+    if not path.is_file():
+        return np.empty(0, np.uint64)
+    try:
+        return load_file(path)[_KEY]
+    except (SafetensorError, KeyError):
+        raise UserError(f"{path} is damaged: restore the file, it tells whom the run learnt from") from None

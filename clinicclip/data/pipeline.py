@@ -5,9 +5,10 @@ every study of it is drawn with a generator made from the seed and its place in 
 the stream cut into batches and dealt to processes: of each global batch, process p gets the p-th of P equal
 consecutive blocks, so the processes' batches laid end to end are the batch one process would have made: the rows
 their texts are packed into are made as many as the process with most needs. A run resumes by starting at its step;
-no iterator state is stored.
+no iterator state is stored. A study whose record cannot be read keeps its place, masked, so that nothing else moves.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -18,18 +19,20 @@ from absl import flags
 from jaxtyping import UInt8
 
 from clinicclip.data import images, packing
-from clinicclip.data.draws import DrawStudy, TrainSpec
+from clinicclip.data.draws import DrawStudy, TrainSpec, empty_record
 from clinicclip.data.features import FeatureTable
+from clinicclip.data.records import CorruptRecord
 from clinicclip.data.schema import CHEXPERT, FINDINGS, GRAPH_TYPES, Record
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 
 Batch = dict[str, Any]
-HOST_ONLY = ("id", "truncated", "graphs_cut")  # never placed on a device
-COUNTS = ("truncated", "graphs_cut")
+HOST_ONLY = ("id", "truncated", "graphs_cut", "corrupt", "skipped")  # never placed on a device
+COUNTS = ("truncated", "graphs_cut", "skipped")
+NAMED = 100  # records that a process names of those of its batch that it skips
 TEXTS = ("text_ids", "negated_ids")  # packed: their number of rows depends on the texts
 # Calls a function in every process and gives back what all of them returned, in their order.
-Everywhere = Callable[[Callable[[], dict[str, int]]], list[dict[str, int]]]
+Everywhere = Callable[[Callable[[], dict[str, Any]]], list[dict[str, Any]]]
 
 
 @runtime_checkable
@@ -72,6 +75,27 @@ class Remembered:
         return Remembered, (self._source, self._budget)
 
 
+class Readable:
+    """The records of a source that can be read, under new numbers; all are read once to know them."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._numbers = [number for number in range(len(source)) if self._reads(number)]
+
+    def _reads(self, number: int) -> bool:
+        try:
+            self._source[number]
+        except CorruptRecord:
+            return False
+        return True
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int) -> Record:
+        return self._source[self._numbers[index]]
+
+
 class Batches:
     """An iterator over batches that lets go of its threads and processes on `close` or when `with` ends."""
 
@@ -100,7 +124,11 @@ class Batches:
 
 
 class TrainBatches(Batches):
-    """The batches of one of several processes: of equal shapes in all, with counts of the global batch."""
+    """The batches of one of several processes: of equal shapes in all, with counts of the global batch.
+
+    Where a record of the global batch could not be read, `valid` says which studies are not empty ones in its place,
+    and `corrupt` holds the numbers of such records.
+    """
 
     def __init__(
         self, dataset: grain.IterDataset, *, shared: bool, everywhere: Everywhere, groups: int, pad_id: int
@@ -112,24 +140,46 @@ class TrainBatches(Batches):
     def __next__(self) -> Batch:
         batch: Batch = {}
 
-        def fetch() -> dict[str, int]:
+        def fetch() -> dict[str, Any]:
             batch.update(super(TrainBatches, self).__next__())
             rows = {key: len(batch[key]) for key in TEXTS if key in batch}
-            return rows | {key: int(batch[key]) for key in COUNTS if key in batch}
+            corrupt = batch.pop("number")[~batch["valid"]]
+            counts = {key: int(batch[key]) for key in COUNTS if key in batch} | {"skipped": len(corrupt)}
+            return rows | counts | {"corrupt": corrupt[:NAMED].tolist()}
 
         found = self._everywhere(fetch)
         for key in found[0]:
-            numbers = [facts[key] for facts in found]
+            values = [facts[key] for facts in found]
             if key in COUNTS:
-                batch[key] = sum(numbers)
+                batch[key] = sum(values)
+            elif key in TEXTS:
+                self._fill(batch, key.removesuffix("_ids"), max(values))
             else:
-                self._fill(batch, key.removesuffix("_ids"), max(numbers))
+                batch[key] = list(itertools.chain.from_iterable(values))
+        if not batch["skipped"]:
+            del batch["valid"]  # all are: the step need not ask
         return batch
 
     def _fill(self, batch: Batch, name: str, rows: int) -> None:
         for part, value in self._padding.items():
             key = f"{name}_{part}"
             batch[key] = packing.fill(batch[key], groups=self._groups, rows=rows, value=value)
+
+
+@dataclass(frozen=True)
+class DrawNumber(grain.transforms.RandomMap):
+    """The number of a record -> one study of a batch; an empty one that is not `valid` where it cannot be read."""
+
+    source: Source
+    draw: DrawStudy
+
+    def random_map(self, number: int, rng: np.random.Generator) -> dict[str, Any]:
+        """What `draw` makes of the record, and its number."""
+        try:
+            study, valid = self.draw.random_map(self.source[number], rng), True
+        except (CorruptRecord, images.ImageFault):
+            study, valid = self.draw.random_map(empty_record(), rng), False
+        return study | {"number": number, "valid": valid}
 
 
 @dataclass(frozen=True)
@@ -203,7 +253,7 @@ def train_batches(
         raise UserError("frozen features: the text-feature and graph streams need a feature table")
     # Numbers are shuffled and records read last: of what a source gives, grain counts every byte, each time.
     numbers = grain.MapDataset.range(len(source)).shuffle(seed=seed).repeat()
-    studies = numbers.map(source.__getitem__).random_map(DrawStudy(spec, tokenizer, features), seed=seed)
+    studies = numbers.random_map(DrawNumber(source, DrawStudy(spec, tokenizer, features)), seed=seed)
     blocks = studies.batch(batch_size // process_count, batch_fn=Collate(spec, groups, tokenizer.pad_id))
     mine = blocks[start_step * process_count + process_index :: process_count]
     batches = mine.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
@@ -263,7 +313,7 @@ def examples(
     """Every record once, in order, in chunks (the last may be short): images for evaluation, and records."""
 
     def read(record: Record) -> tuple[np.ndarray, Record]:
-        return images.resize(images.decode(record["image"]), image_size), record
+        return images.resize(images.decode(record["image"], record["image_id"]), image_size), record
 
     def collect(pairs: Sequence[tuple[np.ndarray, Record]]) -> tuple[np.ndarray, list[Record]]:
         return np.stack([image for image, _ in pairs]), [record for _, record in pairs]

@@ -12,6 +12,7 @@ from clinicclip.data import boxes, images, negation, rule_graphs, schema, text
 from clinicclip.data.generators import Generator, templates
 from clinicclip.data.generators.llm import Question
 from clinicclip.data.schema import Drop, Record, Study
+from clinicclip.errors import UserError
 
 FORMAT = "1.2.0"  # of the stored fields; the version TFDS shows
 
@@ -34,6 +35,11 @@ TENSORS = {
     "graph_spans": ((None, 2), np.int32),
     "graph_edges": ((None, 2), np.int32),
 }
+NAMES = frozenset({"image", *TEXT, *TEXTS, *NUMBER, *NUMBERS, *TENSORS})
+
+
+class CorruptRecord(UserError):
+    """A stored record that does not read back as it was written."""
 
 
 class Recipe(NamedTuple):
@@ -76,9 +82,19 @@ def serialize(record: Record) -> bytes:
 def restore(example: bytes) -> Record:
     """What `serialize` made -> str, int, list[str] and numpy arrays, the image left encoded.
 
-    TFDS's own way back, through the description of every field, takes four times as long.
+    TFDS's own way back, through the description of every field, takes four times as long. Raises CorruptRecord.
     """
-    fields = _example_type().FromString(example).features.feature
+    from google.protobuf.message import DecodeError
+
+    try:
+        return _restored(_example_type().FromString(example).features.feature)
+    except (DecodeError, IndexError, ValueError):  # no message; an empty field; one of another form
+        raise CorruptRecord("its fields are not those of a record") from None
+
+
+def _restored(fields: Any) -> Record:
+    if odd := NAMES.symmetric_difference(fields):
+        raise CorruptRecord(f"the field {min(odd)!r} is missing or unknown")
     record: Record = {"image": fields["image"].bytes_list.value[0]}
     record |= {name: fields[name].bytes_list.value[0].decode() for name in TEXT}
     record |= {name: [piece.decode() for piece in fields[name].bytes_list.value] for name in TEXTS}

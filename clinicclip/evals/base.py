@@ -1,34 +1,42 @@
-"""What every evaluation shares: embedding functions in, an embedded set, result records out.
+"""What every evaluation works on: a set whose truth is known, and the set embedded.
 
-Evaluations never see a model. They get functions that map images and texts to vectors, join everything by
-image id, and yield `Result` records plus the raw material of the report's pictures.
+Evaluations never see a model. They get functions that map images and texts to vectors, and join everything by
+image id.
 """
 
-import enum
+import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, UInt8
+from jaxtyping import Bool, Float32, Int, UInt8, UInt32
 
 from clinicclip.data import schema
 from clinicclip.data.images import ImageFault
 from clinicclip.errors import UserError
-from clinicclip.evals import benchmarks, prompts, stats
-from clinicclip.evals.calibration import Reliability
+from clinicclip.evals import benchmarks, prompts
 from clinicclip.evals.truth import GROUPS, NORMAL, SQUASH, Released, View, read_row
 
-PatchFn = Callable[[UInt8[np.ndarray, "n s s"]], Float32[np.ndarray, "n h w d"]]
+
+class Rows(NamedTuple):
+    """What an image tower gives back: unit vectors, and of what they are."""
+
+    vectors: Float32[np.ndarray, "n d"]
+    marks: UInt32[np.ndarray, "n"]  # `data.images.marks` of the pixels that the tower read, made where it read them
+    patches: Float32[np.ndarray, "n h w d"] | None = None  # of a grid over each image, row by row
+
+
+ImageFn = Callable[[UInt8[np.ndarray, "n s s"]], Rows]
 
 
 class EmbedFns(NamedTuple):
-    """A model as evaluations know it: all functions return L2-normalised rows in the order given."""
+    """A model as evaluations know it: all vectors are L2-normalised, in the order given."""
 
-    images: Callable[[UInt8[np.ndarray, "n s s"]], Float32[np.ndarray, "n d"]]
+    images: ImageFn
     texts: Callable[[Sequence[str]], Float32[np.ndarray, "n d"]]
-    patches: PatchFn | None = None  # of a grid over each image, row by row
+    patches: ImageFn | None = None  # as ``images``, with patches
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,8 @@ class EvalSet:
     reports: tuple[str, ...]
     sentences: tuple[tuple[schema.Sentence, ...], ...]
     images: UInt8[np.ndarray, "n s s"]
+    marks: UInt32[np.ndarray, "n"]  # of the images, made as each was read with its id and labels
+    coded: bool  # whether ``truth`` is coded by somebody, and not what the reports say
     truth: Float32[np.ndarray, "n f"]
     mentioned: Float32[np.ndarray, "n f"]  # read off the report's sentences
     normal: Float32[np.ndarray, "n"]
@@ -56,6 +66,7 @@ class EvalSet:
     shapes: Int[np.ndarray, "n 2"]  # height and width of the original images
     released: tuple[Released | None, ...]  # altered reports that the release brings itself
     unread: tuple[str, ...]  # ids of studies whose image cannot be read; they are no part of anything above
+    seal: str = ""  # of all that is asked of a model, and of the marks, as they were read
 
     @classmethod
     def from_records(
@@ -96,9 +107,10 @@ class EvalSet:
         mentioned = np.stack([row.mentioned for row in rows])
         gold = np.stack([row.gold for row in rows])
         truth, source = mentioned, "report text (no gold labels)"
+        coded = bool(np.isfinite(gold).any()) or not any(row.sentences for row in rows)
         if np.isfinite(gold).any():
             truth, source = gold, " + ".join(sorted({row.source for row in rows if row.source})) or "gold labels"
-        elif not any(row.sentences for row in rows):
+        elif coded:
             truth, source = np.stack([row.labels for row in rows]), "training labels (neither gold labels nor reports)"
         normal = gold[:, NORMAL]
         if np.isnan(normal).all():
@@ -117,6 +129,8 @@ class EvalSet:
             reports=tuple(" ".join(sentence.text for sentence in row.sentences) for row in rows),
             sentences=tuple(row.sentences for row in rows),
             images=np.stack([row.image for row in rows]),
+            marks=np.array([row.mark for row in rows], np.uint32),
+            coded=coded,
             truth=truth,
             mentioned=mentioned,
             normal=normal,
@@ -125,10 +139,26 @@ class EvalSet:
             shapes=np.array([row.shape for row in rows]),
             released=tuple(row.released for row in rows),
             unread=tuple(unread),
-        )
+        ).sealed()
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def sealed(self) -> "EvalSet":
+        """The set with its ids, marks, reports and labels bound together as they stand."""
+        return dataclasses.replace(self, seal=self._binding())
+
+    def require_seal(self) -> None:
+        """Raises ValueError when ids, marks, reports or labels are no longer those that were read together."""
+        if self.seal != self._binding():
+            raise ValueError(f"{self.name}: ids and labels are no longer as they were read; scores would be misaligned")
+
+    def _binding(self) -> str:
+        return f"{self.digest()} {_digest(self.marks)}"
+
+    def labels(self, findings: Sequence[int]) -> Float32[np.ndarray, "n m"]:
+        """Truth of some findings; the normal class by ``normal``."""
+        return np.stack([self.normal if f == NORMAL else self.truth[:, f] for f in findings], axis=1)
 
     def digest(self) -> str:
         """Twelve hex digits over ids, patients, reports, truth, groups and boxes, not over pixels: what is asked.
@@ -147,10 +177,11 @@ class EvalSet:
         """Studies of which the labels say that the finding is absent; uncoded studies never count.
 
         Uncoded: no label on this finding, or something is wrong (not normal) and no finding names what.
-        A finding the truth does not code at all is judged by the report: denied, or the study is normal.
+        What nobody codes is judged by the report: absent is what it denies, and in a normal study what it is silent
+        about; an abnormal study's silence is not trusted.
         """
         column = self.truth[:, finding]
-        if np.isfinite(column).any():
+        if self.coded and np.isfinite(column).any():
             others = np.delete(self.truth, NORMAL, axis=1)
             unexplained = (self.normal == 0) & ~(others == 1).any(axis=1)
             return (column == 0) & ~unexplained
@@ -168,13 +199,12 @@ def _digest(*parts: bytes | np.ndarray) -> str:
 
 @dataclass(frozen=True)
 class Embedded:
-    """A set's image vectors under their ids, and a text embedder that embeds each distinct string once."""
+    """A set's image vectors by id, and a text embedder that embeds each distinct string once."""
 
-    ids: tuple[str, ...]
-    vectors: Float32[np.ndarray, "n d"]
+    rows: Mapping[str, Float32[np.ndarray, "d"]]
     texts: Callable[[Sequence[str]], Float32[np.ndarray, "m d"]]
     wording: prompts.PromptSet = prompts.REPORTS
-    patches: PatchFn | None = None
+    maps: Mapping[tuple[str, str], Float32[np.ndarray, "h w"]] | None = None  # by image id and finding
 
     def sides(self, finding: str) -> prompts.PromptVectors:
         """The vectors of what affirms and what denies a finding."""
@@ -183,11 +213,16 @@ class Embedded:
     def images(self, evalset: EvalSet) -> Float32[np.ndarray, "n d"]:
         """The vectors in the set's order, joined by id.
 
-        Raises: ValueError when the ids are not the set's own, in its own order.
+        Raises: ValueError when the ids are not the set's own, or its labels no longer stand beside theirs.
         """
-        if self.ids != evalset.ids:
-            raise ValueError(f"{evalset.name}: embedded ids do not match the set's; scores would be misaligned")
-        return self.vectors
+        evalset.require_seal()
+        if self.rows.keys() != set(evalset.ids):
+            shared = len(self.rows.keys() & set(evalset.ids))
+            raise ValueError(
+                f"{evalset.name}: {len(self.rows)} ids were embedded, the set has {len(evalset)}, both {shared}; "
+                "scores would be misaligned"
+            )
+        return np.stack([self.rows[name] for name in evalset.ids])
 
 
 class Seen(NamedTuple):
@@ -195,170 +230,3 @@ class Seen(NamedTuple):
 
     evalset: EvalSet
     embedded: Embedded
-
-
-@dataclass(frozen=True)
-class Result:
-    """One number: what it is, its 95 % interval by patient, and what it was measured on."""
-
-    metric: str
-    data: str
-    split: str
-    value: float  # nan: does not exist on these data, `note` says why
-    ci_low: float
-    ci_high: float
-    n: int
-    patients: int
-    positives: int | None = None
-    prevalence: float | None = None  # positives over n
-    redrawn: int = 0
-    truth: str = ""
-    group: str = ""  # of a row about some of the studies: which, such as sex=F
-    generator: str = ""
-    note: str = ""
-    draws: Float[np.ndarray, "draws"] | None = field(default=None, repr=False, compare=False)  # its bootstrap
-
-    @classmethod
-    def of(
-        cls,
-        metric: str,
-        evalset: EvalSet,
-        draws: stats.Draws,
-        bootstrap: stats.PatientBootstrap,
-        rows: Int[np.ndarray, "r"],
-        **facts: int | float | str | None,
-    ) -> "Result":
-        """A record from a bootstrapped statistic over the given rows of the set."""
-        low, high = draws.interval()
-        patients = bootstrap.patients(rows)
-        positives = facts.get("positives")
-        if isinstance(positives, int) and len(rows):
-            facts["prevalence"] = positives / len(rows)
-        return cls(
-            metric,
-            evalset.name,
-            evalset.split,
-            draws.value,
-            low,
-            high,
-            len(rows),
-            patients,
-            redrawn=draws.redrawn,
-            draws=draws.values,
-            **facts,  # type: ignore[arg-type]
-        )
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Truth and scores of one finding under one rule: the material of ROC and PR plots, and of later comparisons."""
-
-    data: str
-    finding: str
-    rule: str
-    rows: Int[np.ndarray, "r"]  # of the set
-    truth: Bool[np.ndarray, "r"]
-    scores: Float[np.ndarray, "r"]
-
-
-@dataclass(frozen=True)
-class Calibrated:
-    """How often a finding is there among images of like probability: the material of a reliability plot."""
-
-    data: str
-    finding: str
-    bins: Reliability
-
-
-@dataclass(frozen=True)
-class Heat:
-    """A matrix to be drawn in colours around zero, with the name of every row and column."""
-
-    data: str
-    title: str
-    note: str
-    rows: tuple[str, ...]
-    columns: tuple[str, ...]
-    values: Float[np.ndarray, "r c"]
-
-
-class Verdict(enum.Enum):
-    """How a shown image or text fits: the report marks it by colour and sign."""
-
-    RIGHT = "right"
-    NEAR = "near"
-    WRONG = "wrong"
-    PLAIN = ""
-
-
-class Picture(NamedTuple):
-    """A grey image of an exhibit, with what is to be said about it."""
-
-    image: UInt8[np.ndarray, "s s"]
-    caption: str
-    verdict: Verdict = Verdict.PLAIN
-
-
-class Passage(NamedTuple):
-    """A text of an exhibit, with what is to be said about it."""
-
-    text: str
-    caption: str = ""
-    verdict: Verdict = Verdict.PLAIN
-
-
-class Case(NamedTuple):
-    """One study, or one query, of an exhibit."""
-
-    heading: str
-    texts: tuple[Passage, ...]
-    pictures: tuple[Picture, ...]
-
-
-@dataclass(frozen=True)
-class Exhibit:
-    """Cases of one set that may be shown. Suites make none of a set that is not open."""
-
-    data: str
-    title: str
-    note: str
-    cases: tuple[Case, ...]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Everything a report is written from."""
-
-    results: list[Result] = field(default_factory=list)
-    curves: list[Curve] = field(default_factory=list)
-    calibrated: list[Calibrated] = field(default_factory=list)
-    heats: list[Heat] = field(default_factory=list)
-    exhibits: list[Exhibit] = field(default_factory=list)
-    facts: Mapping[str, str] = field(default_factory=dict)  # prompts, draws, seed
-    sets: tuple["SetFacts", ...] = ()
-
-
-class SetFacts(NamedTuple):
-    """What a report says about a set it was measured on, and whose rows its scores are; `people` are patients."""
-
-    name: str
-    split: str
-    studies: int
-    people: int
-    open: bool
-    phantom: bool
-    truth: str
-    title: str
-    preprocessing: str
-    digest: str
-    pixels: str  # digest of the images as the model gets them
-    ids: tuple[str, ...]
-    patients: tuple[str, ...]
-
-
-class Evaluator(Protocol):
-    """A suite: yields its numbers and pictures for one embedded set."""
-
-    def run(
-        self, evalset: EvalSet, embedded: Embedded, bootstrap: stats.PatientBootstrap
-    ) -> Iterator[Result | Curve | Calibrated | Heat | Exhibit]: ...

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from clinicclip.data import negation, schema
 from clinicclip.data.generators import templates
-from clinicclip.evals import matching
-from clinicclip.evals.base import Embedded, EvalSet, Result
+from clinicclip.evals import matching, outcomes
+from clinicclip.evals.base import Embedded, EvalSet
+from clinicclip.evals.results import Result
 from clinicclip.evals.stats import PatientBootstrap, mean, wins
 from clinicclip.evals.truth import RELEASED, Released
 
@@ -23,6 +24,8 @@ GENERATOR = templates.EVAL  # shares no phrase with the training generator
 TASKS = ("task_a", "task_b", "omitted_vs_negated", "first_of_three")
 NEEDS_OMITTED = TASKS[1:]
 PER_FINDING = TASKS[:2]
+KINDS = ("", "/wrong_image", "/image_driven")
+NO_REPORT = "no report states it so that it can be altered"
 
 
 class Item(NamedTuple):
@@ -76,6 +79,8 @@ class CxrAlign:
         for tasks, members in ((TASKS[:1], items), (NEEDS_OMITTED, whole)):
             if members:
                 yield from self._rates(evalset, embedded, bootstrap, members, tasks)
+            else:
+                yield from self._none(evalset, bootstrap, tasks)
 
     def _rates(
         self,
@@ -95,15 +100,21 @@ class CxrAlign:
             right = won[:, 0]
             wrong = np.full(len(items), np.nan)
             wrong[controlled] = np.nanmean(np.where(controls >= 0, won[:, 1:], np.nan)[controlled], axis=1)
-            values = {"": right, "/wrong_image": wrong, "/image_driven": right - wrong}
-            groups = {"": np.full(len(items), True)}
+            values = dict(zip(KINDS, (right, wrong, right - wrong), strict=True))
+            groups: dict[tuple[int, ...], Bool[np.ndarray, "m"]] = {(): np.full(len(items), True)}
             if task in PER_FINDING:
-                groups |= {f"/{schema.FINDINGS[f]}": findings == f for f in np.unique(findings)}
-            for suffix, group in groups.items():
+                asked = {*np.unique(findings).tolist(), *outcomes.coded(evalset)}
+                groups |= {(finding,): findings == finding for finding in sorted(asked)}
+            for about, group in groups.items():
                 for kind, value in values.items():
                     keep = group & np.isfinite(value)
-                    if keep.any():
-                        yield _result(f"cxr_align/{task}{kind}{suffix}", evalset, bootstrap, value[keep], rows[keep])
+                    note = "" if keep.any() else matching.NO_IMAGES if group.any() else NO_REPORT
+                    yield _result(f"{task}{kind}", about, evalset, bootstrap, value[keep], rows[keep], note)
+
+    def _none(self, evalset: EvalSet, bootstrap: PatientBootstrap, tasks: Sequence[str]) -> Iterator[Result]:
+        nothing = np.zeros(0)
+        for name in (f"{task}{kind}" for task in tasks for kind in KINDS):
+            yield _result(name, (), evalset, bootstrap, nothing, nothing.astype(int), NO_REPORT)
 
     def _controls(
         self, evalset: EvalSet, rows: Int[np.ndarray, "m"], findings: Int[np.ndarray, "m"]
@@ -146,11 +157,23 @@ def _won(task: str, scores: Float[np.ndarray, "m k 3"]) -> Float[np.ndarray, "m 
 
 
 def _result(
-    metric: str,
+    name: str,
+    about: tuple[int, ...],
     evalset: EvalSet,
     bootstrap: PatientBootstrap,
     values: Float[np.ndarray, "m"],
-    rows: np.ndarray,
+    rows: Int[np.ndarray, "m"],
+    note: str,
 ) -> Result:
-    draws = bootstrap.draws(mean(values), rows)
-    return Result.of(metric, evalset, draws, bootstrap, rows, truth=evalset.source, generator=generator_of(evalset))
+    """Of all items, or of those about one finding, whose prevalence is that of the set."""
+    return Result.of(
+        "/".join(("cxr_align", name, *(schema.FINDINGS[finding] for finding in about))),
+        evalset,
+        bootstrap.draws(mean(values), rows),
+        bootstrap,
+        rows,
+        about=about,
+        among=np.arange(len(evalset)),
+        generator=generator_of(evalset),
+        note=note,
+    )

@@ -1,23 +1,26 @@
 """Embedding a set once, with the checks that keep scores and labels in step, and a store for the vectors."""
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, UInt64
+from jaxtyping import Float32, Int, UInt64
 
 from clinicclip import files
 from clinicclip.errors import UserError
 from clinicclip.evals import prompts
-from clinicclip.evals.base import Embedded, EmbedFns, EvalSet
+from clinicclip.evals.base import Embedded, EmbedFns, EvalSet, ImageFn, Rows
 
 # Rows embedded a second time, alone, to see that an embedding function keeps its rows in order.
 PROBES = 3
 PROBE_TOLERANCE = 0.02
-TEXTS = "texts"
+CHUNK = 32  # images whose patches are held at once
+TEXTS, MAPS = "texts", "maps"
 KEYS, VECTORS = "keys", "vectors"
+Vectors = dict[bytes, Float32[np.ndarray, "..."]]  # or maps, under the keys of what they are of
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Store:
     folder: Path
     model: str  # digest of parameters, tokenizer and preprocessing
 
-    def load(self, name: str) -> dict[bytes, Float32[np.ndarray, "d"]]:
+    def load(self, name: str) -> Vectors:
         """The rows under their keys; none where there is no such file. Raises UserError for a damaged one."""
         path = self._path(name)
         if not path.exists():
@@ -43,7 +46,7 @@ class Store:
         except (ValueError, KeyError):
             raise UserError(f"{path} is damaged: delete it, and its vectors are made again") from None
 
-    def save(self, name: str, rows: dict[bytes, Float32[np.ndarray, "d"]]) -> None:
+    def save(self, name: str, rows: Vectors) -> None:
         """Writes the rows in place of the file's."""
         if rows:
             files.make_folder(self.folder)
@@ -91,17 +94,43 @@ def checked(embed: Callable, items: Sequence[str] | np.ndarray, kind: str) -> Fl
     Raises: ValueError naming what is wrong with the embedding function.
     """
     vectors = np.asarray(embed(items), np.float32)
-    if vectors.ndim != 2 or len(vectors) != len(items):
-        raise ValueError(f"embedding {len(items)} {kind} gave an array of shape {vectors.shape}")
+    _require_sound(vectors, len(items), kind)
+    _require_steady(embed, items, vectors, kind)
+    return vectors
+
+
+def _require_sound(vectors: np.ndarray, count: int, kind: str) -> None:
+    if vectors.ndim != 2 or len(vectors) != count:
+        raise ValueError(f"embedding {count} {kind} gave an array of shape {vectors.shape}")
     if not np.isfinite(vectors).all():
         raise ValueError(f"embeddings of {kind} are not finite")
     if np.abs(np.linalg.norm(vectors, axis=1) - 1).max() > PROBE_TOLERANCE:
         raise ValueError(f"embeddings of {kind} are not L2-normalised")
+
+
+def _require_steady(embed: Callable, items: Sequence[str] | np.ndarray, vectors: np.ndarray, kind: str) -> None:
     probes = np.unique(np.linspace(0, len(items) - 1, PROBES).astype(int))
     again = embed(items[probes] if isinstance(items, np.ndarray) else [items[i] for i in probes])
     if np.abs(again - vectors[probes]).max() > PROBE_TOLERANCE:
         raise ValueError(f"embeddings of {kind} change or lose their order from call to call")
-    return vectors
+
+
+class _Seen:
+    """The images of a set by number, embedded: every vector comes back with the mark of the pixels it was made of."""
+
+    def __init__(self, embed: ImageFn, evalset: EvalSet) -> None:
+        self._embed, self._set = embed, evalset
+
+    def rows(self, numbers: Int[np.ndarray, "m"]) -> Rows:
+        """Raises ValueError where what comes back was made of other images than those that were given."""
+        found = self._embed(self._set.images[numbers])
+        marks = self._set.marks[numbers]
+        if len(found.marks) != len(numbers) or (found.marks != marks).any():
+            raise ValueError(f"{self._set.name}: embeddings of images have lost their order: they are of other images")
+        return found
+
+    def vectors(self, numbers: Int[np.ndarray, "m"]) -> Float32[np.ndarray, "m d"]:
+        return self.rows(numbers).vectors
 
 
 def embed_set(
@@ -110,14 +139,59 @@ def embed_set(
     texts: TextBank,
     wording: prompts.PromptSet = prompts.REPORTS,
     store: Store | None = None,
+    *,
+    maps: bool = False,
 ) -> Embedded:
-    """Embed a set's images once, those that the store lacks; the texts follow on demand."""
+    """Embed a set's images once, those that the store lacks; the texts follow on demand.
+
+    With ``maps`` the images with boxes are embedded with their patches, of which only the likeness to each boxed
+    finding's affirming prompts is kept.
+
+    Raises: ValueError where the vectors are not those of the set's images in the set's order.
+    """
+    evalset.require_seal()
     keys = [_key(image.tobytes()) for image in evalset.images]
     rows = store.load(evalset.name) if store else {}
-    lacking = [row for row, key in enumerate(keys) if key not in rows]
-    if lacking:
-        vectors = checked(embed.images, evalset.images[lacking], "images")
+    held = len(rows)
+    embedded = Embedded({}, texts, wording)
+    if maps and embed.patches:
+        embedded = dataclasses.replace(embedded, maps=_maps(embed.patches, evalset, keys, embedded, rows, store))
+    lacking = np.array([row for row, key in enumerate(keys) if key not in rows], int)
+    if len(lacking):
+        vectors = checked(_Seen(embed.images, evalset).vectors, lacking, "images")
         rows.update(zip([keys[row] for row in lacking], vectors, strict=True))
-        if store:
-            store.save(evalset.name, rows)
-    return Embedded(evalset.ids, np.stack([rows[key] for key in keys]), texts, wording, embed.patches)
+    if store and len(rows) > held:
+        store.save(evalset.name, rows)
+    return dataclasses.replace(embedded, rows={name: rows[key] for name, key in zip(evalset.ids, keys, strict=True)})
+
+
+def _maps(
+    patches: ImageFn,
+    evalset: EvalSet,
+    keys: Sequence[bytes],
+    embedded: Embedded,
+    rows: Vectors,
+    store: Store | None,
+) -> dict[tuple[str, str], Float32[np.ndarray, "h w"]]:
+    """Of every boxed finding, its map; the vectors of the images that are embedded for it are added to ``rows``."""
+    asked = {row: sorted({box.finding for box in boxes}) for row, boxes in enumerate(evalset.boxes) if boxes}
+    towards = {one: embedded.sides(one).positive for one in {box.finding for boxes in evalset.boxes for box in boxes}}
+    named = {
+        (row, one): _key(keys[row] + towards[one].tobytes()) for row, findings in asked.items() for one in findings
+    }
+    held = store.load(f"{evalset.name}-{MAPS}") if store else {}
+    lacking = np.unique([row for (row, _), key in named.items() if key not in held]).astype(int)
+    seen = _Seen(patches, evalset)
+    for first in range(0, len(lacking), CHUNK):
+        some = lacking[first : first + CHUNK]
+        found = seen.rows(some)
+        assert found.patches is not None
+        _require_sound(found.vectors, len(some), "images")
+        for row, vector, grid in zip(some.tolist(), found.vectors, found.patches, strict=True):
+            rows[keys[row]] = vector
+            held.update({named[row, finding]: grid @ towards[finding] for finding in asked[row]})
+    if len(lacking):
+        _require_steady(seen.vectors, lacking, np.stack([rows[keys[row]] for row in lacking]), "images")
+    if store and len(lacking):
+        store.save(f"{evalset.name}-{MAPS}", held)
+    return {(evalset.ids[row], finding): held[key] for (row, finding), key in named.items()}

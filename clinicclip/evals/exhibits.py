@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from clinicclip.data import schema
 from clinicclip.data.schema import display_name
 from clinicclip.evals import cxr_align, prompts
-from clinicclip.evals.base import Case, Curve, Embedded, EvalSet, Exhibit, Heat, Passage, Picture, Verdict
+from clinicclip.evals.base import Embedded, EvalSet
+from clinicclip.evals.results import Case, Curve, Exhibit, Heat, Passage, Picture, Verdict
 from clinicclip.evals.truth import NORMAL
 
 RULE = "pair"  # the rule whose mistakes are shown

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from clinicclip.data.schema import display_name
-from clinicclip.evals.base import Calibrated, Curve, Heat, Result
-from clinicclip.evals.stats import few_outcomes
+from clinicclip.evals import outcomes
+from clinicclip.evals.results import Calibrated, Curve, Heat, Result
 
 RULE_TITLES = {"pair": "pair rule", "positive": "positive prompts alone"}
 RULE_COLOURS = {"pair": "#1f4e79", "positive": "#c8703a"}
@@ -88,7 +88,7 @@ def _panel(axes: Axes, drawn: Sequence[Curve], points: Callable[[Axes, Curve], t
             y[kept],
             color="black" if normal else palette[(2 * index + index // 10) % 20],
             linestyle="--" if normal else ("-", "-.")[index // 20 % 2],
-            linewidth=0.8 if few_outcomes(curve.truth) else 1.5,
+            linewidth=0.8 if outcomes.few(curve.truth) else 1.5,
             label=f"{display_name(curve.finding)} ({int(curve.truth.sum())})",
         )
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
@@ -125,6 +125,8 @@ def reliability(drawn: Sequence[Calibrated]) -> str:
             axes.grid(color="0.93")
         for axes in panels[len(drawn) :]:
             axes.set_axis_off()
+        for axes in panels[max(0, len(drawn) - across) : len(drawn)]:  # the lowest that is drawn in its column
+            axes.tick_params(labelbottom=True)
         figure.supxlabel("mean probability of a bin", fontsize=9)
         figure.supylabel("share of positives", fontsize=9)
     return svg(figure)

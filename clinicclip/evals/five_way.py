@@ -3,6 +3,7 @@
 In 5x200 these are all images; of any other set that codes the five, those that show one of them alone.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,9 +11,13 @@ import numpy as np
 
 from clinicclip.data import schema
 from clinicclip.evals import prompts
-from clinicclip.evals.base import Embedded, EvalSet, Result
+from clinicclip.evals.base import Embedded, EvalSet
 from clinicclip.evals.benchmarks import FIVE
-from clinicclip.evals.stats import PatientBootstrap, macro, mean
+from clinicclip.evals.results import Result
+from clinicclip.evals.stats import NOTHING, PatientBootstrap, macro, mean
+
+RULES = prompts.Scores._fields
+NONE = "no image is known to show exactly one of the five"
 
 
 @dataclass(frozen=True)
@@ -21,16 +26,20 @@ class FiveWay:
 
     def run(self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap) -> Iterator[Result]:
         """Yield `five_way/accuracy/RULE` and, each class counting alike, `five_way/balanced_accuracy/RULE`."""
-        labels = evalset.truth[:, [schema.INDEX[name] for name in FIVE]]
+        vectors, columns = embedded.images(evalset), tuple(schema.INDEX[name] for name in FIVE)
+        labels = evalset.truth[:, columns]
         rows = np.flatnonzero(np.isfinite(labels).all(axis=1) & ((labels == 1).sum(axis=1) == 1))
         if not len(rows):
+            everyone = np.arange(len(evalset))
+            for kind, rule in itertools.product(("accuracy", "balanced_accuracy"), RULES):
+                name = f"five_way/{kind}/{rule}"
+                yield Result.of(name, evalset, NOTHING, bootstrap, rows, about=columns, among=everyone, note=NONE)
             return
         shown = np.argmax(labels[rows], axis=1)
-        vectors = embedded.images(evalset)[rows]
-        by_finding = [prompts.scores(vectors, embedded.sides(name)) for name in FIVE]
+        by_finding = [prompts.scores(vectors[rows], embedded.sides(name)) for name in FIVE]
         present = np.unique(shown)
         note = ", ".join(f"{name} {int((shown == place).sum())}" for place, name in enumerate(FIVE))
-        for rule in prompts.Scores._fields:
+        for rule in RULES:
             scores = np.stack([getattr(found, rule) for found in by_finding], axis=1)
             best = scores == scores.max(axis=1, keepdims=True)
             right = best[np.arange(len(rows)), shown] / best.sum(axis=1)
@@ -39,6 +48,4 @@ class FiveWay:
                 ("accuracy", bootstrap.draws(mean(right), rows)),
                 ("balanced_accuracy", macro(parts)),
             ):
-                yield Result.of(
-                    f"five_way/{name}/{rule}", evalset, draws, bootstrap, rows, truth=evalset.source, note=note
-                )
+                yield Result.of(f"five_way/{name}/{rule}", evalset, draws, bootstrap, rows, about=columns, note=note)

@@ -5,23 +5,24 @@ squashed to a square, so that a point of the map lies at the same share of width
 are compared there, in original pixels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Int
 
-from clinicclip.data.schema import Box
-from clinicclip.evals.base import Embedded, EvalSet, Result, Seen
+from clinicclip.data.schema import INDEX, Box
+from clinicclip.evals.base import Embedded, EvalSet, Seen
+from clinicclip.evals.results import Result
 from clinicclip.evals.stats import NOTHING, Draws, PatientBootstrap, macro, mean
 
 GRID = 224  # points a side at which a map and the boxes are compared
 THRESHOLDS = np.linspace(-1.0, 1.0, 81)  # cosines from which on a point is called
 NO_PATCHES = "this model gives no embeddings of patches"
+FLAT = "every map is flat"
 NO_BOXES = "no validation split with boxes: nothing to choose a threshold on"
-CHUNK = 32  # images whose patches are held at once
 
 
 class Case(NamedTuple):
@@ -91,11 +92,22 @@ def cnr(heat: Float[np.ndarray, "g g"], mask: Bool[np.ndarray, "g g"]) -> float:
 
 def overlaps(heat: Float[np.ndarray, "g g"], mask: Bool[np.ndarray, "g g"]) -> Float[np.ndarray, "t"]:
     """Intersection over union of the points called at each of THRESHOLDS with the boxes."""
-    order = np.sort(heat.ravel())
-    called = order.size - np.searchsorted(order, THRESHOLDS)
-    hits = np.sort(heat[mask])
-    common = hits.size - np.searchsorted(hits, THRESHOLDS)
-    return common / (called + hits.size - common)
+    reached = _reached(heat)
+    called, common = (_at_least(part) for part in (reached.ravel(), reached[mask]))
+    return common / (called + mask.sum() - common)
+
+
+def _reached(heat: Float[np.ndarray, "g g"]) -> Int[np.ndarray, "g g"]:
+    """How many of THRESHOLDS, which lie evenly, each point reaches."""
+    edges = np.concatenate([[-np.inf], THRESHOLDS, [np.inf]])
+    guess = np.clip((heat - THRESHOLDS[0]) / (THRESHOLDS[1] - THRESHOLDS[0]) + 1, 0, len(THRESHOLDS)).astype(int)
+    guess -= heat < edges[guess]  # where rounding put it on the wrong side
+    return guess + (heat >= edges[guess + 1])
+
+
+def _at_least(reached: Int[np.ndarray, "m"]) -> Int[np.ndarray, "t"]:
+    """How many points reach each of THRESHOLDS."""
+    return np.bincount(reached, minlength=len(THRESHOLDS) + 1)[::-1].cumsum()[-2::-1]
 
 
 @dataclass(frozen=True)
@@ -111,8 +123,9 @@ class Grounding:
             return
         rows = np.array([case.row for case in found])
         names = np.array([case.finding for case in found])
-        if embedded.patches is None:
-            yield Result.of("grounding/pointing/macro", evalset, NOTHING, bootstrap, rows, note=NO_PATCHES)
+        boxed = np.unique(names).tolist()
+        if embedded.maps is None:
+            yield _result("pointing/macro", evalset, bootstrap, NOTHING, rows, NO_PATCHES, boxed)
             return
         measured = _measure(evalset, embedded, found)
         threshold = self._threshold()
@@ -128,11 +141,13 @@ class Grounding:
                 notes = {"pointing": f"a point at random: {measured['area'][names == name].mean():.3f}"}
                 if threshold is not None:
                     notes["miou"] = f"threshold {THRESHOLDS[threshold]:.3f} from validation"
-                yield _result(f"{measure}/{name}", evalset, bootstrap, draws, rows[keep], notes.get(measure, ""))
+                note = notes.get(measure, "") if keep.any() else FLAT
+                yield _result(f"{measure}/{name}", evalset, bootstrap, draws, rows[keep], note, [name])
             whole = macro(parts) if parts else NOTHING
-            yield _result(f"{measure}/macro", evalset, bootstrap, whole, rows, f"mean over {len(parts)} findings")
+            note = f"mean over {len(parts)} findings" if parts else FLAT
+            yield _result(f"{measure}/macro", evalset, bootstrap, whole, rows, note, boxed)
         if threshold is None:
-            yield _result("miou/macro", evalset, bootstrap, NOTHING, rows, NO_BOXES)
+            yield _result("miou/macro", evalset, bootstrap, NOTHING, rows, NO_BOXES, boxed)
 
     def _threshold(self) -> int | None:
         """Place in THRESHOLDS of the greatest mean over findings of the mean IoU on validation."""
@@ -146,16 +161,10 @@ class Grounding:
 
 def _measure(evalset: EvalSet, embedded: Embedded, found: list[Case]) -> dict[str, np.ndarray]:
     """Pointing [m], CNR [m], share of the image in boxes [m] and IoU at every threshold [m, t] of the cases."""
-    assert embedded.patches is not None
+    assert embedded.maps is not None
     values: dict[str, list] = {"pointing": [], "cnr": [], "area": [], "overlaps": []}
-    order = sorted({case.row for case in found})
-    by_row: dict[int, Float32[np.ndarray, "h w d"]] = {}
-    for case in sorted(found, key=lambda case: case.row):
-        if case.row not in by_row:
-            start = order.index(case.row)
-            rows = order[start : start + CHUNK]
-            by_row = dict(zip(rows, embedded.patches(evalset.images[rows]), strict=True))
-        heat = surface(by_row[case.row] @ embedded.sides(case.finding).positive)
+    for case in found:
+        heat = surface(embedded.maps[evalset.ids[case.row], case.finding])
         mask = inside(case.boxes, *map(int, evalset.shapes[case.row]))
         values["pointing"].append(pointing(heat, mask))
         values["cnr"].append(cnr(heat, mask))
@@ -165,6 +174,14 @@ def _measure(evalset: EvalSet, embedded: Embedded, found: list[Case]) -> dict[st
 
 
 def _result(
-    metric: str, evalset: EvalSet, bootstrap: PatientBootstrap, draws: Draws, rows: np.ndarray, note: str
+    metric: str,
+    evalset: EvalSet,
+    bootstrap: PatientBootstrap,
+    draws: Draws,
+    rows: np.ndarray,
+    note: str,
+    names: Sequence[str],
 ) -> Result:
-    return Result.of(f"grounding/{metric}", evalset, draws, bootstrap, rows, truth=evalset.source, note=note)
+    """About the findings of these names, whose prevalence is that of the set: the rows were chosen for their boxes."""
+    about, everyone = [INDEX[name] for name in names], np.arange(len(evalset))
+    return Result.of(f"grounding/{metric}", evalset, draws, bootstrap, rows, about=about, among=everyone, note=note)

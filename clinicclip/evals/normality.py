@@ -13,12 +13,15 @@ import numpy as np
 from jaxtyping import Float
 
 from clinicclip.data import schema
-from clinicclip.evals import prompts
-from clinicclip.evals.base import Embedded, EvalSet, Result
-from clinicclip.evals.stats import PatientBootstrap, Ranking, Statistic, few_outcomes, macro, mean
-from clinicclip.evals.zero_shot import FEW_NOTE
+from clinicclip.evals import outcomes, prompts
+from clinicclip.evals.base import Embedded, EvalSet
+from clinicclip.evals.results import Result
+from clinicclip.evals.stats import NOTHING, PatientBootstrap, Ranking, Statistic, macro, mean
+from clinicclip.evals.truth import NORMAL
 
 RULE = "pair"
+METRICS = ("auroc/prompts", "auroc/no_finding_stands_out", "false_alarms", "auroc/abnormal")
+NONE_PRESENT = "no abnormal finding is present"
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,10 @@ class Normality:
             for finding, name in enumerate(schema.FINDINGS)
             if name not in schema.NOT_ABNORMAL and (evalset.truth[:, finding] == 1).any()
         ]
-        if not coded or normal.all() or not normal.any():
+        why = outcomes.lacking(evalset.normal) or ("" if coded else NONE_PRESENT)
+        if why:
+            for metric in METRICS:
+                yield Result.of(f"normality/{metric}", evalset, NOTHING, bootstrap, rows, about=(NORMAL,), note=why)
             return
         vectors = embedded.images(evalset)
         found = [prompts.scores(vectors, embedded.sides(schema.FINDINGS[finding])) for finding in coded]
@@ -45,49 +51,33 @@ class Normality:
         direct = getattr(prompts.scores(vectors, embedded.sides("no_finding")), RULE)[rows]
         clean = rows[normal]
 
-        def result(metric: str, statistic: Statistic, of: np.ndarray, positives: int | None, note: str) -> Result:
+        def result(metric: str, statistic: Statistic, of: np.ndarray, note: str) -> Result:
             draws = bootstrap.draws(statistic, of)
-            return Result.of(
-                f"normality/{metric}",
-                evalset,
-                draws,
-                bootstrap,
-                of,
-                positives=positives,
-                truth=evalset.source,
-                note=note,
-            )
+            return Result.of(f"normality/{metric}", evalset, draws, bootstrap, of, about=(NORMAL,), note=note)
 
-        few = FEW_NOTE if few_outcomes(normal) else ""
-        yield result("auroc/prompts", Ranking(normal, direct).auroc, rows, int(normal.sum()), few)
+        few = outcomes.few(normal)
+        yield result("auroc/prompts", Ranking(normal, direct).auroc, rows, few)
         quiet = -_standing_out(scores)[rows]
-        yield result("auroc/no_finding_stands_out", Ranking(normal, quiet).auroc, rows, int(normal.sum()), few)
+        yield result("auroc/no_finding_stands_out", Ranking(normal, quiet).auroc, rows, few)
         alarms = (scores[clean] > 0).mean(axis=1)
-        yield result("false_alarms", mean(alarms), clean, None, f"{len(coded)} findings in normal images")
+        yield result("false_alarms", mean(alarms), clean, f"{len(coded)} findings in normal images")
         yield from self._abnormal(evalset, bootstrap, coded, scores)
 
     def _abnormal(
         self, evalset: EvalSet, bootstrap: PatientBootstrap, coded: list[int], scores: Float[np.ndarray, "n f"]
     ) -> Iterator[Result]:
         """The mean AUROC of the abnormal classes, each over the images where it is known."""
-        parts, names = [], []
+        parts, members = [], []
         for place, finding in enumerate(coded):
             known = np.flatnonzero(np.isfinite(evalset.truth[:, finding]))
             present = evalset.truth[known, finding] == 1
             if not present.all():
                 parts.append(bootstrap.draws(Ranking(present, scores[known, place]).auroc, known))
-                names.append(schema.FINDINGS[finding])
-        if parts:
-            rows = np.flatnonzero(np.isfinite(evalset.truth[:, coded]).any(axis=1))
-            yield Result.of(
-                "normality/auroc/abnormal",
-                evalset,
-                macro(parts),
-                bootstrap,
-                rows,
-                truth=evalset.source,
-                note="mean over " + ", ".join(names),
-            )
+                members.append(finding)
+        rows = np.flatnonzero(np.isfinite(evalset.truth[:, coded]).any(axis=1))
+        note = "mean over " + ", ".join(map(outcomes.label, members)) if parts else outcomes.ONE_OUTCOME
+        draws = macro(parts) if parts else NOTHING
+        yield Result.of("normality/auroc/abnormal", evalset, draws, bootstrap, rows, about=members or coded, note=note)
 
 
 def _standing_out(scores: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n"]:

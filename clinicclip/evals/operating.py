@@ -4,15 +4,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 
 from clinicclip.data import schema
-from clinicclip.evals import calibration, prompts
-from clinicclip.evals.base import Calibrated, Embedded, EvalSet, Result, Seen
+from clinicclip.evals import calibration, outcomes, prompts
+from clinicclip.evals.base import Embedded, EvalSet, Seen
+from clinicclip.evals.results import Calibrated, Result
 from clinicclip.evals.stats import NOTHING, Draws, PatientBootstrap, Statistic, macro
 from clinicclip.evals.truth import NORMAL
 
 RULE = "pair"
+METRICS = (
+    "calibration/ece",
+    "calibration/brier",
+    *(f"operating/{name}" for name in ("sensitivity", "specificity", "ppv", "npv", "f1")),
+)
 NO_VALIDATION = "no validation split of other patients: nothing to choose a threshold or temperature on"
 
 
@@ -24,58 +30,47 @@ class Operating:
 
     def run(self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap) -> Iterator[Result | Calibrated]:
         """Yield `calibration/{ece,brier}/FINDING` and `operating/{sensitivity,...,f1}/FINDING`, each with a macro."""
+        everyone = np.arange(len(evalset))
         if self.validation is None:
-            everyone = np.arange(len(evalset))
-            for name in ("calibration/ece/macro", "operating/sensitivity/macro"):
-                yield Result.of(name, evalset, NOTHING, bootstrap, everyone, note=NO_VALIDATION)
+            for name in METRICS:
+                yield Result.of(f"{name}/macro", evalset, NOTHING, bootstrap, everyone, note=NO_VALIDATION)
             return
-        parts: dict[str, list[Draws]] = {}
-        for finding, name in enumerate(schema.FINDINGS):
-            chosen, truth = _truth(self.validation.evalset, finding), _truth(evalset, finding)
-            if not (_both(chosen) and _both(truth)):
-                continue
+        parts: dict[str, dict[int, Draws]] = {name: {} for name in METRICS}
+        for finding in [*outcomes.coded(evalset), NORMAL]:
+            chosen, truth = (one.labels([finding])[:, 0] for one in (self.validation.evalset, evalset))
             known, rows = np.flatnonzero(np.isfinite(chosen)), np.flatnonzero(np.isfinite(truth))
+            label, name = outcomes.label(finding), schema.FINDINGS[finding]
+            here, there = outcomes.lacking(truth), outcomes.lacking(chosen)
+            if here or there:
+                note = here or f"{there}, of split {self.validation.evalset.split}"
+                yield from (
+                    Result.of(f"{metric}/{label}", evalset, NOTHING, bootstrap, rows, about=(finding,), note=note)
+                    for metric in METRICS
+                )
+                continue
             present = truth[rows] == 1
             before = _scores(self.validation, name)[known]
             scaling = calibration.fit_scaling(chosen[known] == 1, before)
             threshold = calibration.youden(chosen[known] == 1, before)
             scores = _scores(Seen(evalset, embedded), name)[rows]
             p = scaling.probabilities(scores)
-            label = "normal" if finding == NORMAL else name
             yield Calibrated(evalset.name, label, calibration.reliability(present, p))
-            measured: dict[str, Statistic] = {
+            statistics: dict[str, Statistic] = {
                 "calibration/ece": calibration.ece(present, p),
                 "calibration/brier": calibration.brier(present, p),
             }
-            measured |= {f"operating/{k}": v for k, v in calibration.decisions(present, scores >= threshold).items()}
+            statistics |= {f"operating/{k}": v for k, v in calibration.decisions(present, scores >= threshold).items()}
             note = f"chosen on {self.validation.evalset.split} ({len(known)} studies): threshold {threshold:.4f}, "
             note += f"temperature {scaling.temperature:.4g}, offset {scaling.offset:.4g}"
-            for metric, statistic in measured.items():
+            for metric, statistic in statistics.items():
                 draws = bootstrap.draws(statistic, rows)
-                parts.setdefault(metric, []).extend([draws] if finding != NORMAL and np.isfinite(draws.value) else [])
-                yield Result.of(
-                    f"{metric}/{label}",
-                    evalset,
-                    draws,
-                    bootstrap,
-                    rows,
-                    positives=int(present.sum()),
-                    truth=evalset.source,
-                    note=note,
-                )
-        for metric, draws_of in parts.items():
-            if draws_of:
-                note = f"mean over {len(draws_of)} findings"
-                everyone = np.arange(len(evalset))
-                yield Result.of(f"{metric}/macro", evalset, macro(draws_of), bootstrap, everyone, note=note)
-
-
-def _truth(evalset: EvalSet, finding: int) -> Float32[np.ndarray, "n"]:
-    return evalset.normal if finding == NORMAL else evalset.truth[:, finding]
-
-
-def _both(truth: Float32[np.ndarray, "n"]) -> bool:
-    return bool((truth == 1).any() and (truth == 0).any())
+                if finding != NORMAL and np.isfinite(draws.value):
+                    parts[metric][finding] = draws
+                yield Result.of(f"{metric}/{label}", evalset, draws, bootstrap, rows, about=(finding,), note=note)
+        for metric, measured in parts.items():
+            draws = macro(list(measured.values())) if measured else NOTHING
+            note = f"mean over {len(measured)} findings" if measured else "no finding has both outcomes in both splits"
+            yield Result.of(f"{metric}/macro", evalset, draws, bootstrap, everyone, about=tuple(measured), note=note)
 
 
 def _scores(seen: Seen, finding: str) -> Float[np.ndarray, "n"]:

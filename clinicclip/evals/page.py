@@ -3,13 +3,13 @@
 import base64
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from clinicclip.data import images
 from clinicclip.evals import figures
-from clinicclip.evals.base import Case, Evaluation, Exhibit, Passage, Picture, SetFacts, Verdict
+from clinicclip.evals.results import Case, Evaluation, Exhibit, Passage, Picture, SetFacts, Verdict
 from clinicclip.evals.sections import (
     CALIBRATION,
     PHANTOM,
@@ -17,6 +17,7 @@ from clinicclip.evals.sections import (
     ZERO_SHOT,
     Section,
     hidden,
+    left_out,
     run_table,
     sections,
     sets_table,
@@ -27,7 +28,8 @@ from clinicclip.tabular import Table
 
 STYLE = Path(__file__).with_suffix(".css")
 MARKS = {Verdict.RIGHT: "\N{CHECK MARK}", Verdict.NEAR: "\N{ALMOST EQUAL TO}", Verdict.WRONG: "\N{BALLOT X}"}
-NUMBER = re.compile(r"(-?[\d.]+) \[(-?[\d.]+), (-?[\d.]+)\](.*)")
+COUNT = re.compile(r"-?[\d.]+|.*[\d.]+ %\)?")
+NUMBER = re.compile(r"(-?[\d.]+) \[(-?[\d.]+), (-?[\d.]+)\]([^(]*)(\(.*\))?")
 READING = (
     ("AUROC", "the chance that an image with the finding is scored above one without it; 0.5 is a guess, 1 is perfect"),
     ("AUPRC", "precision averaged over recall; a guess reaches the share of positives"),
@@ -68,7 +70,8 @@ def _set(evaluation: Evaluation, facts: SetFacts, number: int) -> str:
     ]
     parts += [_exhibit(found) for found in evaluation.exhibits if found.data == facts.name]
     about = " ".join(filter(None, (f"{facts.title}." if facts.title else "", f"Truth: {facts.truth}.")))
-    heading = f"<h2>{escape(title(facts))}</h2>{_paragraph(about)}"
+    lost = f'<p class="lost">{escape(left_out(facts))}</p>' if facts.unread else ""
+    heading = f"<h2>{escape(title(facts))}</h2>{_paragraph(about)}{lost}"
     return f'<section id="set{number}" class="set">{heading}{"".join(parts)}</section>'
 
 
@@ -113,17 +116,26 @@ def _reading() -> str:
 def _table(table: Table, kind: str = "") -> str:
     heading, *rows = table
     head = "".join(f"<th>{escape(cell)}</th>" for cell in heading)
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(_cells(row))}</tr>" for row in rows)
     return f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _cell(text: str) -> str:
+def _cells(row: Sequence[str]) -> Iterator[str]:
+    """The last cell that says something takes the room of those after it: there stands a reason, not a number."""
+    told = max(place for place, text in enumerate(row) if text or not place)
+    for place, text in enumerate(row[: told + 1]):
+        yield _cell(text, len(row) - told if place == told else 1)
+
+
+def _cell(text: str, across: int) -> str:
     found = NUMBER.fullmatch(text)
     if found:
-        value, low, high, mark = found.groups()
-        return f'<td class="number"><b>{value}</b> <span>[{low}, {high}]{escape(mark)}</span></td>'
-    kind = ' class="number"' if re.fullmatch(r"-?[\d.]+", text) else ""
-    return f"<td{kind}>{escape(text)}</td>"
+        value, low, high, mark, counts = found.groups()
+        below = f"<small>{escape(counts)}</small>" if counts else ""
+        return f'<td class="number"><b>{value}</b> <span>[{low}, {high}]{escape(mark)}</span>{below}</td>'
+    kind = ' class="number"' if COUNT.fullmatch(text) else ""
+    width = f' colspan="{across}"' if across > 1 else ""
+    return f"<td{kind}{width}>{escape(text)}</td>"
 
 
 def _exhibit(found: Exhibit) -> str:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from clinicclip.data import schema
-from clinicclip.evals import matching
-from clinicclip.evals.base import Embedded, EvalSet, Result
-from clinicclip.evals.stats import Draws, PatientBootstrap, macro, mean, wins
-from clinicclip.evals.truth import NORMAL
+from clinicclip.evals import matching, outcomes
+from clinicclip.evals.base import Embedded, EvalSet
+from clinicclip.evals.results import Result
+from clinicclip.evals.stats import NOTHING, Draws, PatientBootstrap, macro, mean, wins
 
 
 @dataclass(frozen=True)
@@ -23,35 +23,40 @@ class PairStrict:
     seed: int = 0
 
     def run(self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap) -> Iterator[Result]:
-        """Yield `pair_strict/FINDING` for findings with both outcomes, and `pair_strict/macro`."""
-        vectors = embedded.images(evalset)
-        parts: list[Draws] = []
-        members: list[np.ndarray] = []
-        for finding, name in enumerate(schema.FINDINGS):
+        """Yield `pair_strict/FINDING` for every coded finding, and `macro`; prevalence is that of the set."""
+        vectors, everyone = embedded.images(evalset), np.arange(len(evalset))
+        parts: dict[int, Draws] = {}
+        members = [np.zeros(0, int)]
+        for finding in outcomes.coded(evalset):
+            draws, note = NOTHING, outcomes.lacking(evalset.truth[:, finding])
             rows = np.flatnonzero(evalset.truth[:, finding] == 1)
-            if finding == NORMAL or not len(rows):
-                continue
             partners = matching.without_finding(evalset, finding, rows, count=self.partners, seed=self.seed)
             rows, partners = rows[partners[:, 0] >= 0], partners[partners[:, 0] >= 0]
-            if not len(rows):
-                continue
-            sides = embedded.sides(name)
-            affirmed = wins(vectors @ sides.positive, vectors @ sides.negative)
-            denied = np.where(partners >= 0, 1 - affirmed[partners], np.nan)
-            parts.append(bootstrap.draws(mean(affirmed[rows] * np.nanmean(denied, axis=1)), rows))
-            members.append(rows)
-            yield self._result(evalset, bootstrap, name, parts[-1], rows, partners)
-        if parts:
-            yield self._result(evalset, bootstrap, "macro", macro(parts), np.concatenate(members), None)
-
-    def _result(
-        self,
-        evalset: EvalSet,
-        bootstrap: PatientBootstrap,
-        name: str,
-        draws: Draws,
-        rows: np.ndarray,
-        partners: np.ndarray | None,
-    ) -> Result:
-        note = "" if partners is None else f"{int((partners >= 0).sum())} pairs"
-        return Result.of(f"pair_strict/{name}", evalset, draws, bootstrap, rows, truth=evalset.source, note=note)
+            if len(rows):
+                sides = embedded.sides(schema.FINDINGS[finding])
+                affirmed = wins(vectors @ sides.positive, vectors @ sides.negative)
+                denied = np.where(partners >= 0, 1 - affirmed[partners], np.nan)
+                draws = bootstrap.draws(mean(affirmed[rows] * np.nanmean(denied, axis=1)), rows)
+                note = f"{int((partners >= 0).sum())} pairs"
+                parts[finding] = draws
+                members.append(rows)
+            yield Result.of(
+                f"pair_strict/{schema.FINDINGS[finding]}",
+                evalset,
+                draws,
+                bootstrap,
+                rows,
+                about=(finding,),
+                among=everyone,
+                note=note or matching.NO_IMAGES,
+            )
+        yield Result.of(
+            "pair_strict/macro",
+            evalset,
+            macro(list(parts.values())) if parts else NOTHING,
+            bootstrap,
+            np.concatenate(members),
+            about=tuple(parts),
+            among=everyone,
+            note="mean over " + ", ".join(map(outcomes.label, parts)) if parts else "no finding has both outcomes",
+        )

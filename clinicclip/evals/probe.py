@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32
 
-from clinicclip.evals.base import Embedded, EvalSet, Result, Seen
-from clinicclip.evals.shares import SEEDS, SHARES, both, drawn, measured, results
+from clinicclip.evals.base import Embedded, EvalSet, Seen
+from clinicclip.evals.outcomes import both, coded
+from clinicclip.evals.results import Result
+from clinicclip.evals.shares import SEEDS, SHARES, drawn, results
 from clinicclip.evals.stats import NOTHING, PatientBootstrap, auroc
 
 STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # C of scikit-learn: the larger, the weaker the penalty
@@ -30,23 +32,25 @@ class Probe:
     seeds: Sequence[int] = SEEDS
 
     def run(self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap) -> Iterator[Result]:
-        """Yield `probe/auroc@SHARE/FINDING` and `macro`: means over the seeds, whose own values are in the note."""
+        """Yield `probe/auroc@SHARE/FINDING` and `macro`: means over the seeds, whose own values are in the note.
+
+        The share of all patients has one fit: the loss is convex, so that no seed would change it.
+        """
         if self.train is None:
             yield Result.of("probe/auroc/macro", evalset, NOTHING, bootstrap, np.arange(len(evalset)), note=NO_TRAINING)
             return
         for share in self.shares:
-            by_seed: list[dict[int, Float[np.ndarray, "n"]]] = []
-            for seed in self.seeds:
-                again = share >= 1 and by_seed  # all patients are the same ones whatever the seed
-                by_seed.append(by_seed[0] if again else self._fit(evalset, embedded, share, seed))
-            yield from results(evalset, bootstrap, f"probe/auroc@{share:g}", by_seed)
+            once = share >= 1  # all patients are the same ones whatever the seed, and the best fit is one
+            seeds = self.seeds[:1] if once else self.seeds
+            by_seed = [self._fit(evalset, embedded, share, seed) for seed in seeds]
+            yield from results(evalset, bootstrap, f"probe/auroc@{share:g}", by_seed, once=once)
 
     def _fit(self, evalset: EvalSet, embedded: Embedded, share: float, seed: int) -> dict[int, Float[np.ndarray, "n"]]:
         """Log-odds of the set's images for each finding that the drawn patients teach."""
         assert self.train is not None
         rows = drawn(self.train.evalset.patients, share, seed)
         vectors, truth = self.train.embedded.images(self.train.evalset)[rows], self.train.evalset.truth[rows]
-        taught = [finding for finding in measured(evalset) if both(truth[:, finding])]
+        taught = [finding for finding in coded(evalset) if both(evalset.truth[:, finding]) and both(truth[:, finding])]
         models = {c: {f: _logistic(vectors, truth[:, f], c) for f in taught} for c in self._strengths()}
         best = max(models, key=lambda c: self._worth(models[c])) if len(models) > 1 else next(iter(models))
         test = embedded.images(evalset)

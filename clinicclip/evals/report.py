@@ -8,8 +8,8 @@ from pathlib import Path
 
 from clinicclip import files, tabular
 from clinicclip.evals import stored
-from clinicclip.evals.base import Evaluation, Result
-from clinicclip.evals.sections import PHANTOM, RESEARCH, hidden, run_table, sections, sets_table, title
+from clinicclip.evals.results import Evaluation, Result
+from clinicclip.evals.sections import PHANTOM, RESEARCH, hidden, left_out, run_table, sections, sets_table, title
 from clinicclip.evals.tables import (
     Numbers,
     align_table,
@@ -49,6 +49,7 @@ def records(evaluation: Evaluation, provenance: Mapping[str, str]) -> list[dict[
         row = {name: _finite(getattr(result, name)) for name in COLUMNS}
         facts = sets[result.data]
         row |= {"data_title": facts.title, "data_hash": facts.digest, "phantom": facts.phantom}
+        row |= {"unread": len(facts.unread), "unread_ids": " ".join(facts.unread)}
         row |= {"preprocessing": facts.preprocessing, "pixel_hash": facts.pixels}
         row |= dict(evaluation.facts)
         clash = row.keys() & provenance.keys()
@@ -67,7 +68,7 @@ def summary_lines(evaluation: Evaluation) -> list[str]:
     lines: list[str] = []
     for facts in evaluation.sets:
         numbers = Numbers(evaluation, facts)
-        lines += ["", title(facts), *filter(None, [facts.title])]
+        lines += ["", title(facts), *filter(None, [facts.title, left_out(facts)])]
         for table in (
             zero_shot_table(numbers, ("auroc",)),
             align_table(numbers),
@@ -100,6 +101,7 @@ def markdown(evaluation: Evaluation, provenance: Mapping[str, str]) -> str:
     ]
     for facts in evaluation.sets:
         lines += [f"## {title(facts)}", "", *([f"{facts.title}.", ""] if facts.title else [])]
+        lines += [left_out(facts), ""] if facts.unread else []
         for section in sections(evaluation, facts):
             lines += [f"### {section.title}", "", *([section.note, ""] if section.note else [])]
             lines += tabular.markdown(section.table)

@@ -12,12 +12,15 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
-from clinicclip.evals.base import Case, Embedded, EvalSet, Exhibit, Passage, Picture, Result, Verdict
-from clinicclip.evals.stats import PatientBootstrap, Statistic, mean, median
+from clinicclip.evals import outcomes
+from clinicclip.evals.base import Embedded, EvalSet
+from clinicclip.evals.results import Case, Exhibit, Passage, Picture, Result, Verdict
+from clinicclip.evals.stats import NOTHING, PatientBootstrap, Statistic, mean, median
 from clinicclip.evals.truth import NORMAL
 
 DEPTHS = (1, 5, 10)
 F1_DEPTHS = (1, 5)  # labels of the nearest, and of the majority of the five nearest
+F1_NAMES = tuple(f"f1_{average}@{depth}" for depth in F1_DEPTHS for average in ("micro", "macro"))
 KEPT = 5
 FITS = {
     "own": ("own report", Verdict.RIGHT),
@@ -78,20 +81,17 @@ class Retrieval:
         }
         for direction, (found, rows, own, candidates) in directions.items():
             note = f"{len(rows)} queries over a gallery of {len(candidates)}"
-            statistics: dict[str, Statistic] = {f"recall@{k}": mean(found.rank <= k) for k in DEPTHS}
-            statistics["median_rank"] = median(found.rank)
-            statistics |= label_f1(own, candidates, found.nearest)
-            for name, statistic in statistics.items():
+            ranks: dict[str, Statistic] = {f"recall@{k}": mean(found.rank <= k) for k in DEPTHS}
+            ranks["median_rank"] = median(found.rank)
+            for name, statistic in ranks.items():
                 draws = bootstrap.draws(statistic, rows)
-                yield Result.of(
-                    f"retrieval/{direction}/{name}",
-                    evalset,
-                    draws,
-                    bootstrap,
-                    rows,
-                    truth=evalset.source,
-                    note=note,
-                )
+                yield Result.of(f"retrieval/{direction}/{name}", evalset, draws, bootstrap, rows, note=note)
+            used = _used(own)
+            scored = label_f1(own, candidates, found.nearest)
+            over = f"{note}; labels: {', '.join(map(outcomes.label, used))}" if used else "no query shows a finding"
+            for name in F1_NAMES:
+                draws = bootstrap.draws(scored[name], rows) if used else NOTHING
+                yield Result.of(f"retrieval/{direction}/{name}", evalset, draws, bootstrap, rows, about=used, note=over)
         if evalset.open:
             yield self._gallery(evalset, directions["t2i"][0], texts, owner)
 
@@ -127,7 +127,7 @@ def label_f1(
 
     An entry counts where both sides are known; the own pair is part of the gallery, as in retrieval itself.
     """
-    used = [f for f in np.flatnonzero((own == 1).any(axis=0)) if f != NORMAL]
+    used = _used(own)
     statistics: dict[str, Statistic] = {}
     if not used:
         return statistics
@@ -140,6 +140,11 @@ def label_f1(
         statistics[f"f1_micro@{depth}"] = _f1(counts, micro=True)
         statistics[f"f1_macro@{depth}"] = _f1(counts, micro=False)
     return statistics
+
+
+def _used(own: Float32[np.ndarray, "q f"]) -> list[int]:
+    """The findings that a query shows."""
+    return [f for f in np.flatnonzero((own == 1).any(axis=0)).tolist() if f != NORMAL]
 
 
 def _confusion(

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from clinicclip.data.schema import display_name
-from clinicclip.evals.base import Evaluation, SetFacts
 from clinicclip.evals.matching import CONTROL_IMAGES
+from clinicclip.evals.results import Evaluation, SetFacts
 from clinicclip.evals.tables import (
     Numbers,
     align_finding_table,
@@ -86,11 +86,19 @@ def run_table(evaluation: Evaluation, provenance: Mapping[str, str]) -> Table:
 
 def sets_table(evaluation: Evaluation) -> Table:
     """What it was run on, a row a set."""
-    heading = ["data", "split", "studies", "patients", "truth", "preprocessing", "data hash", "pixel hash"]
+    heading = ["data", "split", "studies", "patients", "unread images", "truth", "preprocessing"]
+    heading += ["data hash", "pixel hash"]
     return [heading] + [
-        [f.name, f.split, str(f.studies), str(f.people), f.truth, f.preprocessing, f.digest, f.pixels]
+        [f.name, f.split, *map(str, (f.studies, f.people, len(f.unread))), f.truth, f.preprocessing, f.digest, f.pixels]
         for f in evaluation.sets
     ]
+
+
+def left_out(facts: SetFacts) -> str:
+    """Which studies are in no score and no label, in a sentence, or ""."""
+    several = f"{len(facts.unread)} studies are" if len(facts.unread) > 1 else "1 study is"
+    told = f"{several} left out of scores and labels, as the image cannot be read: {', '.join(facts.unread)}."
+    return told if facts.unread else ""
 
 
 def hidden(evaluation: Evaluation) -> str:

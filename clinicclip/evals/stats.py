@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float, Int, Shaped
 CHUNK_ENTRIES = 250_000
 EXACT_ROWS = 2**22  # whole numbers up to 2**24 are exact in float32, which is twice as fast
 LEVEL = 0.95
-FEW = 5  # rows of one outcome
 
 Statistic = Callable[[Float[np.ndarray, "k r"]], Float[np.ndarray, "k"]]
 
@@ -180,11 +179,6 @@ def _running(weights: Float[np.ndarray, "k r"]) -> Float[np.ndarray, "k s"]:
 
 def _total(weights: Float[np.ndarray, "k r"]) -> Float[np.ndarray, "k"]:
     return weights.sum(axis=1, dtype=np.float64)
-
-
-def few_outcomes(truth: Bool[np.ndarray, "r"]) -> bool:
-    """Whether a class is so rare that a bootstrap interval understates what is not known."""
-    return bool(min(truth.sum(), (~truth).sum()) < FEW)
 
 
 def auroc(truth: Bool[np.ndarray, "r"], scores: Float[np.ndarray, "r"]) -> float:

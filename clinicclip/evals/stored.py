@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from clinicclip import files
 from clinicclip.errors import UserError
-from clinicclip.evals.base import Evaluation
+from clinicclip.evals.results import Evaluation
 from clinicclip.evals.stats import Draws
 
 RESULTS, DRAWS, SCORES = "results.json", "draws.safetensors", "scores.safetensors"

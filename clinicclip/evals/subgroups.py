@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from clinicclip.data import schema
-from clinicclip.evals import prompts
-from clinicclip.evals.base import Embedded, EvalSet, Result
-from clinicclip.evals.stats import NOTHING, Draws, PatientBootstrap, Ranking, few_outcomes, macro
+from clinicclip.evals import outcomes, prompts
+from clinicclip.evals.base import Embedded, EvalSet
+from clinicclip.evals.results import Result
+from clinicclip.evals.stats import NOTHING, Draws, PatientBootstrap, Ranking, macro
 from clinicclip.evals.truth import NORMAL
-from clinicclip.evals.zero_shot import FEW_NOTE, ONE_OUTCOME
 
 RULE = "pair"
 DEVICE = schema.INDEX["support_devices"]
@@ -47,29 +47,28 @@ class Subgroups:
     def run(self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap) -> Iterator[Result]:
         """Yield `subgroups/auroc/FINDING/GROUP`, and the same for `normal` and `macro`."""
         vectors = embedded.images(evalset)
-        truths = {name: evalset.truth[:, finding] for finding, name in enumerate(schema.FINDINGS) if finding != NORMAL}
-        truths = {name: truth for name, truth in truths.items() if len(np.unique(truth[np.isfinite(truth)])) == 2}
-        truths["normal"] = evalset.normal
+        measured = [*outcomes.coded(evalset), NORMAL]
         scores = {
-            name: getattr(prompts.scores(vectors, embedded.sides("no_finding" if name == "normal" else name)), RULE)
-            for name in truths
+            finding: getattr(prompts.scores(vectors, embedded.sides(schema.FINDINGS[finding])), RULE)
+            for finding in measured
         }
         for group, inside in members(evalset):
-            parts: dict[str, Draws] = {}
-            for name, truth in truths.items():
+            parts: dict[int, Draws] = {}
+            for finding in measured:
+                truth = evalset.labels([finding])[:, 0]
                 rows = np.flatnonzero(inside & np.isfinite(truth))
-                present = truth[rows] == 1
-                draws, note = NOTHING, ONE_OUTCOME
-                if present.any() and not present.all():
-                    draws = bootstrap.draws(Ranking(present, scores[name][rows]).auroc, rows)
-                    note = FEW_NOTE if few_outcomes(present) else ""
-                    parts[name] = draws
-                yield self._result(evalset, bootstrap, name, group, draws, rows, note, int(present.sum()))
-            chosen = [name for name in parts if name != "normal" and (not self.findings or name in self.findings)]
+                draws, note = NOTHING, outcomes.lacking(truth[rows])
+                if not note:
+                    present = truth[rows] == 1
+                    parts[finding] = draws = bootstrap.draws(Ranking(present, scores[finding][rows]).auroc, rows)
+                    note = outcomes.few(present)
+                yield self._result(evalset, bootstrap, outcomes.label(finding), group, draws, rows, note, (finding,))
+            chosen = [f for f in parts if f != NORMAL and (not self.findings or schema.FINDINGS[f] in self.findings)]
+            draws, note = NOTHING, "no finding has both outcomes"
             if chosen:
-                note = "mean over " + ", ".join(chosen)
-                draws = macro([parts[name] for name in chosen])
-                yield self._result(evalset, bootstrap, "macro", group, draws, np.flatnonzero(inside), note, None)
+                draws = macro([parts[finding] for finding in chosen])
+                note = "mean over " + ", ".join(map(outcomes.label, chosen))
+            yield self._result(evalset, bootstrap, "macro", group, draws, np.flatnonzero(inside), note, chosen)
 
     def _result(
         self,
@@ -80,16 +79,7 @@ class Subgroups:
         draws: Draws,
         rows: Int[np.ndarray, "r"],
         note: str,
-        positives: int | None,
+        about: Sequence[int],
     ) -> Result:
-        return Result.of(
-            f"subgroups/auroc/{name}/{group}",
-            evalset,
-            draws,
-            bootstrap,
-            rows,
-            positives=positives,
-            truth=evalset.source,
-            note=note,
-            group=group,
-        )
+        name = f"subgroups/auroc/{name}/{group}"
+        return Result.of(name, evalset, draws, bootstrap, rows, about=about, note=note, group=group)

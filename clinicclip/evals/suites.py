@@ -1,5 +1,6 @@
 """The suites by name, and the one function that runs them: embed each set once, score on the host."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -8,20 +9,7 @@ from clinicclip.data import schema
 from clinicclip.data.generators import templates
 from clinicclip.errors import UsageError, nearest
 from clinicclip.evals import benchmarks, exhibits, prompts
-from clinicclip.evals.base import (
-    Calibrated,
-    Curve,
-    Embedded,
-    EmbedFns,
-    EvalSet,
-    Evaluation,
-    Evaluator,
-    Exhibit,
-    Heat,
-    Result,
-    Seen,
-    SetFacts,
-)
+from clinicclip.evals.base import Embedded, EmbedFns, EvalSet, Seen
 from clinicclip.evals.cxr_align import CxrAlign
 from clinicclip.evals.embedding import Store, TextBank, embed_set
 from clinicclip.evals.five_way import FiveWay
@@ -30,6 +18,7 @@ from clinicclip.evals.normality import Normality
 from clinicclip.evals.operating import Operating
 from clinicclip.evals.pair_strict import PairStrict
 from clinicclip.evals.probe import Probe
+from clinicclip.evals.results import Calibrated, Curve, Evaluation, Evaluator, Exhibit, Heat, Result, SetFacts
 from clinicclip.evals.retrieval import Retrieval
 from clinicclip.evals.stats import PatientBootstrap
 from clinicclip.evals.subgroups import Subgroups
@@ -123,11 +112,14 @@ def run_suites(
         Heat: evaluation.heats,
         Exhibit: evaluation.exhibits,
     }
+    embed_one = functools.partial(
+        embed_set, embed, texts=texts, wording=wording, store=store, maps="grounding" in suites
+    )
     for evalset in sets:
-        embedded = embed_set(embed, evalset, texts, wording, store)
+        embedded = embed_one(evalset)
         near = beside.get(evalset.name, Beside())
         _require_apart(evalset, near)
-        seen = [Seen(other, embed_set(embed, other, texts, wording, store)) if other else None for other in near]
+        seen = [Seen(other, embed_one(other)) if other else None for other in near]
         setting = Setting(findings, seed, *seen)
         bootstrap = PatientBootstrap(evalset.patients, draws=draws, seed=seed)
         for suite in suites:
@@ -167,6 +159,7 @@ def facts_of(evalset: EvalSet) -> SetFacts:
         len(set(evalset.patients)),
         evalset.open,
         evalset.phantom,
+        evalset.unread,
         f"{evalset.source}; {benchmarks.of(evalset.release).blank}",
         evalset.title,
         evalset.preprocessing,

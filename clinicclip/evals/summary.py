@@ -140,10 +140,7 @@ def markdown(
     ]
     changed = {(d.variant, d.data, d.metric): d for d in deltas(variants)}
     for data in names:
-        for title, seen in (
-            ("Zero-shot, pairs and retrieval", SEEN),
-            ("CXR-Align with image-blind control", CONTROLLED),
-        ):
+        for title, seen in TABLES.items():
             shown = {(data, metric.format(data=data)): heading for metric, heading in seen.items()}
             lines += [f"## {data}: {title}", ""]
             lines += tabular.markdown(_values(variants, shown))

@@ -1,14 +1,16 @@
 """The tables of a report: rows of printed cells, the same for the terminal and for Markdown."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from clinicclip.data.schema import FINDINGS, display_name
-from clinicclip.evals.base import Evaluation, Result, SetFacts
-from clinicclip.evals.zero_shot import FEW_NOTE
+from clinicclip.evals.outcomes import FEW_NOTE
+from clinicclip.evals.results import Evaluation, Result, SetFacts
 from clinicclip.tabular import Table
 
 FEW_MARK = "\N{DAGGER}"
+WITH_IT, IN_SET = "with it", "with it in the set"
 ROWS = (*FINDINGS, "normal", "macro")
 TASKS = {
     "task_a": "Task A: report above denied",
@@ -17,6 +19,7 @@ TASKS = {
     "first_of_three": "report first of three",
 }
 KINDS = {"": "own image", "/wrong_image": "wrong images", "/image_driven": "image-driven"}
+ACRONYMS = {name.lower(): name for name in ("AUROC", "PPV", "NPV", "F1", "ECE", "CNR", "mIoU")}
 RETRIEVAL = (
     "recall@1",
     "recall@5",
@@ -64,22 +67,68 @@ class Numbers:
         mark = f" {FEW_MARK}" if result.note == FEW_NOTE else ""
         return f"{result.value:.{digits}f} [{low}, {high}]{mark}"
 
+    def cell_and_counts(self, metric: str) -> str:
+        """The cell with ``(12 of 240)``, the studies with the finding and all, or their mean share."""
+        result = self.get(metric)
+        if result is None or result.prevalence is None:
+            return self.cell(metric)
+        share = f"{100 * result.prevalence:.1f} %" if result.positives is None else f"{result.positives}"
+        return f"{self.cell(metric)} ({share} of {result.n})"
+
     def count(self, metric: str) -> str:
         result = self.get(metric)
         return "" if result is None else str(result.n)
+
+    def shown(self, metric: str) -> str:
+        """``60 (25.0 %)``: the studies that show what the number is about, or their mean share of several findings."""
+        result = self.get(metric)
+        if result is None or result.prevalence is None:
+            return ""
+        share = f"{100 * result.prevalence:.1f} %"
+        return share if result.positives is None else f"{result.positives} ({share})"
+
+    def prevalence(self, metric: str) -> str:
+        """``edema 60 (25.0 %)``, for tables whose rows are not all about what they are named for."""
+        result = self.get(metric)
+        return "" if result is None or not self.shown(metric) else f"{_of(result)} {self.shown(metric)}"
+
+    def why(self, metrics: Iterable[str]) -> str:
+        """Why none of these numbers exists, or ""."""
+        found = [result for metric in metrics if (result := self.get(metric)) is not None]
+        reasons = {result.note for result in found if math.isnan(result.value)}
+        return reasons.pop() if len(reasons) == 1 and all(math.isnan(result.value) for result in found) else ""
+
+
+def _of(result: Result) -> str:
+    return display_name(result.prevalence_of)
+
+
+def folded(rows: Sequence[tuple[str, str, Sequence[str]]]) -> Table:
+    """Rows of (name, why it cannot be measured or "", cells): those that cannot, of one reason, are one at the end."""
+    table = [[name, *cells] for name, why, cells in rows if not why]
+    for reason in dict.fromkeys(why for _, why, _ in rows if why):
+        names = [name for name, why, _ in rows if why == reason]
+        width = max(len(cells) for _, _, cells in rows)
+        table.append([", ".join(names), reason, *[""] * (width - 1)])
+    return table
 
 
 def zero_shot_table(numbers: Numbers, measures: Sequence[str] = ("auroc", "auprc")) -> Table:
     """Every coded finding, then normal and macro, under both rules."""
     titles = [f"{m.upper()} {rule}" for m in measures for rule in ("pair", "positive")]
-    table = [["finding", "positives", *titles]]
+    columns = [f"zero_shot/{numbers.set}/{m}/{rule}" for m in measures for rule in ("pair", "positive")]
+    return _by_finding(numbers, ["finding", "n", WITH_IT, *titles], columns)
+
+
+def _by_finding(numbers: Numbers, heading: list[str], columns: Sequence[str]) -> Table:
+    """A row a finding, then normal and macro; a column for each beginning of a metric's name."""
+    rows = []
     for row in ROWS:
-        names = [f"zero_shot/{numbers.set}/{m}/{rule}/{row}" for m in measures for rule in ("pair", "positive")]
-        result = numbers.get(names[0])
-        if result is not None:
-            share = "" if result.positives is None else f"{result.positives} of {result.n}"
-            table.append([display_name(row), share, *map(numbers.cell, names)])
-    return table
+        names = [f"{column}/{row}" for column in columns]
+        if numbers.get(names[0]) is not None:
+            cells = [numbers.count(names[0]), numbers.shown(names[0]), *map(numbers.cell, names)]
+            rows.append((display_name(row), numbers.why(names), cells))
+    return [heading, *folded(rows)]
 
 
 def auroc_rows(numbers: Numbers) -> list[tuple[str, dict[str, Result]]]:
@@ -97,41 +146,33 @@ def auroc_rows(numbers: Numbers) -> list[tuple[str, dict[str, Result]]]:
 
 def align_table(numbers: Numbers) -> Table:
     """The four CXR-Align rates, each beside its wrong-image control and the difference."""
-    table = [["CXR-Align", "items", *KINDS.values()]]
+    table = [["CXR-Align", "items", "abnormal", *KINDS.values()]]
     for task, title in TASKS.items():
         names = [f"cxr_align/{task}{kind}" for kind in KINDS]
         if numbers.get(names[0]) is not None:
-            table.append([title, numbers.count(names[0]), *map(numbers.cell, names)])
+            table.append([title, numbers.count(names[0]), numbers.shown(names[0]), *map(numbers.cell, names)])
     return table
 
 
 def align_finding_table(numbers: Numbers, task: str) -> Table:
     """One task's rates for each finding that was altered."""
-    table = [["finding", "items", *KINDS.values()]]
-    for finding in FINDINGS:
-        names = [f"cxr_align/{task}{kind}/{finding}" for kind in KINDS]
-        if numbers.get(names[0]) is not None:
-            table.append([display_name(finding), numbers.count(names[0]), *map(numbers.cell, names)])
-    return table
+    columns = [f"cxr_align/{task}{kind}" for kind in KINDS]
+    return _by_finding(numbers, ["finding", "items", IN_SET, *KINDS.values()], columns)
 
 
 def pair_strict_table(numbers: Numbers) -> Table:
     """Both images right, per finding and macro."""
-    table = [["finding", "images with it", "pair_strict"]]
-    for row in ROWS:
-        name = f"pair_strict/{row}"
-        if numbers.get(name) is not None:
-            table.append([display_name(row), numbers.count(name), numbers.cell(name)])
-    return table
+    return _by_finding(numbers, ["finding", "images with it", IN_SET, "pair_strict"], ["pair_strict"])
 
 
 def retrieval_table(numbers: Numbers) -> Table:
     """Both directions, a row a measure."""
-    table = [["measure", "image to text", "text to image"]]
+    table = [["measure", "images", "prevalence", "image to text", "texts", "prevalence", "text to image"]]
     for measure in RETRIEVAL:
         names = [f"retrieval/{direction}/{measure}" for direction in ("i2t", "t2i")]
         if numbers.get(names[0]) is not None:
-            table.append([measure.replace("_", " "), *map(numbers.cell, names)])
+            sides = [(numbers.count(name), numbers.prevalence(name), numbers.cell(name)) for name in names]
+            table.append([titled(measure), *(cell for side in sides for cell in side)])
     return table
 
 
@@ -155,11 +196,17 @@ def headlines(data: str) -> dict[str, tuple[str, str]]:
 
 def summary_table(numbers: Numbers) -> Table:
     """The headline numbers with the level an image-blind model would reach."""
-    table = [["number", "value [95 % interval]", "n", "image-blind level"]]
+    table = [["number", "value [95 % interval]", "n", "prevalence", "image-blind level"]]
     for metric, (title, level) in headlines(numbers.set).items():
         if numbers.get(metric) is not None:
-            table.append([title, numbers.cell(metric), numbers.count(metric), level])
+            counts = [numbers.count(metric), numbers.prevalence(metric)]
+            table.append([title, numbers.cell(metric), *counts, level])
     return table
+
+
+def titled(name: str) -> str:
+    """A part of a metric's name as people write it: ``sex: F``, ``AUROC, prompts``."""
+    return re.sub("[a-z0-9]+", lambda word: ACRONYMS.get(word[0], word[0]), display_name(name).replace("=", ": "))
 
 
 def tables_of(numbers: Numbers, metrics: Sequence[str]) -> Iterator[tuple[str, Table]]:
@@ -177,7 +224,7 @@ def tables_of(numbers: Numbers, metrics: Sequence[str]) -> Iterator[tuple[str, T
             plain.append(metric)
             continue
         group = next((part.partition("=")[0] for part in parts if "=" in part), "")
-        column = " ".join(part for part in parts if part != row)
+        column = " ".join(part for part in parts if part != row and not (group and "=" not in part))
         columns.setdefault(group, {}).setdefault(column, {})[row] = metric
     if plain:
         yield "", plain_table(numbers, plain)
@@ -186,23 +233,29 @@ def tables_of(numbers: Numbers, metrics: Sequence[str]) -> Iterator[tuple[str, T
 
 
 def _finding_table(numbers: Numbers, columns: Mapping[str, Mapping[str, str]]) -> Table:
-    table = [["finding", *map(display_name, columns)]]
-    for row in ROWS:
-        cells = [numbers.cell(by_row[row]) if row in by_row else "" for by_row in columns.values()]
-        table += [[display_name(row), *cells]] if any(cells) else []
-    return table
+    """Counts stand in columns of their own where they are those of the whole row, else in the cells."""
+    rows = []
+    asked = {row: [by_row.get(row, "") for by_row in columns.values()] for row in ROWS}
+    asked = {row: metrics for row, metrics in asked.items() if any(metrics)}
+    counts = {row: [(numbers.count(m), numbers.shown(m)) for m in metrics if m] for row, metrics in asked.items()}
+    alike = all(len(set(of_row)) == 1 for of_row in counts.values())
+    for row, metrics in asked.items():
+        cells = [numbers.cell(metric) if alike else numbers.cell_and_counts(metric) for metric in metrics]
+        counted = counts[row][0] if alike else ()
+        rows.append((display_name(row), numbers.why(filter(None, metrics)), [*counted, *cells]))
+    return [["finding", *(("n", WITH_IT) if alike else ()), *map(titled, columns)], *folded(rows)]
 
 
 def plain_table(numbers: Numbers, metrics: Sequence[str]) -> Table:
     """A row a metric, for suites that have no table of their own; remarks only where there are any."""
-    table = [["number", "value [95 % interval]", "n", "positives", "remark"]]
+    table = [["number", "value [95 % interval]", "n", "prevalence", "remark"]]
     for metric in metrics:
         result = numbers.get(metric)
         if result is not None:
-            name = "/".join(part for part in metric.split("/")[1:] if part != numbers.set)
-            positives = "" if result.positives is None else str(result.positives)
-            note = "" if math.isnan(result.value) else result.note
-            table.append([display_name(name), numbers.cell(metric), str(result.n), positives, note])
+            name = ", ".join(part for part in metric.split("/")[1:] if part != numbers.set)
+            note = "" if math.isnan(result.value) else display_name(result.note)
+            counts = [str(result.n), numbers.prevalence(metric)]
+            table.append([titled(name), numbers.cell(metric), *counts, note])
     return _without_empty_columns(table)
 
 

@@ -44,6 +44,7 @@ class Row(NamedTuple):
     id: str
     patient: str
     image: UInt8[np.ndarray, "s s"]
+    mark: int  # of the image
     sentences: tuple[schema.Sentence, ...]
     mentioned: Float32[np.ndarray, "f"]
     gold: Float32[np.ndarray, "f"]
@@ -69,14 +70,12 @@ def read_row(record: schema.Record, image_size: int, absent: Sequence[str] = (),
         schema.Sentence(str(text), int(finding), int(polarity), int(side))
         for text, finding, polarity, side in zip(*(record[column] for column in columns), strict=True)
     )
-    try:
-        gray = images.decode(record["image"])
-    except OSError:
-        raise images.ImageFault("image_unreadable", f"{name}: the stored image is damaged; prepare again") from None
+    square = view.square(images.decode(record["image"], name), image_size)
     return Row(
         id=name,
         patient=str(record["patient"]),
-        image=view.square(gray, image_size),
+        image=square,
+        mark=int(images.marks(square[None])[0]),
         sentences=sentences,
         mentioned=mentioned_findings(sentences),
         gold=_gold(record, absent),

@@ -4,18 +4,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
 
 from clinicclip.data import schema
-from clinicclip.evals import benchmarks, prompts
-from clinicclip.evals.base import Curve, Embedded, EvalSet, Result
-from clinicclip.evals.stats import NOTHING, Draws, PatientBootstrap, Ranking, few_outcomes, macro
+from clinicclip.evals import benchmarks, outcomes, prompts
+from clinicclip.evals.base import Embedded, EvalSet
+from clinicclip.evals.results import Curve, Result
+from clinicclip.evals.stats import NOTHING, Draws, PatientBootstrap, Ranking, macro
 from clinicclip.evals.truth import NORMAL
 
 RULES = prompts.Scores._fields  # positive minus negative ensemble, and positive ensemble alone: always both
 MEASURES = ("auroc", "auprc")
-ONE_OUTCOME = "one outcome only"
-FEW_NOTE = "few of one outcome: the interval is too narrow"
 
 
 @dataclass(frozen=True)
@@ -32,19 +30,19 @@ class ZeroShot:
         evaluable = []
         wanted = self.findings or benchmarks.of(evalset.release).macro
         for finding in _coded(evalset, wanted):
-            outcomes = np.unique(evalset.truth[:, finding][np.isfinite(evalset.truth[:, finding])])
-            if len(outcomes) == 2:
+            if outcomes.both(evalset.truth[:, finding]):
                 evaluable.append(finding)
             else:
                 yield from _one_outcome(evalset, finding, bootstrap)
         parts: dict[tuple[str, str, int], Draws] = {}
-        normal_known = len(np.unique(evalset.normal[np.isfinite(evalset.normal)])) == 2
-        for finding in [*evaluable, NORMAL] if normal_known else evaluable:
-            truth = evalset.normal if finding == NORMAL else evalset.truth[:, finding]
-            yield from self._score(evalset, embedded, bootstrap, finding, truth, parts)
+        for finding in evaluable:
+            yield from self._score(evalset, embedded, bootstrap, finding, parts)
+        if outcomes.both(evalset.normal):
+            yield from self._score(evalset, embedded, bootstrap, NORMAL, parts)
+        else:
+            yield from _one_outcome(evalset, NORMAL, bootstrap)
         members = [f for f in evaluable if not wanted or schema.FINDINGS[f] in wanted]
-        if members:
-            yield from _macro(evalset, bootstrap, members, parts)
+        yield from _macro(evalset, bootstrap, members, parts)
 
     def _score(
         self,
@@ -52,12 +50,11 @@ class ZeroShot:
         embedded: Embedded,
         bootstrap: PatientBootstrap,
         finding: int,
-        truth: Float32[np.ndarray, "n"],
         parts: dict[tuple[str, str, int], Draws],
     ) -> Iterator[Result | Curve]:
+        truth = evalset.labels([finding])[:, 0]
         rows = np.flatnonzero(np.isfinite(truth))
-        present = truth[rows] == 1
-        label = "normal" if finding == NORMAL else schema.FINDINGS[finding]
+        present, label = truth[rows] == 1, outcomes.label(finding)
         vectors = embedded.images(evalset)[rows]
         sides = embedded.sides(schema.FINDINGS[finding])
         for rule, scores in prompts.scores(vectors, sides)._asdict().items():
@@ -72,34 +69,31 @@ class ZeroShot:
                     draws,
                     bootstrap,
                     rows,
-                    positives=int(present.sum()),
-                    truth=evalset.source,
-                    note=FEW_NOTE if few_outcomes(present) else "",
+                    about=(finding,),
+                    note=outcomes.few(present),
                 )
 
 
 def _coded(evalset: EvalSet, wanted: Sequence[str]) -> list[int]:
     """Findings with any known label, and those asked for; the normal class stands on its own."""
-    known = np.isfinite(evalset.truth).any(axis=0)
-    return [i for i, name in enumerate(schema.FINDINGS) if i != NORMAL and (known[i] or name in wanted)]
+    known = outcomes.coded(evalset)
+    return [i for i, name in enumerate(schema.FINDINGS) if i in known or (name in wanted and i != NORMAL)]
 
 
 def _one_outcome(evalset: EvalSet, finding: int, bootstrap: PatientBootstrap) -> Iterator[Result]:
     """A class without both outcomes is reported as such, never left out or scored."""
-    column = evalset.truth[:, finding]
+    column = evalset.labels([finding])[:, 0]
     rows = np.flatnonzero(np.isfinite(column))
-    positives = int((column == 1).sum())
     for measure in MEASURES:
         for rule in RULES:
             yield Result.of(
-                f"zero_shot/{evalset.name}/{measure}/{rule}/{schema.FINDINGS[finding]}",
+                f"zero_shot/{evalset.name}/{measure}/{rule}/{outcomes.label(finding)}",
                 evalset,
                 NOTHING,
                 bootstrap,
                 rows,
-                positives=positives,
-                truth=evalset.source,
-                note=ONE_OUTCOME if len(rows) else "not coded in this set",
+                about=(finding,),
+                note=outcomes.lacking(column),
             )
 
 
@@ -110,14 +104,15 @@ def _macro(
     parts: dict[tuple[str, str, int], Draws],
 ) -> Iterator[Result]:
     rows = np.flatnonzero(np.isfinite(evalset.truth[:, members]).any(axis=1))
+    note = "mean over " + ", ".join(map(outcomes.label, members)) if members else "no finding has both outcomes"
     for measure in MEASURES:
         for rule in RULES:
             yield Result.of(
                 f"zero_shot/{evalset.name}/{measure}/{rule}/macro",
                 evalset,
-                macro([parts[measure, rule, finding] for finding in members]),
+                macro([parts[measure, rule, finding] for finding in members]) if members else NOTHING,
                 bootstrap,
                 rows,
-                truth=evalset.source,
-                note="mean over " + ", ".join(schema.FINDINGS[finding] for finding in members),
+                about=members,
+                note=note,
             )

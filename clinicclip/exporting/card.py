@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from transformers import VisionTextDualEncoderModel, VisionTextDualEncoderProcessor
 
-folder = "."  # this folder
+folder = {folder}
 model = VisionTextDualEncoderModel.from_pretrained(folder).eval()
 processor = VisionTextDualEncoderProcessor.from_pretrained(folder, backend="pil")  # 4.x: use_fast=False
 texts = ["there is a left pleural effusion.", "no pleural effusion."]
@@ -42,16 +42,12 @@ USE_OPEN_CLIP = """\
 ### open_clip
 
 ```python
-import contextlib
-
-import open_clip
+{imports}import open_clip
 import torch
 from PIL import Image
 
-folder = "."  # this folder
-with contextlib.chdir(folder):  # the text tower's configuration is found from here
-    model, _, preprocess = open_clip.create_model_and_transforms("local-dir:.")
-tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+folder = {folder}
+{opening}
 texts = ["there is a left pleural effusion.", "no pleural effusion."]
 image = Image.open("radiograph.png").convert("L")  # 8-bit gray
 with torch.inference_mode():
@@ -79,6 +75,20 @@ FAILURES = """\
 """
 WRONG_IMAGE = "wrong_image"
 USES = {TRANSFORMERS: USE_TRANSFORMERS, OPEN_CLIP: USE_OPEN_CLIP}
+# On a hub open_clip finds the text tower by its id, from wherever it is called.
+HERE = {
+    "imports": "import contextlib\n\n",
+    "opening": """\
+with contextlib.chdir(folder):  # the text tower's configuration is found from here
+    model, _, preprocess = open_clip.create_model_and_transforms("local-dir:.")
+tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")""",
+}
+THERE = {
+    "imports": "",
+    "opening": """\
+model, _, preprocess = open_clip.create_model_and_transforms(f"hf-hub:{folder}")
+tokenizer = open_clip.get_tokenizer(f"hf-hub:{folder}")""",
+}
 
 
 def card(
@@ -91,6 +101,7 @@ def card(
     results: Sequence[Mapping[str, Any]],
     parity: Mapping[str, Any] | None,
     dtype: str,
+    hub: str,
 ) -> str:
     """The card as Markdown, with Hugging Face's metadata block on top."""
     sections = [
@@ -102,7 +113,7 @@ def card(
         _training(origin, config),
         _results(results, origin),
         _failures(results, text_length),
-        "## Use\n\n" + "\n".join(_use(dialect, dtype) for dialect in dialects),
+        "## Use\n\n" + "\n".join(_use(dialect, dtype, hub) for dialect in dialects),
         _notes(spec, dialects, parity, dtype),
     ]
     return "\n".join(sections)
@@ -126,11 +137,13 @@ ImageNet mean and std; never flipped |
 """
 
 
-def _use(dialect: str, dtype: str) -> str:
+def _use(dialect: str, dtype: str, hub: str) -> str:
     """The snippet of a dialect; narrow weights are computed with in float32, as they were measured."""
+    folder = f'"{hub}"' if hub else '"."  # this folder'
+    told = USES[dialect].format(folder=folder, **(THERE if hub else HERE))
     if dtype == DTYPES[0]:
-        return USES[dialect]
-    return USES[dialect].replace("Model.from_pretrained(folder)", "Model.from_pretrained(folder, dtype=torch.float32)")
+        return told
+    return told.replace("Model.from_pretrained(folder)", "Model.from_pretrained(folder, dtype=torch.float32)")
 
 
 def _training(origin: Origin, config: Mapping[str, Any]) -> str:

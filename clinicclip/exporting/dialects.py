@@ -17,6 +17,7 @@ REGISTERED: dict[tuple[tuple[int, ...], int, tuple[int, ...]], str] = {
     ((2, 2, 18, 2), 128, (4, 8, 16, 32)): "swin_base_patch4_window7_224",
 }
 OPEN_CLIP_POOLERS = {"pooler": "cls_pooler", "mean": "mean_pooler", "cls": "cls_last_hidden_state_pooler"}
+TEXT = "text"  # folder of the text tower's configuration
 BICUBIC = 3  # Pillow's number
 
 
@@ -61,9 +62,12 @@ def require_agreement(spec: ClipSpec, tokenizer: Tokenizer, text_length: int) ->
 
 
 def config_files(
-    spec: ClipSpec, *, text_length: int, logit_scale: float, dtype: str = "float32"
+    spec: ClipSpec, *, text_length: int, logit_scale: float, dtype: str = "float32", hub: str = ""
 ) -> dict[str, dict[str, Any]]:
-    """Name -> JSON content of every configuration the allowed dialects read; `dtype` is that of the stored weights."""
+    """Name -> JSON content of every configuration the allowed dialects read.
+
+    `dtype` is that of the stored weights, `hub` the id under which the folder will be published, "" for none.
+    """
     allowed = dialects(spec)
     files = {"preprocessor_config.json": _preprocessor(spec)}
     if TRANSFORMERS in allowed:
@@ -77,10 +81,15 @@ def config_files(
             "text_config": bert_config(spec.text),
         }
     if OPEN_CLIP in allowed:
-        files["open_clip_config.json"] = _open_clip(spec, text_length)
+        files["open_clip_config.json"] = _open_clip(spec, text_length, hub)
         # A folder of its own: in the root, config.json must be the dual encoder's.
-        files["text/config.json"] = {"architectures": ["BertModel"], **bert_config(spec.text)}
+        files[f"{TEXT}/config.json"] = {"architectures": ["BertModel"], **bert_config(spec.text)}
     return files
+
+
+def text_id(hub: str) -> str:
+    """The hub id of the configuration that open_clip builds the text tower of a published export by."""
+    return f"{hub}-text"
 
 
 def _preprocessor(spec: ClipSpec) -> dict[str, Any]:
@@ -98,7 +107,7 @@ def _preprocessor(spec: ClipSpec) -> dict[str, Any]:
     }
 
 
-def _open_clip(spec: ClipSpec, text_length: int) -> dict[str, Any]:
+def _open_clip(spec: ClipSpec, text_length: int, hub: str) -> dict[str, Any]:
     image = {
         "timm_model_name": timm_name(spec.image),
         "timm_model_pretrained": False,
@@ -108,9 +117,11 @@ def _open_clip(spec: ClipSpec, text_length: int) -> dict[str, Any]:
         "image_size": spec.image.image_size,
     }
     text = {
-        "hf_model_name": "./text",  # a relative path that is no legal hub id: never asked of the network
+        # A relative path that is no legal hub id is never asked of the network. On a hub, config.json in the root is
+        # the dual encoder's, so that the text tower's needs a place of its own.
+        "hf_model_name": text_id(hub) if hub else f"./{TEXT}",
         "hf_model_pretrained": False,
-        "hf_tokenizer_name": "./text",
+        "hf_tokenizer_name": hub or f"./{TEXT}",
         "hf_proj_type": "linear",
         "hf_pooler_type": OPEN_CLIP_POOLERS[spec.text.pooling],
         "context_length": text_length,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import clinicclip
+from clinicclip import terms
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.exporting import contract, parity
@@ -48,12 +49,15 @@ def write_export(
     origin: Origin,
     results: Sequence[Mapping[str, Any]] = (),
     dtype: str = "float32",
+    hub: str = "",
     shard_bytes: int = shards.LIMIT,
 ) -> dict[str, Any] | None:
     """Write a model as a folder that transformers and open_clip load without us.
 
     `results` are records with metric, value, ci_low, ci_high, n, data, split. `dtype` is that of the stored weights;
-    what is measured and read back is the model so rounded. Files for transformers above `shard_bytes` are split.
+    what is measured and read back is the model so rounded. `hub` is the id under which it will be published, "" for
+    none: open_clip then finds the text tower's configuration there. Files for transformers above `shard_bytes` are
+    split.
     Returns the measured parity, None where no PyTorch library that reads the folder is installed. An earlier export
     in `output` is replaced; on any failure nothing changes.
     Raises UserError when no dialect can say the model, or `output` holds something else.
@@ -70,11 +74,12 @@ def write_export(
     with _replacing(output) as draft:
         sample = parity.sample(spec, params, tokenizer, text_length)
         parity.write_sample(draft, sample)
-        agreed = contract.metadata(contract.terms(spec, tokenizer, text_length), draft / parity.TENSORS)
+        agreed = contract.metadata(contract.given(spec, tokenizer, text_length), draft / parity.TENSORS)
         _write_weights(draft, spec, params, allowed, dtype, shard_bytes, agreed)
         tokenizer.save(draft, text_length)
         scale = float(params["logit_scale"])
-        for name, content in config_files(spec, text_length=text_length, logit_scale=scale, dtype=dtype).items():
+        configs = config_files(spec, text_length=text_length, logit_scale=scale, dtype=dtype, hub=hub)
+        for name, content in configs.items():
             _write_json(draft / name, content)
         measured = parity.measure(draft, sample)
         if measured:
@@ -88,6 +93,7 @@ def write_export(
             results=results,
             parity=measured,
             dtype=dtype,
+            hub=hub,
         )
         (draft / "README.md").write_text(text, encoding="utf-8")
         _write_json(draft / META, _meta(draft, spec, text_length, config, origin, allowed))
@@ -109,25 +115,17 @@ def load_export(folder: Path | str, *, force: bool = False) -> Export:
         raise UserError(f"{folder / META}: does not say what an export's does; export again") from None
     dialect = dialects(spec)[0]
     weights, extra = (_read_whole(folder, name, meta) for name in (WEIGHTS[dialect], EXTRA))
-    if not force:
-        _refuse_other_terms(folder, disagreements(folder, spec, meta["text_length"], WEIGHTS[dialect]))
+    terms.require(folder, *settings(folder, spec, meta["text_length"], WEIGHTS[dialect]), force=force)
     params = convert.from_torch(weights, extra, spec, dialect, source=str(folder / WEIGHTS[dialect]))
     return Export(spec, params, folder, meta)
 
 
-def disagreements(folder: Path, spec: ClipSpec, text_length: int, weights: str) -> list[str]:
-    """In words, how a folder prepares images and texts otherwise than its weights were trained with."""
+def settings(
+    folder: Path, spec: ClipSpec, text_length: int, weights: str
+) -> tuple[tuple[terms.Terms], terms.Terms, *tuple[terms.Terms, ...]]:
+    """What the weights of an export say of their training; what we, and others by their files, give them."""
     trained, _ = contract.read(shards.parts(folder / weights)[0])
-    given = contract.terms(spec, Tokenizer.load(folder), text_length)
-    return contract.differences(trained, given) or contract.differences(trained, given | contract.preprocessor(folder))
-
-
-def _refuse_other_terms(folder: Path, found: Sequence[str]) -> None:
-    if found:
-        raise UserError(
-            f"{folder}: not as its weights were trained ({'; '.join(found)}); restore the folder's files, export "
-            "again, or force it if you know why"
-        )
+    return (trained,), contract.given(spec, Tokenizer.load(folder), text_length), *terms.beside(folder)
 
 
 def _read_whole(folder: Path, name: str, meta: Mapping[str, Any]) -> shards.Tensors:

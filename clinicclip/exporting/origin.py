@@ -1,7 +1,13 @@
 """Where weights come from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from clinicclip import files
+from clinicclip.errors import UserError
+
+FILE = "origin.json"  # in a run's folder
 
 
 @dataclass(frozen=True)
@@ -19,3 +25,27 @@ class Origin:
     studies: Mapping[str, int] = field(default_factory=dict)
     # False for a vocabulary trained on restricted reports as they are: its rare pieces may be names.
     vocabulary_public: bool = True
+
+    @classmethod
+    def of_run(cls, workdir: Path) -> "Origin":
+        """What a run learns from, as it noted at its start. Raises UserError when the note is missing."""
+        try:
+            known = {each.name for each in fields(cls)}
+            noted = files.read_json(workdir / FILE, known)
+            return cls(**{name: noted[name] for name in known})
+        except FileNotFoundError:
+            raise UserError(f"{workdir / FILE}: not found; every run writes it at its start, restore it") from None
+
+    @classmethod
+    def of_others(cls, place: str | Path) -> "Origin":
+        """What can be said of weights that others trained: where they are from, and that their terms are not ours."""
+        return cls(
+            name=Path(place).name,
+            data="unknown",
+            data_title="not known here: the weights were trained elsewhere",
+            data_licence=f"those of the weights, {Path(place).name}",
+            data_citation="",
+            data_open=False,
+            phantom=False,
+            steps=0,
+        )

@@ -86,11 +86,11 @@ class Ours:
     def __init__(self, spec: ClipSpec, params: Mapping[str, Any], tokenizer: Tokenizer, text_length: int) -> None:
         self._model = ClinicCLIP(dataclasses.replace(spec, dtype="float32", remat=False))
         self._params, self._tokenizer, self._length = params, tokenizer, text_length
+        self.image_size, self.vocabulary = spec.image.image_size, (spec.text.vocab_size, tokenizer.vocab_size)
 
     def pixels(self, pictures: Sequence[Any]) -> Float32[np.ndarray, "n 3 s s"]:
         """As `guests.Reader`."""
-        size = self._model.spec.image.image_size
-        return normalized(np.stack([images.square(np.asarray(picture), size) for picture in pictures]))
+        return normalized(np.stack([images.square(np.asarray(picture), self.image_size) for picture in pictures]))
 
     def ids(self, texts: Sequence[str]) -> Int32[np.ndarray, "n l"]:
         """As `guests.Reader`."""

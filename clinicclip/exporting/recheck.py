@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import clinicclip
-from clinicclip import guests
+from clinicclip import guests, terms
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.exporting import contract, parity
 from clinicclip.exporting.dialects import WEIGHTS
-from clinicclip.exporting.folder import Export, disagreements, load_export
+from clinicclip.exporting.folder import Export, load_export, settings
 from clinicclip.models import shards
 
 SETTINGS, GOLDEN, LOADING = "settings", "golden file", "loading"
@@ -41,7 +41,7 @@ def _files(folder: Path, export: Export) -> list[parity.Stage]:
     weights = folder / WEIGHTS[export.meta["dialects"][0]]
     _, digest = contract.read(shards.parts(weights)[0])
     same = hashlib.sha256((folder / parity.TENSORS).read_bytes()).hexdigest() == digest
-    found = disagreements(folder, export.spec, export.meta["text_length"], weights.name)
+    found = terms.differences(*settings(folder, export.spec, export.meta["text_length"], weights.name))
     return [
         parity.Stage(SETTINGS, float(len(found)), 0.0, "; ".join(found)),
         parity.Stage(GOLDEN, float(not same), 0.0, "" if same else f"{parity.TENSORS} is not the one the weights name"),

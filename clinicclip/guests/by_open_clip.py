@@ -1,4 +1,4 @@
-"""open_clip folders (BiomedCLIP and its like), and OpenAI's own layout as CheXzero left it, read by open_clip."""
+"""open_clip folders (BiomedCLIP and its like), and OpenAI's own layout as CheXzero saved it, read by open_clip."""
 
 import importlib
 import json
@@ -9,12 +9,22 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int
 
+from clinicclip.errors import UserError, listing
+from clinicclip.guests import openai
 from clinicclip.guests.base import need, unit
 
 CONFIG = "open_clip_config.json"
+PICKLED = (".pt", ".pth", ".bin")
 TEXT = "text"  # folder of a BERT's config.json beside it
 # CheXzero (Tiu et al., 2022): mean and deviation of its own training images, and the side they were stored with.
 LEVELS, STORED_SIDE = (101.48761 / 255, 83.43944 / 255), 320
+
+
+def weight_file(place: Path) -> Path | None:
+    """A file of PyTorch's own, or the only one in a folder."""
+    found = [place] if place.is_file() else list(place.iterdir()) if place.is_dir() else []
+    found = [path for path in found if path.suffix in PICKLED]
+    return found[0] if len(found) == 1 else None
 
 
 class ByOpenClip:
@@ -32,6 +42,9 @@ class ByOpenClip:
             text |= {"hf_model_name": str(folder.resolve() / TEXT), "hf_model_pretrained": False}
         model, _, self._preprocess = open_clip.create_model_and_transforms(place, text_cfg=text)
         self._model, self._tokenizer = model.eval(), open_clip.get_tokenizer(place)
+        self.image_size, rows = _side(model), getattr(model, "vocab_size", None) or model.text.vocab_size
+        within = getattr(self._tokenizer, "tokenizer", None)  # transformers' own, where open_clip only wraps it
+        self.vocabulary = int(rows), int(self._tokenizer.vocab_size if within is None else len(within))
 
     def pixels(self, pictures: Sequence[Any]) -> Float32[np.ndarray, "n 3 s s"]:
         """As `Reader`."""
@@ -53,7 +66,7 @@ class ByOpenClip:
 
 
 class ByOpenAI(ByOpenClip):
-    """A folder with one ``.pt``, the state of OpenAI's CLIP, trained and preprocessed as CheXzero's.
+    """A file, or a folder with one, of the state of OpenAI's CLIP, trained and preprocessed as CheXzero's.
 
     Images are padded with black to a square of 320 pixels, then resized and standardised by CheXzero's own levels.
     """
@@ -63,15 +76,21 @@ class ByOpenAI(ByOpenClip):
     def __init__(self, folder: Path) -> None:
         """Raises whatever torch and open_clip raise on a file that is no such state."""
         self._torch, open_clip = need(self.library)
-        (path,) = folder.glob("*.pt")
+        path = weight_file(folder)
+        if path is None:
+            raise UserError(f"{folder}: holds no single file of PyTorch's; name the one to be read")
         state = self._torch.load(path, map_location="cpu", weights_only=True)
+        faults = openai.faults({name: tuple(array.shape) for name, array in state.items()})
+        if any(faults.values()):
+            raise listing(f"{path}: the weights are not those of a whole OpenAI CLIP", faults)
         build = importlib.import_module("open_clip.model").build_model_from_openai_state_dict
         self._model = build(dict(state), cast_dtype=self._torch.float32).float().eval()
         with self._torch.no_grad():  # it was built, its names and shapes checked, in half precision
             for name, parameter in self._model.named_parameters():
                 parameter.copy_(state[name])
-        self._side = self._model.visual.image_size[0]
+        self.image_size = _side(self._model)
         self._tokenizer = open_clip.SimpleTokenizer(context_length=self._model.context_length)
+        self.vocabulary = self._model.vocab_size, self._tokenizer.vocab_size
 
     def pixels(self, pictures: Sequence[Any]) -> Float32[np.ndarray, "n 3 s s"]:
         """As `Reader`."""
@@ -86,4 +105,9 @@ class ByOpenAI(ByOpenClip):
         stored = image.new("L", (STORED_SIDE, STORED_SIDE))
         corner = ((STORED_SIDE - width) // 2, (STORED_SIDE - height) // 2)
         stored.paste(picture.resize((width, height), image.Resampling.LANCZOS), corner)
-        return stored.resize((self._side, self._side), image.Resampling.BICUBIC)
+        return stored.resize((self.image_size, self.image_size), image.Resampling.BICUBIC)
+
+
+def _side(model: Any) -> int:
+    size = model.visual.image_size
+    return int(size[0] if isinstance(size, tuple) else size)

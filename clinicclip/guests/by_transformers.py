@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int
 
-from clinicclip.errors import UserError
+from clinicclip.errors import UserError, listing
 from clinicclip.guests.base import need, unit
 
+FAULTS = ("missing", "unexpected", "of another shape")
 FILLED_UP = ("siglip", "siglip2")  # were trained on texts filled up to one length, and read all of it
 
 
@@ -26,16 +27,18 @@ class ByTransformers:
         model, found = transformers.AutoModel.from_pretrained(
             folder, dtype=self._torch.float32, output_loading_info=True, **here
         )
-        lacking = sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]]))
-        if lacking:
-            raise UserError(f"{folder}: the weights lack {len(lacking)} arrays, such as {lacking[0]}; fetch them again")
+        names = ("missing_keys", "unexpected_keys", "mismatched_keys")
+        faults = dict(zip(FAULTS, (sorted(map(str, found[name])) for name in names), strict=True))
+        if any(faults.values()):
+            raise listing(f"{folder}: the weights do not fit their configuration, fetch both again", faults)
         if not hasattr(model, "get_image_features"):
             raise UserError(f"{folder}: {type(model).__name__} has no image and text towers; expected a CLIP model")
         self._model = model.eval()
         # On Pillow, not torchvision, which rounds a few pixels differently.
         self._processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil", **here)
         self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **here)
-        text = model.config.text_config
+        text, vision = model.config.text_config, model.config.vision_config
+        self.image_size, self.vocabulary = int(vision.image_size), (text.vocab_size, len(self._tokenizer))
         self._length = min(self._tokenizer.model_max_length, text.max_position_embeddings)
         self._filled_up = model.config.model_type in FILLED_UP
 

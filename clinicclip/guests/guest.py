@@ -4,15 +4,17 @@ import functools
 import hashlib
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, UInt8, UInt64
 
+from clinicclip import terms
 from clinicclip.errors import UserError
 from clinicclip.guests import layouts
-from clinicclip.guests.base import version
+from clinicclip.guests.base import library_says, version
 
 BATCH = 32
 EXACT = 0.01  # gray levels that a square brought back from pixels may be off
@@ -27,11 +29,14 @@ class Guest:
     """
 
     config: Mapping[str, Any] = {}  # of no run of ours
-    embed_patches = None  # others have no patches that are known to lie in the space of texts
     trained_on: UInt64[np.ndarray, " n"] = np.empty(0, np.uint64)  # not known
 
-    def __init__(self, folder: Path, layout: str) -> None:
-        """Reads the folder. Raises UserError when its library cannot, or is not there."""
+    def __init__(self, folder: Path, layout: str, *, force: bool = False, noted: Sequence[str] = ()) -> None:
+        """Reads the folder; ``noted`` is what was forced on it before.
+
+        Raises UserError when its library cannot, or is not there; or when the weights were trained to be given other
+        images or another vocabulary than the folder gives them, unless ``force``.
+        """
         self.reader = layouts.open_reader(layout, folder)
         self.source, self._folder = folder.resolve().name, folder
         black, white = (self._seen(np.full((512, 512), level, np.uint8)) for level in (0, 255))
@@ -39,11 +44,12 @@ class Guest:
         self.image_size: int = black.shape[-1]
         self.says = f"{self.reader.says or f'as {self.reader.library} reads the folder'}, {{}} px"
         noise = np.random.default_rng(0).integers(0, 256, (300, 400), np.uint8)
-        if (
-            np.abs(self._pixels(self.square(noise, self.image_size)[None])[0] - self._seen(noise)).max()
-            > EXACT * self._step.max()
-        ):
+        if not (self._step > 0).all() or self._off(noise) > EXACT * self._step.max():
             raise UserError(f"{folder}: its preprocessing does more than to crop, resize and scale gray images")
+        rows, pieces = self.reader.vocabulary  # rows may be left over
+        trained = {"image_size": self.reader.image_size, "pieces": rows}
+        given = {"image_size": self.image_size, "pieces": max(rows, pieces)}
+        self.forced = [*noted, *terms.require(folder, [trained], given, force=force)]
 
     def square(self, gray: UInt8[np.ndarray, "h w"], size: int) -> UInt8[np.ndarray, "s s"]:
         """What the guest sees of an image, as gray levels; ``size`` is ``image_size``."""
@@ -52,11 +58,17 @@ class Guest:
 
     def embed_images(self, images: UInt8[np.ndarray, "n s s"]) -> Float32[np.ndarray, "n d"]:
         """Unit embeddings of what ``square`` made of images."""
-        return _in_batches(images, lambda some: self.reader.embed_pixels(self._pixels(some)))
+        with self._library_says:
+            return _in_batches(images, lambda some: self.reader.embed_pixels(self._pixels(some)))
 
     def embed_texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n d"]:
         """Unit embeddings of texts, cut where the guest's tokenizer cuts them."""
-        return _in_batches(list(texts), self.reader.embed_texts)
+        with self._library_says:
+            return _in_batches(list(texts), self.reader.embed_texts)
+
+    @property
+    def _library_says(self) -> AbstractContextManager[None]:
+        return library_says(f"{self._folder}: {self.reader.library} cannot embed with it")
 
     def describe(self) -> dict[str, str]:
         """What was scored, and by which versions."""
@@ -66,7 +78,13 @@ class Guest:
             "parameters_sha256": _digest(self._folder),
             "read_by": f"{library} {version(library)}, torch {version('torch')}",
             "trained_on": "not known: whether it has seen these patients cannot be told",
+            **terms.noted(self.forced),
         }
+
+    def _off(self, gray: UInt8[np.ndarray, "h w"]) -> float:
+        """How far pixels made of the gray levels that the guest sees are from those it makes itself."""
+        square = self.square(gray, self.image_size)[None]
+        return float(np.abs(self._pixels(square)[0] - self._seen(gray)).max())
 
     def _pixels(self, squares: UInt8[np.ndarray, "n s s"]) -> Float32[np.ndarray, "n 3 s s"]:
         return (self._black[None] + squares[:, None] * self._step[None]).astype(np.float32)
@@ -88,8 +106,8 @@ def _in_batches(items: T, embed: Callable[[T], Float32[np.ndarray, "m d"]]) -> F
 def _digest(folder: Path) -> str:
     """Of all files of weights, by name."""
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".safetensors", ".bin", ".pt"):
+    for path in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
+        if path.suffix in (".safetensors", ".bin", ".pt", ".pth"):
             with path.open("rb") as file:
                 digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

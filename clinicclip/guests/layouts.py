@@ -1,11 +1,12 @@
-"""Which library reads a folder, told by its files."""
+"""Which library reads a place, told by its files: by configuration, or by the names and shapes of the arrays in it."""
 
-import json
+import importlib
 from pathlib import Path
 
-from clinicclip.errors import UserError
-from clinicclip.guests.base import INSTALL, Reader, installed
-from clinicclip.guests.by_open_clip import CONFIG, ByOpenAI, ByOpenClip
+from clinicclip import files
+from clinicclip.guests import openai
+from clinicclip.guests.base import INSTALL, Reader, installed, library_says
+from clinicclip.guests.by_open_clip import CONFIG, ByOpenAI, ByOpenClip, weight_file
 from clinicclip.guests.by_transformers import ByTransformers
 
 READERS: dict[str, type[ByOpenClip] | type[ByTransformers]] = {
@@ -15,13 +16,16 @@ READERS: dict[str, type[ByOpenClip] | type[ByTransformers]] = {
 }
 
 
-def find(folder: Path) -> str:
-    """The layout of a folder out of `READERS`, or "" for none of them."""
-    if (folder / CONFIG).is_file():
+def find(place: Path) -> str:
+    """The layout of a folder or weight file out of `READERS`, or "" for none of them.
+
+    PyTorch's own files are looked into where PyTorch is installed. Raises UserError for a damaged configuration.
+    """
+    if (place / CONFIG).is_file():
         return "open_clip"
-    if _is_dual_encoder(folder / "config.json"):
+    if {"text_config", "vision_config"} <= files.read_object(place / "config.json").keys():
         return "transformers"
-    return "chexzero" if len(list(folder.glob("*.pt"))) == 1 else ""
+    return "chexzero" if (path := weight_file(place)) and openai.recognised(_shapes(path)) else ""
 
 
 def lacking(layout: str) -> str:
@@ -30,20 +34,18 @@ def lacking(layout: str) -> str:
     return ", ".join(f"{module} ({INSTALL[module]})" for module in modules if not installed(module))
 
 
-def open_reader(layout: str, folder: Path) -> Reader:
-    """The folder as its library reads it. Raises UserError when it cannot, with what the library says."""
-    try:
-        return READERS[layout](folder)
-    except UserError:
-        raise
-    except Exception as fault:  # whatever a library raises on a folder that lacks something
-        said = " ".join(str(fault).split())[:200]
-        raise UserError(f"{folder}: {layout} cannot read it ({type(fault).__name__}: {said})") from None
+def open_reader(layout: str, place: Path) -> Reader:
+    """The place as its library reads it. Raises UserError when it cannot, with what the library says."""
+    with library_says(f"{place}: {layout} cannot read it"):
+        return READERS[layout](place)
 
 
-def _is_dual_encoder(path: Path) -> bool:
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the arrays in a file of PyTorch's, none where it is not installed or holds other things."""
+    if not installed("torch"):
+        return {}
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and {"text_config", "vision_config"} <= config.keys()
+        state = importlib.import_module("torch").load(path, map_location="meta", weights_only=True)
+        return {str(name): tuple(array.shape) for name, array in state.items()}
+    except Exception:
+        return {}

@@ -1,5 +1,6 @@
 """Weights from elsewhere: single towers and whole models, whole or not at all."""
 
+from clinicclip.importing.hints import trained_with
 from clinicclip.importing.hub import cached, folder_of, locate
 from clinicclip.importing.towers import fit_swin, load_image_tower, load_text_tower
 from clinicclip.importing.whole import Imported, load_model, table
@@ -14,4 +15,5 @@ __all__ = [
     "load_text_tower",
     "locate",
     "table",
+    "trained_with",
 ]

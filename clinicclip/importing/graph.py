@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clinicclip.errors import UserError
-from clinicclip.importing.layout import Row, linear, listed, role_of
+from clinicclip.errors import UserError, listing
+from clinicclip.importing.layout import Row, linear, role_of, shaped
 from clinicclip.models.gcn import ENTITY_TYPES, GcnSpec
 from clinicclip.models.torch_names import Leaf
 
@@ -43,21 +43,25 @@ def find_graph(left: Mapping[str, np.ndarray], dim: int, source: str) -> GraphRe
         return None
     layers = [layer for key in left if (layer := _convolution(key, left, source)) is not None]
     chains = [(a, b) for a, b in itertools.permutations(layers, 2) if a.outputs == b.inputs and a.inputs > ENTITY_TYPES]
-    named = [pair for pair in chains if pair[0].kernel < pair[1].kernel]
     if len(layers) != 2 or not chains:
-        raise UserError(
-            f"{source}: holds arrays that are no part of image tower, text tower or graph tower: {listed(left)}"
+        raise listing(
+            f"{source}: holds arrays that are no part of image tower, text tower or graph tower", {"such": shaped(left)}
         )
-    first, second = chains[0] if len(chains) == 1 else named[0]
+    if len(chains) > 1:
+        raise UserError(
+            f"{source}: which graph layer comes first? {layers[0].kernel} and {layers[1].kernel} chain either way; "
+            "leave the graph tower's arrays out, and it is begun afresh"
+        )
+    first, second = chains[0]
     leaves = [*_leaves(0, first), *_leaves(1, second)]
     rest = [key for key in left if key not in {key for leaf in leaves for key in leaf.keys}]
     fitting = [key for key in rest if sorted(left[key].shape) == sorted((dim, second.outputs))]
     projections = [key for key in fitting if role_of(key) in ("graph", None)]
     identity = not projections and second.outputs == dim
     if len(projections) > 1 or not (projections or identity):
-        raise UserError(
-            f"{source}: which array maps the graph tower's {second.outputs} features to {dim}? "
-            f"{listed({key: left[key] for key in rest})}"
+        raise listing(
+            f"{source}: which array maps the graph tower's {second.outputs} features to {dim}?",
+            {"that fit": projections, "that are left": shaped({key: left[key] for key in rest})},
         )
     leaves += [linear("graph_projection/kernel", key, left[key].shape, second.outputs, source) for key in projections]
     spec = GcnSpec(feature_width=first.inputs - ENTITY_TYPES, hidden=first.outputs, width=second.outputs)

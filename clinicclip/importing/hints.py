@@ -1,36 +1,35 @@
 """What the configuration files beside weights say that the arrays themselves cannot."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clinicclip import terms
 from clinicclip.errors import UserError
-from clinicclip.exporting.dialects import BICUBIC, OPEN_CLIP_POOLERS
-from clinicclip.importing import hub
+from clinicclip.exporting.dialects import OPEN_CLIP_POOLERS, TEXT
+from clinicclip.files import read_object
+from clinicclip.importing import hub, weights
+from clinicclip.models import shards
 from clinicclip.models.bert import BertSpec
-from clinicclip.models.clip import IMAGE_MEAN, IMAGE_STD
 from clinicclip.models.hf_config import bert_spec, swin_spec
 from clinicclip.models.swin import SwinSpec
 
-DUAL, OPEN_CLIP = "vision-text-dual-encoder", "open_clip_config.json"
+DUAL, OPEN_CLIP = "vision-text-dual-encoder", terms.OPEN_CLIP
 POOLINGS = {name: pooling for pooling, name in OPEN_CLIP_POOLERS.items()}
-# https://github.com/mlfoundations/open_clip, src/open_clip/constants.py
-OPENAI_MEAN, OPENAI_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 LONGEST = 100_000  # tokens; tokenizers without a limit write an astronomical one
 
 
 @dataclass(frozen=True)
 class Hints:
-    """What is said; None = nothing. `unlike` lists how images were prepared otherwise than here."""
+    """What is said; None = nothing. `trained` is what it was trained to be given."""
 
     image: SwinSpec | None = None
     text: BertSpec | None = None
     image_size: int | None = None
     pooling: str | None = None
     text_length: int | None = None
-    unlike: tuple[str, ...] = ()
+    trained: tuple[terms.Terms, ...] = ()
 
 
 def read(folder: Path, *, image: bool = True, text: bool = True) -> Hints:
@@ -38,7 +37,7 @@ def read(folder: Path, *, image: bool = True, text: bool = True) -> Hints:
 
     Raises UserError when a file is damaged or describes what our towers cannot be.
     """
-    config, source = _json(folder / "config.json"), str(folder / "config.json")
+    config, source = read_object(folder / "config.json"), str(folder / "config.json")
     kind = config.get("model_type")
     if kind == DUAL:
         said = _towers(config.get("vision_config"), config.get("text_config"), source, image, text)
@@ -54,7 +53,17 @@ def read(folder: Path, *, image: bool = True, text: bool = True) -> Hints:
     else:
         said = {}
     said.setdefault("image_size", said["image"].image_size if said.get("image") else None)
-    return Hints(**said, text_length=_text_length(folder), unlike=(*_unlike(folder), *_unlike_open_clip(folder)))
+    known = {term: said[term] for term in ("image_size", "pooling") if said.get(term)}
+    return Hints(**said, text_length=_text_length(folder), trained=(known, *terms.beside(folder)))
+
+
+def trained_with(place: Path | str, *, image: bool = True, text: bool = True) -> tuple[terms.Terms, ...]:
+    """What the towers of a place were trained to be given, as their file of weights and those beside it say.
+
+    Raises UserError as `read`, or when there are no weights.
+    """
+    file = weights.weight_file(hub.locate(place))
+    return (terms.stated(shards.parts(file)[0]), *read(file.parent, image=image, text=text).trained)
 
 
 def _towers(vision: Any, language: Any, source: str, image: bool, text: bool) -> dict[str, Any]:
@@ -68,7 +77,7 @@ def _towers(vision: Any, language: Any, source: str, image: bool, text: bool) ->
 
 def _open_clip(folder: Path, text: bool) -> dict[str, Any]:
     source = str(folder / OPEN_CLIP)
-    model = _mapping(_json(folder / OPEN_CLIP).get("model_cfg"), source)
+    model = _mapping(read_object(folder / OPEN_CLIP).get("model_cfg"), source)
     vision, language = (_mapping(model.get(name), source) for name in ("vision_cfg", "text_cfg"))
     pooler = language.get("hf_pooler_type", "mean_pooler")  # open_clip's own default
     if pooler not in POOLINGS:
@@ -76,14 +85,17 @@ def _open_clip(folder: Path, text: bool) -> dict[str, Any]:
     said: dict[str, Any] = {"pooling": POOLINGS[pooler], "image_size": _size(vision.get("image_size"), source)}
     if text:
         place = _text_folder(folder, str(language.get("hf_model_name", "")))
-        config = _json(place / "config.json")
+        config = read_object(place / "config.json")
         said["text"] = bert_spec(config, source=str(place / "config.json"))
     return said
 
 
 def _text_folder(folder: Path, name: str) -> Path:
     """The folder of the text tower's configuration: below the model's own, or a model of the hub."""
-    below = (folder / name).resolve()
+    # Where exports have it, whatever name open_clip finds it by on a hub.
+    own, below = folder / TEXT, (folder / name).resolve()
+    if (own / "config.json").is_file():
+        return own
     if name and (below / "config.json").is_file() and below.is_relative_to(folder.resolve()):
         return below
     if hub.is_id(name):
@@ -100,42 +112,8 @@ def _timm_size(config: Mapping[str, Any], source: str) -> int | None:
 
 
 def _text_length(folder: Path) -> int | None:
-    length = _json(folder / "tokenizer_config.json").get("model_max_length")
+    length = read_object(folder / "tokenizer_config.json").get("model_max_length")
     return length if type(length) is int and 2 < length < LONGEST else None
-
-
-def _unlike(folder: Path) -> tuple[str, ...]:
-    """What the processor's files say against squashing bicubically and ImageNet's statistics."""
-    within = _json(folder / "processor_config.json").get("image_processor")  # where transformers 5 writes it
-    config = _json(folder / "preprocessor_config.json") or (within if isinstance(within, dict) else {})
-    ours = {
-        "image_mean": list(IMAGE_MEAN),
-        "image_std": list(IMAGE_STD),
-        "resample": BICUBIC,
-        "do_center_crop": False,
-        "do_normalize": True,
-        "do_resize": True,
-        "do_rescale": True,
-    }
-    size = config.get("size")
-    shortest = ("size is the shortest edge's",) if isinstance(size, Mapping) and "shortest_edge" in size else ()
-    return _differences(config, ours) + shortest
-
-
-def _unlike_open_clip(folder: Path) -> tuple[str, ...]:
-    config = _json(folder / OPEN_CLIP)
-    if not config:
-        return ()
-    ours = {"mean": list(IMAGE_MEAN), "std": list(IMAGE_STD), "interpolation": "bicubic", "resize_mode": "squash"}
-    unsaid = {"resize_mode": "shortest", "mean": OPENAI_MEAN, "std": OPENAI_STD}  # open_clip's defaults
-    preprocess = config.get("preprocess_cfg")
-    return _differences(unsaid | (preprocess if isinstance(preprocess, dict) else {}), ours)
-
-
-def _differences(config: Mapping[str, Any], ours: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(
-        f"{key} is {config[key]!r}, here {value!r}" for key, value in ours.items() if config.get(key, value) != value
-    )
 
 
 def _size(value: Any, source: str) -> int | None:
@@ -150,14 +128,3 @@ def _mapping(value: Any, source: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise UserError(f"{source}: lacks a part that its kind must have; fetch it again")
     return value
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file, empty where there is no file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is not JSON; fetch the folder again") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no JSON object; fetch the folder again")
-    return content

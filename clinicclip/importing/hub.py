@@ -43,16 +43,18 @@ def configs(name: str) -> Path:
 
 
 def cached(place: str | Path) -> Path | None:
-    """The local path of a place if it is on this machine; nothing is fetched."""
+    """The local path of a place if its weights are on this machine; nothing is fetched."""
     place = str(place)
     if Path(place).exists():
         return Path(place)
     if not is_id(place):
         return None
     try:
-        return _fetch(place, (*TEXTS, *SAFE), offline=True)
+        folder = _fetch(place, TEXTS, offline=True)
     except UserError:
         return None
+    # The hub's client gives a folder as soon as any file of it is there, such as a configuration alone.
+    return folder if any(path for kind in (*SAFE, *PICKLED) for path in folder.glob(kind)) else None
 
 
 def folder_of(path: Path) -> Path:

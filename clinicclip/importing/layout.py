@@ -10,15 +10,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clinicclip.errors import UserError
+from clinicclip.errors import UserError, listing
 from clinicclip.models.torch_names import OPEN_CLIP, TRANSFORMERS, Leaf
 
-ANCHORS = {
+# How names that only such a tower has end: any block of a Swin, embeddings or any layer of a BERT.
+ENDINGS = {
     "image": {
-        "layers.0.blocks.0.attn.relative_position_bias_table": OPEN_CLIP,
-        "encoder.layers.0.blocks.0.attention.self.relative_position_bias_table": TRANSFORMERS,
+        r"layers\.\d+\.blocks\.\d+\.attn\.relative_position_bias_table": OPEN_CLIP,
+        r"encoder\.layers\.\d+\.blocks\.\d+\.attention\.self\.relative_position_bias_table": TRANSFORMERS,
     },
-    "text": {"embeddings.word_embeddings.weight": TRANSFORMERS},
+    "text": {
+        r"embeddings\.word_embeddings\.weight": TRANSFORMERS,
+        r"encoder\.layer\.\d+\.attention\.self\.query\.weight": TRANSFORMERS,
+    },
 }
 KINDS = {"image": "Swin", "text": "BERT"}
 WORDS = {
@@ -26,7 +30,6 @@ WORDS = {
     "text": {"text", "texts", "txt", "report", "reports", "language", "t"},
     "graph": {"graph", "graphs", "gcn", "gnn", "g"},
 }
-SHOWN = 12  # arrays of a long list
 
 
 class Tower(NamedTuple):
@@ -47,16 +50,17 @@ class Row(NamedTuple):
 
 def find_tower(tensors: Mapping[str, np.ndarray], role: str, source: str) -> Tower:
     """The one image or text tower of a file. Raises UserError when there is none, or more than one."""
-    found = [
-        Tower(key.removesuffix(ending), dialect)
+    found = {
+        Tower(match[1], dialect)
         for key in tensors
-        for ending, dialect in ANCHORS[role].items()
-        if key == ending or key.endswith(f".{ending}")
-    ]
+        for ending, dialect in ENDINGS[role].items()
+        if (match := re.fullmatch(rf"(|.*\.){ending}", key))
+    }
     if len(found) == 1:
-        return found[0]
+        return found.pop()
     if not found:
-        raise UserError(f"{source}: holds no {KINDS[role]}: no name ends in {' or '.join(ANCHORS[role])}")
+        names = " or ".join(re.sub(r"\\d\+", "N", ending).replace("\\", "") for ending in ENDINGS[role])
+        raise UserError(f"{source}: holds no {KINDS[role]}: no name ends in {names}")
     places = " and ".join(repr(tower.key) for tower in sorted(found))
     raise UserError(f"{source}: holds {len(found)} {KINDS[role]} towers, below {places}; save the one to be read alone")
 
@@ -69,8 +73,10 @@ def find_projection(left: Mapping[str, np.ndarray], role: str, width: int, sourc
     fitting = [key for key, array in left.items() if array.ndim == 2 and width in array.shape]
     named = [key for key in fitting if role_of(key) == role] or [key for key in fitting if role_of(key) is None]
     if len(named) != 1:
-        told = f"{len(named)} arrays fit ({', '.join(named)})" if named else f"none fits among {listed(left)}"
-        raise UserError(f"{source}: which array maps the {role} tower's {width} features to the embedding? {told}")
+        raise listing(
+            f"{source}: which array maps the {role} tower's {width} features to the embedding?",
+            {"that fit": named} if named else {"left, of which none fits": shaped(left)},
+        )
     (key,) = named
     leaf = linear(f"{role}_projection/kernel", key, left[key].shape, width, source)
     by = "shape and name" if role_of(key) == role else "shape"
@@ -95,8 +101,6 @@ def role_of(key: str) -> str | None:
     return roles[0] if len(roles) == 1 else None
 
 
-def listed(arrays: Mapping[str, np.ndarray]) -> str:
-    """Names and shapes for an error message."""
-    names = [f"{key} {array.shape}" for key, array in arrays.items()]
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more if names else "no further array"
+def shaped(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """Names with shapes, for a listing."""
+    return [f"{key} {array.shape}" for key, array in arrays.items()]

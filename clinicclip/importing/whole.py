@@ -4,6 +4,7 @@ Our own exports say what they are. Anything else with a Swin and a BERT in it is
 open_clip checkpoint, a VisionTextDualEncoderModel or a training script's state under prefixes of its own.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from clinicclip.importing.towers import read_bert, read_swin, without_pooler
 from clinicclip.models.clip import ClipSpec
 from clinicclip.models.convert import Params, Tensors, from_leaves, torch_shape
 from clinicclip.models.torch_names import BUFFERS, Leaf, bert_leaves, swin_leaves
+from clinicclip.terms import Terms
 
 TEXT_LENGTH = 256  # tokens, where nothing says how long texts were
 
@@ -29,7 +31,7 @@ TEXT_LENGTH = 256  # tokens, where nothing says how long texts were
 class Imported(NamedTuple):
     """A model as read: `tokenizer` is the folder to load the tokenizer from, `rows` the reading.
 
-    `unlike` lists how its images were prepared otherwise than here.
+    `trained` is what it was trained to be given.
     """
 
     spec: ClipSpec
@@ -37,28 +39,33 @@ class Imported(NamedTuple):
     tokenizer: Path
     text_length: int
     rows: tuple[Row, ...]
-    unlike: tuple[str, ...]
+    trained: tuple[Terms, ...]
 
 
-def load_model(place: Path | str, *, pooling: str = "pooler") -> Imported:
+def load_model(place: Path | str, *, pooling: str = "", force: bool = False) -> Imported:
     """A model of image and text tower, and graph tower if it has one, from a folder, a weight file or a hub id.
 
-    `pooling` is how texts are pooled where no file says it.
+    `pooling` is how texts are pooled where no file says it (by the pooler), or whatever files say if `force`.
     Raises UserError when it holds no such model, any array is missing, unfit or left over, or a reading is
     ambiguous.
     """
     path = hub.locate(place)
     if is_export(path):
-        export = load_export(path)
-        row = Row("whole model", path.name, "an export of this package", "clinicclip.json")
-        return Imported(export.spec, export.params, path, export.meta["text_length"], (row,), ())
-    file = weights.weight_file(path)
-    said = configs.read(file.parent)
-    spec, params, rows = read_model(weights.read(file), said, str(file), pooling=pooling)
-    length = min(said.text_length or TEXT_LENGTH, spec.text.max_positions)
-    by = "tokenizer_config.json" if said.text_length else f"assumed, at most {TEXT_LENGTH}"
-    rows = (*rows, Row("text length", "-", f"{length} tokens", by))
-    return Imported(spec, params, file.parent, length, rows, said.unlike)
+        export = load_export(path, force=force)
+        rows: tuple[Row, ...] = (Row("whole model", path.name, "an export of this package", "clinicclip.json"),)
+        length, trained = export.meta["text_length"], configs.trained_with(path)
+        spec, params, tokenizer = export.spec, export.params, path
+    else:
+        file = weights.weight_file(path)
+        said, trained = configs.read(file.parent), configs.trained_with(file)
+        spec, params, rows = read_model(weights.read(file), said, str(file), pooling=pooling or "pooler")
+        length, tokenizer = min(said.text_length or TEXT_LENGTH, spec.text.max_positions), file.parent
+        by = "tokenizer_config.json" if said.text_length else f"assumed, at most {TEXT_LENGTH}"
+        rows = (*rows, Row("text length", "-", f"{length} tokens", by))
+    if force and pooling not in ("", "pooler", spec.text.pooling):
+        spec = dataclasses.replace(spec, text=dataclasses.replace(spec.text, pooling=pooling))
+        params |= {"text": {name: part for name, part in params["text"].items() if name != "pooler"}}
+    return Imported(spec, params, tokenizer, length, rows, trained)
 
 
 def read_model(

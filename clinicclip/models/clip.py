@@ -82,11 +82,11 @@ class ClinicCLIP(nn.Module):
         pooled, _ = self.image(images, drawn)
         return unit(self.image_projection(pooled))
 
-    def embed_patches(self, images: Float[Array, "b s s 3"]) -> Float[Array, "b h w d"]:
-        """Return unit embeddings of the last stage's patches, row by row: their mean, projected, is the image's."""
-        _, tokens = self.image(images)
+    def embed_patches(self, images: Float[Array, "b s s 3"]) -> tuple[Float[Array, "b d"], Float[Array, "b h w d"]]:
+        """As `embed_image`, and unit embeddings of the last stage's patches, whose mean, projected, is the image's."""
+        pooled, tokens = self.image(images)
         flat = unit(self.image_projection(tokens).reshape(-1, self.spec.dim))
-        return flat.reshape(*tokens.shape[:3], self.spec.dim)
+        return unit(self.image_projection(pooled)), flat.reshape(*tokens.shape[:3], self.spec.dim)
 
     def embed_text(
         self,

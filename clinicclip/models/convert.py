@@ -4,13 +4,14 @@ Everything here is numpy: neither PyTorch nor an accelerator is needed to read o
 missing, unexpected or mis-shaped array is never skipped; all offenders are named in one error.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from clinicclip.errors import UserError
+from clinicclip.errors import UserError, listing
 from clinicclip.models.clip import ClipSpec
 from clinicclip.models.torch_names import (
     BUFFERS,
@@ -41,6 +42,14 @@ def extras(params: Mapping[str, Any], spec: ClipSpec) -> Tensors:
     """The leaves no PyTorch dialect has a name for (graph tower, logit bias) as float32, by flax path."""
     flat = _flat(params, spec)
     return {path: flat[path].astype(np.float32) for path in extra_shapes(spec)}
+
+
+def digest(params: Mapping[str, Any]) -> str:
+    """SHA-256 over the paths and bytes of all leaves."""
+    flat, content = flatten_dict(dict(params), sep="/"), hashlib.sha256()
+    for path in sorted(flat):
+        content.update(path.encode() + np.asarray(flat[path]).tobytes())
+    return content.hexdigest()
 
 
 def rounded(params: Mapping[str, Any], dtype: str) -> Params:
@@ -112,7 +121,7 @@ def _inward(leaves: tuple[Leaf, ...], tensors: Mapping[str, np.ndarray], source:
         order = {"plain": range(theirs.ndim), "dense": (1, 0), "conv": (2, 3, 1, 0)}[leaf.kind]
         flat[leaf.path] = np.array(theirs.transpose(tuple(order)), np.float32, order="C")
     if broken := [path for path, array in flat.items() if not np.isfinite(array).all()]:
-        raise UserError(f"{source}: {len(broken)} arrays hold numbers that are not finite: {', '.join(broken)}")
+        raise listing(f"{source}: the weights hold numbers that are none", {"not finite": broken})
     return flat
 
 
@@ -139,13 +148,9 @@ def _check(source: str, found: Mapping[str, np.ndarray], expected: Mapping[str, 
         "not floating point": [f"{name} {found[name].dtype}" for name in shared if not _is_float(found[name])],
     }
     if any(faults.values()):
-        raise UserError(f"{source}: the weights do not fit the model: {_listed(faults.items())}")
+        raise listing(f"{source}: the weights do not fit the model", faults)
 
 
 def _is_float(array: np.ndarray) -> bool:
     # ml_dtypes' bfloat16 is kind "V" to numpy
     return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
-
-
-def _listed(faults: Iterable[tuple[str, list[str]]]) -> str:
-    return "; ".join(f"{len(names)} {what}: {', '.join(names)}" for what, names in faults if names)

@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,50 +12,59 @@ from clinicclip.errors import UserError
 from clinicclip.models.torch_names import OPEN_CLIP
 
 TABLE = "relative_position_bias_table"
+# Of a block: a norm, the table, the bias of the wider layer of the two.
+TIMM_PARTS = ("norm1.weight", f"attn.{TABLE}", "mlp.fc1.bias")
+PARTS = ("layernorm_before.weight", f"attention.self.{TABLE}", "intermediate.dense.bias")
+Size = TypeVar("Size", int, float)
 
 
 def swin_sizes(tensors: Mapping[str, np.ndarray], dialect: str, key: str, source: str) -> dict[str, Any]:
     """The fields of a `SwinSpec` that the arrays below the prefix `key` fix: all but image size and drop path.
 
-    Raises UserError where an array it takes to know them is missing or has another rank.
+    Each size is what most arrays that show it say, so that one that is missing or mis-shaped is named by whoever holds
+    all of them against the sizes. Raises UserError where stages are left out.
     """
     timm = dialect == OPEN_CLIP
     layers = f"{key}layers" if timm else f"{key}encoder.layers"
     patches = f"{key}patch_embed.proj.weight" if timm else f"{key}embeddings.patch_embeddings.projection.weight"
-    table, hidden = (f"attn.{TABLE}", "mlp.fc1") if timm else (f"attention.self.{TABLE}", "intermediate.dense")
+    norm, table, hidden = TIMM_PARTS if timm else PARTS
     depths = _depths(tensors, rf"{re.escape(layers)}\.(\d+)\.blocks\.(\d+)\.", source)
-    conv = _array(tensors, patches, 4, source)
-    tables = [_array(tensors, f"{layers}.{stage}.blocks.0.{table}", 2, source).shape for stage in range(len(depths))]
-    first = _array(tensors, f"{layers}.0.blocks.0.{hidden}.weight", 2, source)
-    span = math.isqrt(tables[0][0])
-    if span * span != tables[0][0] or not span % 2 or 0 in conv.shape:
-        raise UserError(f"{source}: {layers}.0.blocks.0.{table} has {tables[0][0]} rows, no square of an odd number")
+
+    def shown(stage: int, name: str, rank: int) -> Iterator[tuple[int, ...]]:
+        return _shapes(tensors, (f"{layers}.{stage}.blocks.{block}.{name}" for block in range(depths[stage])), rank)
+
+    stages = range(len(depths))
+    width = _most((n // 2**stage for stage in stages for (n,) in shown(stage, norm, 1)), 1)
+    spans = (math.isqrt(rows) for stage in stages for rows, _ in shown(stage, table, 2) if _odd_square(rows))
     return {
-        "patch_size": conv.shape[-1],
-        "window_size": (span + 1) // 2,
-        "embed_dim": conv.shape[0],
+        "patch_size": _most((shape[-1] for shape in _shapes(tensors, [patches], 4)), 4),
+        "window_size": (_most(spans, 1) + 1) // 2,
+        "embed_dim": width,
         "depths": depths,
-        "heads": tuple(heads for _, heads in tables),
-        "mlp_ratio": first.shape[0] / conv.shape[0],
+        "heads": tuple(
+            _most((heads for _, heads in shown(stage, table, 2) if heads and width * 2**stage % heads == 0), 1)
+            for stage in stages
+        ),
+        "mlp_ratio": _most((n / (width * 2**stage) for stage in stages for (n,) in shown(stage, hidden, 1)), 4.0),
     }
 
 
 def bert_sizes(tensors: Mapping[str, np.ndarray], key: str, source: str) -> dict[str, Any]:
     """The fields of a `BertSpec` that the arrays below the prefix `key` fix: heads leave no trace in any shape.
 
-    Raises UserError where an array it takes to know them is missing or has another rank.
+    As `swin_sizes`. Raises UserError where layers are left out.
     """
+    depth = _layers(tensors, rf"{re.escape(key)}encoder\.layer\.(\d+)\.", source)
+    layers = [f"{key}encoder.layer.{layer}." for layer in range(depth)]
+    norms = [f"{key}embeddings.LayerNorm.weight", *(f"{layer}attention.output.LayerNorm.weight" for layer in layers)]
+    width = _most((n for (n,) in _shapes(tensors, norms, 1)), 1)
     rows = {"word": "vocab_size", "position": "max_positions", "token_type": "type_vocab_size"}
     tables = {
-        size: _array(tensors, f"{key}embeddings.{name}_embeddings.weight", 2, source) for name, size in rows.items()
+        size: _most((n for n, _ in _shapes(tensors, [f"{key}embeddings.{name}_embeddings.weight"], 2)), 1)
+        for name, size in rows.items()
     }
-    hidden = _array(tensors, f"{key}encoder.layer.0.intermediate.dense.weight", 2, source)
-    return {
-        **{size: table.shape[0] for size, table in tables.items()},
-        "width": hidden.shape[1],
-        "depth": _layers(tensors, rf"{re.escape(key)}encoder\.layer\.(\d+)\.", source),
-        "mlp_width": hidden.shape[0],
-    }
+    hidden = (n for (n,) in _shapes(tensors, (f"{layer}intermediate.dense.bias" for layer in layers), 1))
+    return {**tables, "width": width, "depth": depth, "mlp_width": _most(hidden, 4 * width)}
 
 
 def _depths(tensors: Mapping[str, np.ndarray], pattern: str, source: str) -> tuple[int, ...]:
@@ -75,9 +85,16 @@ def _layers(tensors: Mapping[str, np.ndarray], pattern: str, source: str) -> int
     return len(numbers)
 
 
-def _array(tensors: Mapping[str, np.ndarray], key: str, rank: int, source: str) -> np.ndarray:
-    if key not in tensors:
-        raise UserError(f"{source}: the weights do not fit the model: 1 missing: {key}")
-    if tensors[key].ndim != rank:
-        raise UserError(f"{source}: {key} has shape {tensors[key].shape}, expected {rank} axes")
-    return tensors[key]
+def _shapes(tensors: Mapping[str, np.ndarray], keys: Iterable[str], rank: int) -> Iterator[tuple[int, ...]]:
+    """Of those arrays that are there with so many axes."""
+    return (tensors[key].shape for key in keys if key in tensors and tensors[key].ndim == rank)
+
+
+def _most(sizes: Iterable[Size], unseen: Size) -> Size:
+    """The size that is shown most often, of sizes above 0."""
+    counted = Counter(size for size in sizes if size > 0)
+    return counted.most_common(1)[0][0] if counted else unseen
+
+
+def _odd_square(rows: int) -> bool:
+    return math.isqrt(rows) ** 2 == rows and rows % 2 == 1

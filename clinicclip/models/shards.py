@@ -8,7 +8,7 @@ import numpy as np
 from huggingface_hub import split_state_dict_into_shards_factory
 
 from clinicclip import files
-from clinicclip.errors import UserError
+from clinicclip.errors import UserError, listing
 from clinicclip.models import tensor_file
 
 LIMIT = 5 * 10**9  # bytes of a file
@@ -36,9 +36,12 @@ def write(
 
 
 def parts(path: Path) -> tuple[Path, ...]:
-    """The weight file, or where it was split its shards and, last, their index. Raises UserError for a bad index."""
-    index = _index(path)
-    if path.is_file() or not index.is_file():
+    """The weight file, or where it was split its shards and, last, their index, which may be given for it.
+
+    Raises UserError for a bad index.
+    """
+    index = path if path.name.endswith(INDEX) else _index(path)
+    if index != path and (path.is_file() or not index.is_file()):
         return (path,)
     return (*(path.with_name(name) for name in sorted(set(weight_map(index).values()))), index)
 
@@ -57,7 +60,7 @@ def read_index(index: Path, read_one: Callable[[Path], Tensors]) -> Tensors:
         found = read_one(index.parent / name)
         listed = {key for key, file in where.items() if file == name}
         if wrong := sorted(listed ^ set(found)):
-            raise UserError(f"{index}: does not say what {name} holds: {', '.join(wrong)}; fetch both again")
+            raise listing(f"{index}: does not say what {name} holds, fetch both again", {"told otherwise": wrong})
         tensors |= found
     return tensors
 

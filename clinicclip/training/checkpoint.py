@@ -89,11 +89,13 @@ class Checkpoints:
         self._require_equal_shapes(step, target)
         arguments = ocp.checkpoint_utils.construct_restore_args(target)
         restore = ocp.args.PyTreeRestore(item=target, restore_args=arguments)
-        return self._manager.restore(step, args=ocp.args.Composite(state=restore))["state"]
+        with _damage(self._folder / str(step)):
+            return self._manager.restore(step, args=ocp.args.Composite(state=restore))["state"]
 
     def meta(self, step: int) -> dict[str, Any]:
         """The JSON facts stored beside the state of ``step``."""
-        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        with _damage(self._folder / str(step)):
+            return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
 
     def _set_damaged_aside(self) -> None:
         steps = _steps(self._folder)
@@ -154,9 +156,25 @@ def read_params(folder: Path, step: int | None = None) -> tuple[int, Any]:
     params = {"params": _stored_tree(folder, chosen)["params"]}
     arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), params)
     restore = ocp.args.PyTreeRestore(item=params, restore_args=arguments, partial_restore=True)
-    with ocp.CheckpointManager(folder, item_handlers=_handlers()) as manager:
+    with _damage(folder / str(chosen)), ocp.CheckpointManager(folder, item_handlers=_handlers()) as manager:
         tree = manager.restore(chosen, args=ocp.args.Composite(state=restore))["state"]["params"]
     return chosen, tree
+
+
+def read_facts(folder: Path, step: int) -> dict[str, Any]:
+    """The JSON facts stored beside the state of a step that is there."""
+    with ocp.CheckpointManager(folder.resolve(), item_handlers=_handlers()) as manager:
+        return manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+
+
+@contextlib.contextmanager
+def _damage(step: Path) -> Iterator[None]:
+    """Tells in one line that a step cannot be read, which only one that was never sealed comes to."""
+    try:
+        yield
+    except (ValueError, OSError, KeyError) as fault:
+        told = str(fault).splitlines()[0][:200] if str(fault) else type(fault).__name__
+        raise UserError(f"{step} is damaged ({told}): delete it to use an older step") from None
 
 
 def _steps(folder: Path) -> list[int]:
@@ -187,7 +205,7 @@ def _sha256(path: Path) -> str:
 
 
 def _stored_tree(folder: Path, step: int) -> Any:
-    with ocp.CheckpointManager(folder, item_handlers=_handlers()) as manager:
+    with _damage(folder / str(step)), ocp.CheckpointManager(folder, item_handlers=_handlers()) as manager:
         metadata = manager.item_metadata(step)["state"]
     if metadata is None:
         raise UserError(f"{folder / str(step)} is damaged: it holds no readable state; delete it to use an older step")

@@ -15,7 +15,6 @@ from typing import Any, NoReturn, TypeVar
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jaxtyping import Float
 
 from clinicclip.errors import UserError
 from clinicclip.training.roll_call import Note, roll_call
@@ -184,16 +183,17 @@ def in_turn(work: Callable[[], T]) -> T:
     return made[0]
 
 
-def shared(embed: Callable[[Any], Float[np.ndarray, "n d"]]) -> Callable[[Any], Float[np.ndarray, "n d"]]:
-    """``embed`` with its rows shared out: each process embeds an equal part, and all get the whole in order.
+def shared(embed: Callable[[Any], T]) -> Callable[[Any], T]:
+    """``embed``, whose arrays have a row an item, shared out: each process does an equal part, all get the whole.
 
     Where the rows do not divide, the last one is repeated to fill the parts up and dropped again.
     """
 
-    def whole(items: np.ndarray | Sequence[str]) -> Float[np.ndarray, "n d"]:
+    def whole(items: np.ndarray | Sequence[str]) -> T:
         share = -(-len(items) // jax.process_count())
         rows = np.minimum(np.arange(share) + share * jax.process_index(), len(items) - 1)
         part = items[rows] if isinstance(items, np.ndarray) else [items[row] for row in rows]
-        return multihost_utils.process_allgather(embed(part), tiled=True)[: len(items)]
+        gathered = multihost_utils.process_allgather(embed(part), tiled=True)
+        return jax.tree.map(lambda array: array[: len(items)], gathered)
 
     return embed if jax.process_count() == 1 else whole

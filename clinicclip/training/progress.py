@@ -20,10 +20,19 @@ class Log:
     Rates count from the end of the first step of each stretch, so that neither compilation nor an evaluation
     between two steps enters them. ``peak``: operations a second of one device, where they are published. What
     ``microbatch`` and ``model.remat`` compute again counts as arithmetic, so that "mfu" is the use of the hardware.
+    ``facts``: what a step that failed can be made again from, beside its records.
     """
 
-    def __init__(self, writer: MetricWriter | NoWriter, bar: tqdm, batch_size: int, peak: float | None = None) -> None:
+    def __init__(
+        self,
+        writer: MetricWriter | NoWriter,
+        bar: tqdm,
+        batch_size: int,
+        peak: float | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
         self._writer, self._bar, self._batch_size, self._peak = writer, bar, batch_size, peak
+        self._facts = dict(facts or {})
         self._compare: Callable[[Mapping[str, float]], Iterable[str]] | None = None
         self._pending: tuple[int, Mapping[str, jax.Array], Mapping[str, Any], float, bool] | None = None
         self.restart()
@@ -65,7 +74,7 @@ class Log:
         if not bool(measured["finite"]):
             ids = [str(i) for i in np.ravel(batch_facts["id"])]
             seen = {k: repr(float(v)) for k, v in jax.device_get(dict(measured)).items()}
-            self._writer.fault({"step": now, "records": ids, "metrics": seen})
+            self._writer.fault({"step": now, **self._facts, "records": ids, "metrics": seen})
             raise UserError(
                 f"step {now}: loss or gradient is not finite; no parameter was changed by it. The same command "
                 f"comes to it again from the newest checkpoint; {FAULT} holds its numbers. Records: {', '.join(ids)}"

@@ -103,7 +103,7 @@ def make_train_step(
 
 def inputs_of(params: PyTree, batch: Batch, embedded: Embedded, spec: LossSpec) -> Inputs:
     """The loss's arrays from a batch and its embeddings."""
-    streams = ("text_feature", "text_valid", "labels", "labels_valid", "graph_valid", "negated_valid")
+    streams = ("valid", "text_feature", "text_valid", "labels", "labels_valid", "graph_valid", "negated_valid")
     claims = ("findings", "text_claims", "negated_claims")
     given: dict[str, Any] = {name: batch.get(name) for name in (*streams, *claims, "normal", "normal_valid")}
     if spec.live_text:

@@ -1,30 +1,31 @@
 """Small models as others store them: their arrays under names of our choosing, in folders of their layouts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
+import micro_export
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from clinicclip.data.tokenizer import train_wordpiece
 from clinicclip.exporting.dialects import config_files
 from clinicclip.models import convert, hf_config, tensor_file
-from clinicclip.models.bert import BertSpec
 from clinicclip.models.clip import ClinicCLIP, ClipSpec
-from clinicclip.models.gcn import GcnSpec
 from clinicclip.models.swin import SwinSpec
 
 WORDS = train_wordpiece(("the heart is normal in size", "no pneumothorax or pleural effusion"), 120)
 LENGTH = 16
 # No two widths alike, so that no transposition goes unseen.
-MICRO = ClipSpec(
-    SwinSpec(image_size=32, window_size=4, embed_dim=8, depths=(2, 1), heads=(2, 4)),
-    BertSpec(WORDS.vocab_size, width=24, depth=2, heads=3, mlp_width=20, max_positions=LENGTH),
-    dim=10,
+MICRO = replace(
+    micro_export.SPEC,
+    image=replace(micro_export.SPEC.image, depths=(2, 1)),
+    text=replace(micro_export.SPEC.text, vocab_size=WORDS.vocab_size, width=24, depth=2, max_positions=LENGTH),
+    graph=None,
 )
-GRAPH = GcnSpec(feature_width=5, hidden=6, width=7)
+GRAPH = micro_export.SPEC.graph
 
 
 def random_params(spec: ClipSpec, seed: int = 0) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from planted import WIDTH, by_image, by_text, noise, unit
 from clinicclip.data import records, schema, text
 from clinicclip.data.releases import phantom
 from clinicclip.evals import prompts
-from clinicclip.evals.base import EmbedFns, EvalSet
+from clinicclip.evals.base import EmbedFns, EvalSet, Rows
 
 SIDE = 32
 NORMAL = schema.INDEX["no_finding"]
@@ -118,16 +118,17 @@ def shortcut(evalset: EvalSet) -> EmbedFns:
     return EmbedFns(by_image(evalset, lambda row: rows[row]), by_text(_read))
 
 
-def patches(evalset: EvalSet, side: int, where: Callable[[int, str], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """Embeds patches as vectors that carry, for each boxed finding, the map [side, side] of ``where(row, finding)``."""
+def patches(embed: EmbedFns, evalset: EvalSet, side: int, where: Callable[[int, str], np.ndarray]) -> EmbedFns:
+    """Adds patches whose vectors carry, for each boxed finding, the map [side, side] of ``where(row, finding)``."""
     number = {image.tobytes(): row for row, image in enumerate(evalset.images)}
 
-    def embed(pictures: np.ndarray) -> np.ndarray:
+    def with_patches(pictures: np.ndarray) -> Rows:
         grids = np.full((len(pictures), side, side, WIDTH + 1), 1e-3)
         for place, picture in enumerate(pictures):
             row = number[picture.tobytes()]
             for finding in {box.finding for box in evalset.boxes[row]}:
                 grids[place, :, :, schema.INDEX[finding]] = where(row, finding)
-        return unit(grids.reshape(-1, WIDTH + 1)).reshape(grids.shape)
+        found = unit(grids.reshape(-1, WIDTH + 1)).reshape(grids.shape)
+        return embed.images(pictures)._replace(patches=found)
 
-    return embed
+    return embed._replace(patches=with_patches)

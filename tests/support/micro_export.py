@@ -1,6 +1,9 @@
-"""The smallest model there is, as an export."""
+"""The smallest model there is, and how a test exports it or another."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,17 +35,27 @@ ORIGIN = Origin(
 )
 
 
-def write(folder: Path) -> Path:
-    """Writes it with fresh parameters, without asking PyTorch."""
+CONFIG = {"seed": 0, "data": {"dir": "/home/someone/data"}}
+
+
+def export(folder: Path, spec: ClipSpec = SPEC, **changes: Any) -> dict[str, Any] | None:
+    """Writes an export as `write_export`, with what is said here where it is not said otherwise."""
+    usual = {"tokenizer": TOKENIZER, "text_length": LENGTH, "config": CONFIG, "origin": ORIGIN}
+    if "params" not in changes:
+        usual["params"] = init_params(spec, 0)
+    return write_export(folder, spec=spec, **(usual | changes))
+
+
+@contextmanager
+def without_torch() -> Iterator[None]:
+    """Where PyTorch is installed an export has a parity.json besides; tests/torch is about that."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parity, "_installed", lambda *modules: False)
-        write_export(
-            folder,
-            spec=SPEC,
-            params=init_params(SPEC, 0),
-            tokenizer=TOKENIZER,
-            text_length=LENGTH,
-            config={"seed": 0, "data": {"dir": "/home/someone/data"}},
-            origin=ORIGIN,
-        )
+        yield
+
+
+def write(folder: Path) -> Path:
+    """Writes it with fresh parameters, without asking PyTorch."""
+    with without_torch():
+        export(folder)
     return folder

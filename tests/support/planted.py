@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from clinicclip.data import images, schema, text
-from clinicclip.evals.base import EmbedFns, EvalSet
+from clinicclip.evals.base import EmbedFns, EvalSet, ImageFn, Rows
 from clinicclip.evals.truth import mentioned_findings
 
 WORDS = {
@@ -98,10 +98,15 @@ def mentions(report: str) -> np.ndarray:
     return found
 
 
-def by_image(evalset: EvalSet, vector: Callable[[int], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+def marked(embed: Callable[[np.ndarray], np.ndarray]) -> ImageFn:
+    """An image embedder that says, as a tower does, which pixels its vectors are of."""
+    return lambda pictures: Rows(embed(pictures), images.marks(pictures))
+
+
+def by_image(evalset: EvalSet, vector: Callable[[int], np.ndarray]) -> ImageFn:
     """An image embedder that knows each picture of the set by its pixels."""
     rows: Mapping[bytes, int] = {image.tobytes(): row for row, image in enumerate(evalset.images)}
-    return lambda pictures: unit(np.stack([vector(rows[picture.tobytes()]) for picture in pictures]))
+    return marked(lambda pictures: unit(np.stack([vector(rows[picture.tobytes()]) for picture in pictures])))
 
 
 def by_text(vector: Callable[[str], np.ndarray]) -> Callable[[Sequence[str]], np.ndarray]:

@@ -1,15 +1,17 @@
 """Guests: small CLIP folders made here by transformers, scored with their own preprocessing and tokenizer."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import openai_layout
 import pytest
 import torch
 import transformers
 from PIL import Image
 
-from clinicclip import cli, evaluate, guests
+from clinicclip import api, cli, evaluate, guests
 from clinicclip.data import builder
 from clinicclip.data.tokenizer import train_wordpiece
 from clinicclip.errors import UserError
@@ -97,8 +99,52 @@ def test_a_guest_whose_weights_lack_something_is_refused_in_one_line(folder: Pat
     model = transformers.AutoModel.from_pretrained(folder)
     kept = {name: tensor for name, tensor in model.state_dict().items() if "fc1.weight" not in name}
     model.save_pretrained(tmp_path, state_dict=kept)
-    with pytest.raises(UserError, match=r"the weights lack [23] arrays, such as"):
+    with pytest.raises(UserError, match=r"fetch both again: [23] missing: .*fc1.weight"):
         guests.Guest(tmp_path, "transformers")
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(UserError, match="transformers cannot read it"):
         guests.Guest(tmp_path, "transformers")
+
+
+def test_a_guest_given_images_of_another_size_is_refused_unless_forced(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    file = copy / "preprocessor_config.json"
+    said = json.loads(file.read_text())
+    said |= {key: {"height": 48, "width": 48} for key in ("size", "crop_size") if key in said}
+    file.write_text(json.dumps(said))
+    with pytest.raises(UserError, match="image size 32 in training, 48 here"):
+        api.load_any(str(copy))
+    guest = api.load_any(str(copy), force=True)
+    assert isinstance(guest, guests.Guest) and guest.image_size == 48
+    assert guest.describe()["forced"] == "image size 32 in training, 48 here"  # so that no table hides it
+    with pytest.raises(UserError, match="transformers cannot embed with it"):  # towers of one size alone
+        guest.embed_images(np.zeros((1, 48, 48), np.uint8))
+
+
+def test_an_export_read_by_others_is_held_to_its_own_word(micro_folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(micro_folder, tmp_path / "copy")
+    (copy / "clinicclip.json").unlink()
+    assert isinstance(api.load_any(str(copy)), guests.Guest)
+    file = copy / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"image_std": [0.5, 0.5, 0.5]}))
+    with pytest.raises(UserError, match=r"standard deviation of the images .* in training"):
+        api.load_any(str(copy))
+    forced = api.load_any(str(copy), force=True)
+    assert isinstance(forced, guests.Guest) and forced.describe()["forced"].startswith("standard deviation")
+
+
+def test_a_file_of_pytorchs_own_is_no_guest_by_its_name_alone(tmp_path: Path) -> None:
+    for content in ({"layer.weight": torch.zeros(2, 2)}, [1, 2], {"visual.proj": torch.zeros(2)}):
+        torch.save(content, tmp_path / "best.pt")
+        assert guests.find(tmp_path) == guests.find(tmp_path / "best.pt") == ""
+        with pytest.raises(UserError, match=r"holds no Swin|no PyTorch file of arrays alone") as told:
+            api.load_any(str(tmp_path))
+        assert "\n" not in str(told.value)
+
+
+def test_openais_layout_is_known_by_its_arrays(tmp_path: Path) -> None:
+    state = {name: torch.zeros(shape) for name, shape in openai_layout.shapes().items()}
+    torch.save(state, tmp_path / "best.pt")
+    assert guests.find(tmp_path) == guests.find(tmp_path / "best.pt") == "chexzero"
+    with pytest.raises(UserError, match=r"as a guest it is read with open_clip \(pip install open_clip_torch\)"):
+        api.load_any(str(tmp_path))

@@ -7,6 +7,7 @@ from clinicclip.data.images.dicom import age_band
 from clinicclip.data.images.dicom import view as dicom_view
 from clinicclip.data.images.faults import SUFFIXES, ImageFault
 from clinicclip.data.images.levels import to_gray
+from clinicclip.data.images.marks import mark_weights, marks
 from clinicclip.data.images.reading import Facts, Picture, read
 from clinicclip.data.images.sanity import FLAGS, flags
 from clinicclip.data.images.squares import Source, square, squares
@@ -27,6 +28,8 @@ __all__ = [
     "encode",
     "flags",
     "load",
+    "mark_weights",
+    "marks",
     "read",
     "resize",
     "shrink",

@@ -1,14 +1,13 @@
 """Files or arrays -> squares of one size, as image towers take them, read ahead by threads."""
 
-import collections
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
+from clinicclip.ahead import mapped
 from clinicclip.data.images.faults import ImageFault, check_size
 from clinicclip.data.images.levels import to_gray
 from clinicclip.data.images.reading import read
@@ -39,14 +38,9 @@ def square(source: Source, side: int, name: str = "image") -> Square:
 
 def squares(sources: Iterable[Source], side: int, ahead: int = AHEAD) -> Iterator[Square | ImageFault]:
     """`square` of each source in order; in place of one that cannot be used, its fault. UserError is raised."""
-    waiting: collections.deque[Future[Square | ImageFault]] = collections.deque()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and resizing run outside of the interpreter's lock
-        for number, source in enumerate(sources, start=1):
-            waiting.append(pool.submit(_attempt, source, side, f"image {number}"))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    named = ((source, side, f"image {number}") for number, source in enumerate(sources, start=1))
+    # Decoding and resizing run outside of the interpreter's lock.
+    yield from mapped(lambda given: _attempt(*given), named, threads=os.cpu_count() or 1, ahead=ahead)
 
 
 def _attempt(source: Source, side: int, name: str) -> Square | ImageFault:

@@ -6,6 +6,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from clinicclip.data.images.faults import unreadable
+
 JPEG_QUALITY = 95
 SHORTER_SIDE = 256
 
@@ -30,15 +32,18 @@ def encode(gray: UInt8[np.ndarray, "h w"]) -> bytes:
     return stored.getvalue()
 
 
-def decode(stored: bytes) -> UInt8[np.ndarray, "h w"]:
-    """The gray levels of a stored image."""
-    return np.asarray(load(stored))
+def decode(stored: bytes, name: str = "image") -> UInt8[np.ndarray, "h w"]:
+    """The gray levels of a stored image. Raises ImageFault, with the image's ``name``."""
+    return np.asarray(load(stored, name))
 
 
-def load(stored: bytes) -> Image.Image:
-    """A stored image as Pillow holds it, for what goes on with Pillow: a copy to an array and back is dear."""
-    with Image.open(io.BytesIO(stored), formats=("JPEG",)) as image:
-        return image.convert("L")
+def load(stored: bytes, name: str = "image") -> Image.Image:
+    """`decode` as Pillow holds it, for what goes on with Pillow: a copy to an array and back is dear."""
+    try:
+        with Image.open(io.BytesIO(stored), formats=("JPEG",)) as image:
+            return image.convert("L")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise unreadable(name, "the stored image is damaged") from None
 
 
 def resize(

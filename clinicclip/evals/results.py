@@ -1,0 +1,202 @@
+"""What evaluations yield: numbers, the raw material of the report's pictures, and all of it together."""
+
+import enum
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from clinicclip.evals import stats
+from clinicclip.evals.base import Embedded, EvalSet
+from clinicclip.evals.calibration import Reliability
+from clinicclip.evals.outcomes import label
+
+
+@dataclass(frozen=True)
+class Result:
+    """One number: what it is, its 95 % interval by patient, and what it was measured on."""
+
+    metric: str
+    data: str
+    split: str
+    value: float  # nan: does not exist on these data, `note` says why
+    ci_low: float
+    ci_high: float
+    n: int
+    patients: int
+    prevalence_of: str = ""  # the finding that the number is about, "5 findings" for their mean, or "abnormal"
+    positives: int | None = None  # studies that show it; None of several findings
+    prevalence: float | None = None  # their share of the studies of which it is known; None where it is of none
+    redrawn: int = 0
+    truth: str = ""
+    group: str = ""  # of a row about some of the studies: which, such as sex=F
+    generator: str = ""
+    note: str = ""
+    draws: Float[np.ndarray, "draws"] | None = field(default=None, repr=False, compare=False)  # its bootstrap
+
+    @classmethod
+    def of(
+        cls,
+        metric: str,
+        evalset: EvalSet,
+        draws: stats.Draws,
+        bootstrap: stats.PatientBootstrap,
+        rows: Int[np.ndarray, "r"],
+        *,
+        about: Sequence[int] = (),
+        among: Int[np.ndarray, "m"] | None = None,
+        group: str = "",
+        generator: str = "",
+        note: str = "",
+    ) -> "Result":
+        """A record from a bootstrapped statistic over the given rows of the set.
+
+        ``about`` are the findings that the number is about; none: it is about whole studies, of which the abnormal are
+        counted. They are counted among the rows, or, where the rows were chosen for showing a finding, among others.
+        """
+        low, high = draws.interval()
+        counted = rows if among is None else among
+        labels = evalset.labels(about)[counted] if about else 1 - evalset.normal[counted, None]
+        known, positives = int(np.isfinite(labels).sum()), int((labels == 1).sum())
+        return cls(
+            metric,
+            evalset.name,
+            evalset.split,
+            draws.value,
+            low,
+            high,
+            len(rows),
+            bootstrap.patients(rows),
+            prevalence_of=_named(about),
+            positives=positives if len(about) < 2 and known else None,
+            prevalence=positives / known if known else None,
+            redrawn=draws.redrawn,
+            truth=evalset.source,
+            group=group,
+            generator=generator,
+            note=note,
+            draws=draws.values,
+        )
+
+
+def _named(about: Sequence[int]) -> str:
+    names = [label(finding) for finding in about]
+    return f"{len(names)} findings" if len(names) > 1 else names[0] if names else "abnormal"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Truth and scores of one finding under one rule: the material of ROC and PR plots, and of later comparisons."""
+
+    data: str
+    finding: str
+    rule: str
+    rows: Int[np.ndarray, "r"]  # of the set
+    truth: Bool[np.ndarray, "r"]
+    scores: Float[np.ndarray, "r"]
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """How often a finding is there among images of like probability: the material of a reliability plot."""
+
+    data: str
+    finding: str
+    bins: Reliability
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A matrix to be drawn in colours around zero, with the name of every row and column."""
+
+    data: str
+    title: str
+    note: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: Float[np.ndarray, "r c"]
+
+
+class Verdict(enum.Enum):
+    """How a shown image or text fits: the report marks it by colour and sign."""
+
+    RIGHT = "right"
+    NEAR = "near"
+    WRONG = "wrong"
+    PLAIN = ""
+
+
+class Picture(NamedTuple):
+    """A grey image of an exhibit, with what is to be said about it."""
+
+    image: UInt8[np.ndarray, "s s"]
+    caption: str
+    verdict: Verdict = Verdict.PLAIN
+
+
+class Passage(NamedTuple):
+    """A text of an exhibit, with what is to be said about it."""
+
+    text: str
+    caption: str = ""
+    verdict: Verdict = Verdict.PLAIN
+
+
+class Case(NamedTuple):
+    """One study, or one query, of an exhibit."""
+
+    heading: str
+    texts: tuple[Passage, ...]
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """Cases of one set that may be shown. Suites make none of a set that is not open."""
+
+    data: str
+    title: str
+    note: str
+    cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything a report is written from."""
+
+    results: list[Result] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
+    calibrated: list[Calibrated] = field(default_factory=list)
+    heats: list[Heat] = field(default_factory=list)
+    exhibits: list[Exhibit] = field(default_factory=list)
+    facts: Mapping[str, str] = field(default_factory=dict)  # prompts, draws, seed
+    sets: tuple["SetFacts", ...] = ()
+
+
+class SetFacts(NamedTuple):
+    """What a report says about a set it was measured on, and whose rows its scores are; `people` are patients."""
+
+    name: str
+    split: str
+    studies: int
+    people: int
+    open: bool
+    phantom: bool
+    unread: tuple[str, ...]  # ids of studies that are in no score and no label
+    truth: str
+    title: str
+    preprocessing: str
+    digest: str
+    pixels: str  # digest of the images as the model gets them
+    ids: tuple[str, ...]
+    patients: tuple[str, ...]
+
+
+class Evaluator(Protocol):
+    """A suite: yields its numbers and pictures for one embedded set."""
+
+    def run(
+        self, evalset: EvalSet, embedded: Embedded, bootstrap: stats.PatientBootstrap
+    ) -> Iterator[Result | Curve | Calibrated | Heat | Exhibit]: ...
