@@ -20,7 +20,8 @@ REPORTS = [  # findings, impression, coded
     ("", "", ()),
     ("Possible effusion.", "", ("Effusion",)),
 ]
-COLUMNS = ("Cardiomegaly", "Effusion", "Hernia")
+COLUMNS = """Atelectasis Cardiomegaly Effusion Infiltration Mass Nodule Pneumonia Pneumothorax Consolidation Edema
+Emphysema Fibrosis Pleural_Thickening Hernia""".split()
 
 
 @pytest.fixture(scope="module")
