@@ -11,7 +11,7 @@ _CHANGE = (
     r"(?:change[sd]?(?! of (?!the\b))|increases?|decreases?|progression|improvement|worsening|growth|"
     r"enlargement of the(?! (?:heart|cardi)))"
 )
-_DEGREE = (
+DEGREE = (  # of a change
     r"(?:[a-z]+ly|significant|substantial|appreciable|[a-z]+(?:ce|[st]i|a)ble|definite|interval|acute|further|"
     r"suggestion of|evidence of|much|other|relevant|important|great|notable|obvious|evident|apparent|real|major|minor|"
     r"marked|material|meaningful|considerable|dramatic|gross|large|clear)"
@@ -24,10 +24,13 @@ _SEEN = r"(?:[a-z]+ )?(?:seen|identified|visuali[sz]ed|present|evident|appreciat
 _NOT_SEEN = rf"not {_SEEN}"
 _ELSEWHERE = r"(?:(?:on|in) (?:the |a |any )?(?:lateral|frontal|prior|previous|earlier|old)|previously|before|earlier)"
 NEUTRAL = (  # look like a denial and are none, or bind tighter than the cue inside them
-    rf"(?:(?:is|are|has|have) )?(?:no|without|not|any)(?: {_DEGREE})*? {_CHANGE}(?: in)?(?: size)?",
-    rf"(?:(?:is|are|has|have|does|do|did) )?(?:not|no)(?: been)?(?: [a-z]+ly| much| any)?(?: {_MOVED}| (?:as|so) [a-z]+ as)",
-    rf"neither (?:[a-z]+ ){{1,6}}?nor (?:[a-z]+ ){{1,6}}?(?:has|have|is|are)(?: [a-z]+ly)? (?:{_MOVED}|resolved|cleared)",
-    r", (?:which|that) (?:was|were|had been) (?:[a-z]+ ){0,6}?[a-z]+,",  # of the past, and the sentence goes on behind it
+    rf"(?:(?:is|are|has|have) )?(?:no|without|not|any)(?: {DEGREE})*? {_CHANGE}(?: in)?(?: size)?",
+    r"(?:(?:is|are|has|have|does|do|did) )?(?:not|no)(?: been)?(?: [a-z]+ly| much| any)?"
+    rf"(?: {_MOVED}| (?:as|so) [a-z]+ as)",
+    r"neither (?:[a-z]+ ){1,6}?nor (?:[a-z]+ ){1,6}?(?:has|have|is|are)(?: [a-z]+ly)? "
+    rf"(?:{_MOVED}|resolved|cleared)",
+    rf"(?:has|have|is|are) neither {_MOVED} nor {_MOVED}",
+    r", (?:which|that) (?:was|were|had been) (?:[a-z]+ ){0,6}?[a-z]+,",  # of the past; the sentence goes on
     r"unchanged",
     rf"(?:(?:is|are|was|were) )?{_NOT_SEEN} {_ELSEWHERE}",
     r"not only",
@@ -175,7 +178,8 @@ DENIAL_END = (
     r"(?:,|and) (?=(?:a |an |some )?(?:mild|minimal|moderate|stable|unchanged|persistent|small|trace|tiny|"
     r"old|chronic|probable|probably|possible|likely|calcified|low)(?:ly)?\b(?! or large))",
     # another clause with a verb of its own: "removal of the tube, sternal wires are intact"
-    rf", (?=(?!or\b|nor\b|and\b|if\b|no\b|with)(?:[a-z]+ ){{1,3}}(?:is|are|remains?) (?!(?:{_SEEN}|suspected|possible)\b))",
+    r", (?=(?!or\b|nor\b|and\b|if\b|no\b|with)(?:[a-z]+ ){1,3}(?:is|are|remains?) "
+    rf"(?!(?:{_SEEN}|suspected|possible)\b))",
     r", (?=(?:left|right|bilateral|bibasilar)\b(?![^.;]*\b(?:or|nor)\b))",
     r"(?:seen|identified|noted|present|visuali[sz]ed|demonstrated|evident),(?! ?(?:or|nor|and|no|neither)\b)",
 )

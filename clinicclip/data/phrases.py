@@ -12,8 +12,8 @@ from clinicclip.data.anatomy import HEART
 _GAP = r"(?: (?!and\b|or\b|with\b|but\b|without\b|which\b|borderline\b)[a-z-]+){0,5}?"
 # What may stand between the heart and "enlarged": "is unchanged and remains", ", which is", ":".
 _STILL = (
-    r"(?: size)?(?:,? which|:)?(?: (?:is|are|remains?|appears?) (?:[a-z]+ly )?(?:unchanged|stable|similar|the same)(?: in size)?,?"
-    rf"(?: (?:and|but))?(?: (?:is|are|remains?|appears?|still|again|[a-z]+ly)){{0,4}}|{_GAP})"
+    r"(?: size)?(?:,? which|:)?(?: (?:is|are|remains?|appears?) (?:[a-z]+ly )?(?:unchanged|stable|similar|the same)"
+    rf"(?: in size)?,?(?: (?:and|but))?(?: (?:is|are|remains?|appears?|still|again|[a-z]+ly)){{0,4}}|{_GAP})"
 )
 _MEDIASTINUM = (
     r"(?:cardio-?(?: and )?)? ?(?:superior |upper )?"
