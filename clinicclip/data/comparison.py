@@ -42,8 +42,8 @@ _EARLIER = _any(
     "prior previous preceding last old older earlier remote recent comparison outside baseline priors yesterday"
 )
 _STUDY = _any(
-    "exam(?:ination)?s? computed_tomogra(?:phy|ms?) stud(?:y|ies) radiographs? x-?rays? x-?x+ films? ct imaging images? "
-    "scans? chest one priors? pa ap lateral portable frontal comparisons? and"
+    "exam(?:ination)?s? computed_tomogra(?:phy|ms?) stud(?:y|ies) radiographs? x-?rays? x-?x+ films? ct imaging "
+    "images? scans? chest one priors? pa ap lateral portable frontal comparisons? and"
 )
 _DATED = (
     rf"(?: (?:dated|from|of|performed|obtained|on|at|the|same|day|am|pm|hours?|days?|weeks?|months?|years?|ago|earlier|"

@@ -238,6 +238,8 @@ OTHER_ABNORMALITIES = (
     r"pericardial effusions?",
     r"aneurysm(?:al)?",
     r"(?:tracheal|mediastinal) (?:shift|deviation)",
+    r"(?:trachea|mediastinum|heart) (?:is |appears )?(?:[a-z]+ly )?(?:shifted|deviated|displaced)",
+    r"(?:shift|deviation|displacement) of the (?:trachea|mediastinum|heart)",
     r"(?:dextrocardia|situs inversus)",
     r"dislocat(?:ions?|ed)",
     r"(?:lytic|sclerotic|blastic|destructive) (?:[a-z]+ )?lesions?",
