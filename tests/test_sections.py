@@ -96,6 +96,16 @@ MARKS = st.sampled_from([" ", "  ", "\n", "\n\n", ". ", "; ", "? ", ", ", " - ",
 WORDS = st.text(st.characters(categories=["Lu", "Ll", "Lo"]), min_size=3, max_size=9)
 
 
+MEASURED = st.sampled_from(["nodule of 1.5 cm", "ribs 5 and 6", "at T12", "a 3 mm node", "level 2.0", "lungs 95 mm"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(MEASURED, max_size=12))
+def test_sentences_keep_every_number(written: list[str]) -> None:
+    parts = " ".join(split_sentences(" ".join(f"{text.capitalize()}." for text in written)))
+    assert re.findall(r"\d+(?:\.\d+)?", parts) == re.findall(r"\d+(?:\.\d+)?", " ".join(written))
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(WORDS, MARKS), max_size=40))
 def test_sentences_keep_every_word_in_its_order(written: list[tuple[str, str]]) -> None:
