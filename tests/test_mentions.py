@@ -158,6 +158,8 @@ Neither the effusion nor the edema has changed. => pleural_effusion+ edema+
 Neither effusion nor edema is seen. => pleural_effusion- edema-
 Right basal opacity not seen previously. => lung_opacity+
 The nodule was not there on the prior study. => nodule+
+The interstitial markings are not increased. => lung_opacity-
+No larger nodule is seen. => nodule-
 # the heart
 Heart size is unchanged and remains enlarged. => cardiomegaly+
 Heart size is stable, mildly enlarged. => cardiomegaly+
@@ -182,6 +184,8 @@ Pneumothorax - no. => pneumothorax-
 The effusion has been drained. => pleural_effusion-
 Minimal, if any, effusion. => pleural_effusion?
 If effusion is present it is tiny. => pleural_effusion?
+Atelectasis is more likely than pneumonia. => atelectasis? pneumonia?
+CT if pneumonia is clinically suspected. =>
 # how far a denial reaches
 No pneumothorax is seen despite the rib fractures. => pneumothorax- fracture+
 No pneumonia in the setting of emphysema. => pneumonia- emphysema+

@@ -88,9 +88,19 @@ _DROPPED = (  # nothing but comparison
     r"^(?:no|none)(?: available)? (?:prior|previous|comparison)s?(?: \S+)*$",
     rf"^{_DEGREES}(?:{_SAME}|{_MOVED})$",
 )
+_STABLE_CHEST = (
+    rf"(?:the )?{_DEGREES}{_SAME} (?:appearance of (?:the )?chest|chest|exam(?:ination)?|study)"
+    r"(?: (?:x-?\w+|radiograph))?,?"
+)
 _REWRITES = (
     (r"^(?:in |as |when |by )?compar(?:ed|ison) (?:with|to) [^,;]*, ", ""),
     (r"\bthere's (?=been\b)", "there has "),
+    # a first clause that says of anatomy only that it has not changed
+    (
+        rf"^[^,;]{{1,60}}? (?:is|are) {_DEGREES}{_SAME}{_FEATURE},? (?:and|but|while) "
+        r"(?=(?:the|there|no)\b[^,;]* (?:is|are|has|have)\b)",
+        "",
+    ),
     (r"\bstill (?=[a-z])", ""),
     (r",? ?\b(?:still|today)$", ""),
     # what was before, and goes on behind it
@@ -135,21 +145,8 @@ _REWRITES = (
     (r"\b(is|are) now (?=\w)", r"\1 "),
     (rf"^(?:{_MOVED}|improvement in) aeration (?:of|in|at) (?:[\w ]+?) with ", ""),
     # a stable whole with something in it
-    (
-        rf"^(?:the )?{_DEGREES}{_SAME} (?:appearance of (?:the )?chest|chest|exam(?:ination)?|"
-        rf"study)(?: (?:x-?\w+|radiograph))?,? with (?=no )",
-        "",
-    ),
-    (
-        rf"^(?:the )?{_DEGREES}{_SAME} (?:appearance of (?:the )?chest|chest|exam(?:ination)?|"
-        rf"study)(?: (?:x-?\w+|radiograph))?,? with ",
-        "",
-    ),
-    (
-        rf"^(?:the )?{_DEGREES}{_SAME} (?:appearance of (?:the )?chest|chest|exam(?:ination)?|"
-        rf"study)(?: (?:x-?\w+|radiograph))?,? without ",
-        "No ",
-    ),
+    (rf"^{_STABLE_CHEST} with ", ""),
+    (rf"^{_STABLE_CHEST} without ", "No "),
     (rf"^(?:the )?{_DEGREES}{_SAME} (?:position|size) of (?:the |an? )?", ""),
     (rf",? (?:is |are )?in (?:an? )?{_DEGREES}{_SAME} position\b", ""),
     (rf"^(?:there is |the )?{_DEGREES}{_SAME} appearance(?: (?:of|to))?(?: the| an?)? (?!chest)", ""),

@@ -16,17 +16,17 @@ DEGREE = (  # of a change
     r"suggestion of|evidence of|much|other|relevant|important|great|notable|obvious|evident|apparent|real|major|minor|"
     r"marked|material|meaningful|considerable|dramatic|gross|large|clear)"
 )
-_MOVED = (
-    r"(?:changed|improved|worsened|progressed|increased|decreased|grown|evolved|different|larger|smaller|bigger|"
-    r"better|worse)"
-)
+_COMPARED = r"(?:changed|improved|worsened|progressed|different|larger|smaller|bigger|better|worse)"
+_MOVED = rf"(?:{_COMPARED}|increased|decreased|grown|evolved)"
 _SEEN = r"(?:[a-z]+ )?(?:seen|identified|visuali[sz]ed|present|evident|appreciated|demonstrated|noted|visible|there)"
 _NOT_SEEN = rf"not {_SEEN}"
 _ELSEWHERE = r"(?:(?:on|in) (?:the |a |any )?(?:lateral|frontal|prior|previous|earlier|old)|previously|before|earlier)"
 NEUTRAL = (  # look like a denial and are none, or bind tighter than the cue inside them
     rf"(?:(?:is|are|has|have) )?(?:no|without|not|any)(?: {DEGREE})*? {_CHANGE}(?: in)?(?: size)?",
-    r"(?:(?:is|are|has|have|does|do|did) )?(?:not|no)(?: been)?(?: [a-z]+ly| much| any)?"
-    rf"(?: {_MOVED}| (?:as|so) [a-z]+ as)",
+    # "markings are not increased" and "no larger nodule" deny
+    rf"(?:has|have|did) not(?: been)?(?: [a-z]+ly| much| any)? {_MOVED}",
+    rf"(?:(?:is|are|does|do) )?not(?: [a-z]+ly| much| any)? (?:{_COMPARED}|(?:as|so) [a-z]+ as)",
+    rf"(?:is|are) no {_COMPARED}",
     r"neither (?:[a-z]+ ){1,6}?nor (?:[a-z]+ ){1,6}?(?:has|have|is|are)(?: [a-z]+ly)? "
     rf"(?:{_MOVED}|resolved|cleared)",
     rf"(?:has|have|is|are) neither {_MOVED} nor {_MOVED}",
@@ -122,7 +122,7 @@ DOUBT_AFTER = (
     r"(?:is|are) favou?red(?! over)",
     r" ?: ?(?:possibl[ye]|questionable|suspected|equivocal|uncertain|cannot be excluded)(?= ?(?:[.,;]|$))",
 )
-DOUBT_AROUND = (r"versus", r"vs\.?", r"(?:is |are )?favou?red over", r"\?", r"if any")
+DOUBT_AROUND = (r"versus", r"vs\.?", r"(?:is |are )?favou?red over", r"\?", r"if any", r"(?:is |are )?more likely than")
 # What follows belongs to the patient's past or to a question, and is no statement about this image.
 HISTORY = (
     r"(?:history|h/o|hx)(?: of)?",
@@ -133,6 +133,7 @@ HISTORY = (
     r"correlat[a-z]+(?: [a-z]+)? (?:for|as to)",
     r"(?:to|and) exclude",
     r"(?:symptoms|risk) of",
+    r"if(?=(?: [a-z]+){1,4}? (?:is|are) (?:[a-z]+ )?suspected\b)",
     r"if(?: there (?:is|are))?(?: [a-z]+){0,2}? (?:concern|suspicion|suspected)(?: for| of)?",
 )
 # Words of degree, the most severe first.

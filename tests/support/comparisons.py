@@ -292,6 +292,7 @@ No measurable change in the edema. => Edema.
 The effusion is not significantly different. => Effusion.
 The effusion is not as large as before. => Effusion.
 Neither the effusion nor the edema has changed. => Effusion and edema.
+The heart is unchanged and the mediastinum is enlarged. => The mediastinum is enlarged.
 # what looks like a comparison and is none stays
 Chronic right pleural effusion. => Chronic right pleural effusion.
 Healing left rib fractures. => Healing left rib fractures.

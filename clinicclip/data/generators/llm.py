@@ -1,4 +1,4 @@
-"""Denials written by a language model, asked once for every statement and remembered until the data are whole, or for good.
+"""Denials written by a language model, each asked for once and remembered until the data are whole, or for good.
 
 Only the statement that is to be denied is sent, never the report around it. Answers are kept under a hash of the
 statement, the finding, the prompt and the model; nothing of the report is stored beside them.
