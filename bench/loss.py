@@ -45,7 +45,7 @@ class Case(NamedTuple):
 
     @property
     def block(self) -> int:
-        """Columns that the ring takes at once, no more than a device has."""
+        """Studies a side of the ring's tiles, no more than a device has."""
         return min(BLOCK, self.studies // self.devices)
 
 

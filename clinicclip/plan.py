@@ -6,6 +6,7 @@ The step is compiled for N simulated CPU devices; no array is made. N is set bef
 """
 
 import argparse
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -127,6 +128,10 @@ def growth(config: ConfigDict, tokens: int, memory: Memory, state: TrainState, m
     """How memory grows with the batch, from the compiled step and two batches of towers and loss apart."""
     spec, model = assemble.loss_spec(config), ClinicCLIP(assemble.model_spec(config))
     batches = config.batch_size, GROWTH * config.batch_size
+    automatic = spec.implementation == "auto"
+    if automatic and losses.choose(spec, config.batch_size, mesh.size) == "sharded":
+        # Both batches in one form: "auto" may turn between them.
+        spec = dataclasses.replace(spec, implementation="sharded")
 
     def saved(studies: int) -> int:
         share = config.microbatch or studies // mesh.size
@@ -138,7 +143,7 @@ def growth(config: ConfigDict, tokens: int, memory: Memory, state: TrainState, m
 
     small, large = batches
     grown = abstract.growth(memory, batches, (saved(small), saved(large)), (loss(small), loss(large)))
-    return grown._replace(bound=losses.SHARDED_BYTES) if spec.implementation == "auto" else grown
+    return grown._replace(bound=losses.SHARDED_BYTES) if automatic else grown
 
 
 def report(config: ConfigDict, plan: Plan, args: argparse.Namespace) -> Iterator[str]:

@@ -59,5 +59,7 @@ def _lines(path: Path) -> list[str]:
         raise UserError(f"{path}: cannot be read ({fault.strerror})") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not text in UTF-8") from None
+    if not content.strip():
+        raise UserError(f"{path}: is empty; write one a line")
     lines = content.split("\n")
     return lines if lines[-1] else lines[:-1]

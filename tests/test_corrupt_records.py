@@ -59,15 +59,6 @@ def test_a_record_that_does_not_read_back_is_named_and_the_others_are_read(data_
     assert all(source[number] for number in range(len(source)) if number not in (CORRUPT, INCOMPLETE))
 
 
-class Damaged(list[Record]):
-    """A source of which some records cannot be read."""
-
-    def __getitem__(self, number: Any) -> Any:
-        if number == CORRUPT:
-            raise CorruptRecord("record 3")
-        return super().__getitem__(number) | ({"image": b"no picture"} if number == UNDECODABLE else {})
-
-
 @pytest.fixture(scope="module")
 def source() -> list[Record]:
     return [make_record(i) for i in range(21)]
@@ -82,7 +73,11 @@ def load(source: list[Record]) -> Loader:
 
 def test_a_study_that_cannot_be_read_is_masked_and_no_other_row_moves(load: Loader, source: list[Record]) -> None:
     spec, seen = dataclasses.replace(FULL, packed=False), []
-    for whole, part in zip(load(6, spec), load(6, spec, source=Damaged(source)), strict=True):
+    for whole, part in zip(
+        load(6, spec),
+        load(6, spec, source=damaged.Source(source, corrupt=CORRUPT, undecodable=UNDECODABLE)),
+        strict=True,
+    ):
         odd = np.isin(whole["id"], [f"i{CORRUPT:02}", f"i{UNDECODABLE:02}"])
         assert part["skipped"] == len(part["corrupt"]) == odd.sum()
         seen += part["corrupt"]
@@ -97,7 +92,7 @@ def test_a_study_that_cannot_be_read_is_masked_and_no_other_row_moves(load: Load
 
 
 def test_processes_and_workers_agree_on_what_is_skipped(load: Loader, source: list[Record]) -> None:
-    broken, everywhere = Damaged(source), lockstep(2)
+    broken, everywhere = damaged.Source(source, corrupt=CORRUPT, undecodable=UNDECODABLE), lockstep(2)
     whole = load(6, batch_size=8, groups=2, source=broken)
     assert_equal(load(6, batch_size=8, groups=2, source=broken, workers=1, threads=1), whole)
     assert_equal(load(2, batch_size=8, groups=2, source=broken, start_step=4), whole[4:])

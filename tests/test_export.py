@@ -270,3 +270,12 @@ def test_what_will_be_published_names_its_place_and_how_to_send_it(folder, tmp_p
     assert program._upload(tmp_path, "a/b") == f"hf upload a/b {tmp_path}"
     (tmp_path / "text").mkdir()
     assert program._upload(tmp_path, "a/b") == f"hf upload a/b {tmp_path} && hf upload a/b-text {tmp_path / 'text'}"
+
+
+def test_a_place_that_takes_no_folder_is_one_line(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)
+    with pytest.raises(UserError, match=r"out: nothing can be written there \(Permission denied\)"):
+        export(tmp_path / "out")

@@ -76,6 +76,8 @@ def test_every_variant_equals_dense_on_eight_devices(form, name):
         ("sharded", 6, "off_clip"),
         ("sharded", 7, "everything"),
         *(("ring", devices, name) for devices, name in enumerate(["n_g_dtcg", "everything"] * 3 + ["off_clip"], 1)),
+        ("ring", 1, "everything"),
+        ("ring", 3, "everything"),
     ],
 )
 def test_any_number_of_devices_equals_dense(form, devices, name):

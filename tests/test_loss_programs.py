@@ -30,7 +30,7 @@ def program(form: str, devices: int, studies: int, width: int = 8) -> str:
 
 def shapes(form: str, devices: int, studies: int) -> set[tuple[int, ...]]:
     """Of all arrays in the compiled value and gradient, the bodies of loops included."""
-    found = re.findall(r"\w\d+\[([\d,]+)\]", program(form, devices, studies))
+    found = re.findall(r"[a-z]\w*\[([\d,]+)\]", program(form, devices, studies))
     return {tuple(map(int, axes.split(","))) for axes in found}
 
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-from clinicclip import cli, plan
+from clinicclip import assemble, cli, losses, plan
+from clinicclip import config as config_files
 from clinicclip.devices import DEVICES, floor, this_machine
 from clinicclip.expected import Expected, beside
 from clinicclip.losses import LossSpec
@@ -96,6 +97,23 @@ def test_the_largest_batch_fits_and_the_next_does_not() -> None:
     most = grown.most(1e6, unit=24)
     assert most % 24 == 0 and grown.at(most) <= 1e6 < grown.at(most + 24)
     assert grown.most(30.0, unit=24) == 0
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_growth_is_that_of_one_form_though_auto_turns_to_the_ring_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_files.load("configs/n_dt_c.py:demo", [tuple(flag[len("--config.") :].split("=")) for flag in SMALL])
+    config.batch_size, config.total_steps = 256, 10
+    assemble.resolve_widths(config, config.data.vocab_size)
+    mesh, memory = make_mesh(), Memory(parameters=0, optimiser=0, batch=0, temporaries=0)
+    model = ClinicCLIP(assemble.model_spec(config))
+    state = abstract.state(model, assemble.optimizer(config), mesh, "replicated")
+    monkeypatch.setattr(losses, "SHARDED_BYTES", 4 * 14 * 512 * 64)  # between 256 and 1,024 studies on 8 devices
+    assert [losses.choose(assemble.loss_spec(config), studies, 8) for studies in (256, 1024)] == ["sharded", "ring"]
+    found = plan.growth(config, 32, memory, state, mesh)
+    config.loss.implementation = "sharded"
+    expected = plan.growth(config, 32, memory, state, mesh)
+    assert found.pair > 0 and found._replace(bound=expected.bound) == expected
+    assert found.bound == losses.SHARDED_BYTES < expected.bound
 
 
 def test_where_the_loss_turns_to_the_ring_pairs_stop_to_count() -> None:

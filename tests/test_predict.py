@@ -77,6 +77,7 @@ def test_predict_writes_a_record_an_image_by_default_of_the_fourteen(radiographs
         (embed, ["x.png", "x.png", "--output=out"], 1, "named twice"),
         (embed, ["x.png", "--output=empty/full"], 1, "no embeddings of ours"),
         (embed, ["--texts=none.txt", "--output=out"], 1, "cannot be read"),
+        (embed, ["--texts=/dev/null", "--output=out"], 1, "/dev/null: is empty"),
     ],
 )
 def test_faults_are_one_line(program, flags, code, says, tmp_path: Path, monkeypatch, capsys) -> None:

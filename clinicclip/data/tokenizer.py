@@ -18,6 +18,7 @@ from typing import Any
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
+from clinicclip import files
 from clinicclip.data import wordpiece
 from clinicclip.errors import UserError
 
@@ -111,7 +112,7 @@ class Tokenizer:
 
     def save(self, folder: Path, length: int) -> None:
         """Write the four files transformers and open_clip read; `length` = tokens of the longest text."""
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
         names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True))
         config = names | {
             "tokenizer_class": "BertTokenizer",
@@ -121,10 +122,13 @@ class Tokenizer:
             "model_max_length": length,
             "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         }
-        self._backend.save(str(folder / "tokenizer.json"))
-        (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
-        (folder / "special_tokens_map.json").write_text(json.dumps(names, indent=2) + "\n")
-        (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in self.vocabulary), encoding="utf-8")
+        for name, content in {
+            "tokenizer.json": self._backend.to_str(pretty=True),
+            "tokenizer_config.json": json.dumps(config, indent=2) + "\n",
+            "special_tokens_map.json": json.dumps(names, indent=2) + "\n",
+            "vocab.txt": "".join(f"{piece}\n" for piece in self.vocabulary),
+        }.items():
+            files.write_whole(folder / name, content)
 
     @classmethod
     def load(cls, source: str | Path) -> "Tokenizer":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import clinicclip
-from clinicclip import terms
+from clinicclip import files, terms
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.exporting import contract, parity
@@ -223,8 +223,11 @@ def _replacing(output: Path) -> Iterator[Path]:
         raise UserError(f"{output}: holds files that are no export; choose another --output or empty it")
     if output.exists() and not output.is_dir():
         raise UserError(f"{output}: is a file; --output must be a folder")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    files.make_folder(output.parent)
+    try:
+        work = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    except OSError as fault:
+        raise UserError(f"{output}: nothing can be written there ({fault.strerror}); choose another --output") from None
     try:
         draft = work / "new"
         draft.mkdir(mode=0o755)

@@ -1,4 +1,4 @@
-r"""The whole loss from blocks of columns that travel round the devices; nothing with two batch-sized axes exists.
+r"""The whole loss from blocks of studies that travel half way round the devices, without a batch-by-batch matrix.
 
 Of the tiles in which all blocks of studies meet (``travel``) only sums by row and by column remain (``tiles``). The
 soft cross entropy of a row is made of them:
@@ -30,7 +30,7 @@ from clinicclip.losses.travel import Tour
 
 
 @dataclass(frozen=True)
-class Plan:
+class Setup:
     """What is known before any array is."""
 
     spec: LossSpec
@@ -51,7 +51,8 @@ def loss(
     A batch that does not divide by the devices, or a share by ``spec.block``, is filled up with masked studies.
 
     Raises:
-        UserError: the mesh has no such axis, ``spec.block`` exceeds a device's share, or an input is missing.
+        UserError: the mesh has no such axis, an input is missing, or ``spec.block`` exceeds a device's share where
+            the spec asks for this form ("auto" takes what there is).
     """
     check(inputs, spec)
     devices = devices_of(mesh, axis)
@@ -71,7 +72,7 @@ def loss(
         | {name: stream.feature for name, stream in others.items()},
         streams=block.streams,
     )
-    sums = _sums(Plan(spec, mesh, axis), side.embeddings, numbers, side._replace(embeddings={}))
+    sums = _sums(Setup(spec, mesh, axis), side.embeddings, numbers, side._replace(embeddings={}))
     alpha = jnp.asarray(spec.alpha if alpha is None else alpha, jnp.float32)
     return dense.total(_means(side, sums["row"], sums["column"], numbers, spec, alpha), numbers.offsets, spec)
 
@@ -133,59 +134,59 @@ def _diagnostics(side: Side, row: Sums, alpha: Float[Array, ""]) -> dict[str, Me
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _sums(plan: Plan, embeddings: dict[str, Array], numbers: Numbers, rest: Side) -> dict[str, Sums]:
+def _sums(setup: Setup, embeddings: dict[str, Array], numbers: Numbers, rest: Side) -> dict[str, Sums]:
     """The sums of every study as a "row" and as a "column"; ``rest`` is its side without embeddings."""
-    split, whole = PartitionSpec(plan.axis), PartitionSpec()
-    body = partial(_local_sums, plan)
+    split, whole = PartitionSpec(setup.axis), PartitionSpec()
+    body = partial(_local_sums, setup)
     specs = split, whole, split
-    return jax.shard_map(body, mesh=plan.mesh, in_specs=specs, out_specs=split)(embeddings, numbers, rest)
+    return jax.shard_map(body, mesh=setup.mesh, in_specs=specs, out_specs=split)(embeddings, numbers, rest)
 
 
-def _sums_forward(plan: Plan, embeddings: dict[str, Array], numbers: Numbers, rest: Side) -> Any:
-    sums = _sums(plan, embeddings, numbers, rest)
+def _sums_forward(setup: Setup, embeddings: dict[str, Array], numbers: Numbers, rest: Side) -> Any:
+    sums = _sums(setup, embeddings, numbers, rest)
     return sums, (embeddings, numbers, rest, sums)
 
 
-def _sums_backward(plan: Plan, kept: Any, slopes: dict[str, Sums]) -> Any:
-    split, whole = PartitionSpec(plan.axis), PartitionSpec()
-    body = partial(_local_slopes, plan)
+def _sums_backward(setup: Setup, kept: Any, slopes: dict[str, Sums]) -> Any:
+    split, whole = PartitionSpec(setup.axis), PartitionSpec()
+    body = partial(_local_slopes, setup)
     specs = (split, whole, split, split), split
     outs = split, whole, whole
-    gradient, scale, bias = jax.shard_map(body, mesh=plan.mesh, in_specs=specs, out_specs=outs)(kept, slopes)
+    gradient, scale, bias = jax.shard_map(body, mesh=setup.mesh, in_specs=specs, out_specs=outs)(kept, slopes)
     return gradient, Numbers(scale, bias, jax.tree.map(jnp.zeros_like, kept[1].offsets)), None
 
 
 _sums.defvjp(_sums_forward, _sums_backward)
 
 
-def _local_sums(plan: Plan, embeddings: dict[str, Array], numbers: Numbers, rest: Side) -> dict[str, Sums]:
+def _local_sums(setup: Setup, embeddings: dict[str, Array], numbers: Numbers, rest: Side) -> dict[str, Sums]:
     """A device's part of the forward pass."""
-    nothing = tiles.nothing(plan.spec, jnp.zeros_like(rest.place, jnp.float32))
-    meet = partial(tiles.both_ways, tiles.meet, plan.spec, numbers)
-    return Tour(meet, tiles.merge, plan.axis).go(_side(plan.spec, embeddings, rest), nothing, plan.spec.block)
+    nothing = tiles.nothing(setup.spec, jnp.zeros_like(rest.place, jnp.float32))
+    meet = partial(tiles.of_pair, tiles.meet, setup.spec, numbers)
+    return Tour(meet, tiles.merge, setup.axis).go(_side(setup.spec, embeddings, rest), nothing, setup.spec.block)
 
 
 def _local_slopes(
-    plan: Plan,
+    setup: Setup,
     kept: tuple[dict[str, Array], Numbers, Side, dict[str, Sums]],
     slopes: dict[str, Sums],
 ) -> tuple[dict[str, Array], Array, Array]:
     """A device's part of the backward pass: gradients of its embeddings, of scale and of bias."""
     embeddings, numbers, rest, sums = kept
     given = {
-        role: Slopes(known.log, slope.log, slope.weighed, {k: v for k, v in slope.other.items() if k == "off"})
-        for role, known, slope in ((role, sums[role], slopes[role]) for role in sums)
+        role: Slopes(found.log, slope.log, slope.weighed, {k: v for k, v in slope.other.items() if k == "off"})
+        for role, found, slope in ((role, sums[role], slopes[role]) for role in sums)
     }
-    side = _side(plan.spec, embeddings, rest)._replace(slopes=given)
+    side = _side(setup.spec, embeddings, rest)._replace(slopes=given)
     nothing = jax.tree.map(jnp.zeros_like, side.embeddings) | {"bias": jnp.zeros_like(rest.place, jnp.float32)}
-    pull = partial(tiles.both_ways, tiles.pull, plan.spec, numbers)
-    gradient = Tour(pull, tiles.merge, plan.axis).go(side, nothing, plan.spec.block)
+    pull = partial(tiles.of_pair, tiles.pull, setup.spec, numbers)
+    gradient = Tour(pull, tiles.merge, setup.axis).go(side, nothing, setup.spec.block)
     bias = jnp.sum(gradient.pop("bias"))
     # Every logit is scale x (row . column), and so met twice in the gradients projected on the embeddings.
     met = sum((jnp.sum(side.embeddings[name] * slope) for name, slope in gradient.items()), jnp.zeros(()))
     scale = 0.5 * met / numbers.scale
     gradient = {name: gradient.get(name, jnp.zeros_like(value)) for name, value in embeddings.items()}
-    return gradient, jax.lax.psum(scale, plan.axis), jax.lax.psum(bias, plan.axis)
+    return gradient, jax.lax.psum(scale, setup.axis), jax.lax.psum(bias, setup.axis)
 
 
 def _side(spec: LossSpec, embeddings: dict[str, Array], rest: Side) -> Side:

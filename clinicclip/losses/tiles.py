@@ -8,6 +8,8 @@ In the backward pass, where these sums are known over all studies, the tile adds
 
     dL/dz_ij = dlog_i exp(z_ij - log_i) + dlog_j exp(z_ij - log_j) + A_ij (dweighed_i + dweighed_j)
 
+(and the derivative of the off-diagonal loss, where it is in use).
+
 Which block is the rows matters to the logits and not to the likenesses: two blocks may meet both ways with one A.
 """
 
@@ -130,7 +132,7 @@ def _masses(spec: LossSpec) -> list[str]:
     return sorted({"valid", *(this.among for this in contrasts(spec).values() if this.soft)})
 
 
-def both_ways(
+def of_pair(
     one_way: OneWay, spec: LossSpec, numbers: Numbers, one: Side, other: Side, both: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a tile says of ``one``, its rows, and ``other``, its columns; if ``both``, with these exchanged as well."""

@@ -26,24 +26,26 @@ class Tour:
     merge: Callable[[State, State], State]  # the second may lack names
     axis: str
 
-    def go(self, side: PyTree, nothing: State, block: int) -> State:
-        """``nothing`` with all that is said of each study of ``side``; leaves [b, ...], in blocks of at most ``block``.
+    def go(self, side: PyTree, nothing: State, most: int) -> State:
+        """``nothing`` with all that is said of each study of ``side``; leaves [b, ...], in blocks of at most ``most``.
 
         A block that is k hops from home meets all blocks of the device there, both ways; but half way round an even
         ring the devices visit one another, and each takes its own way.
         """
         devices, share = jax.lax.axis_size(self.axis), jax.tree.leaves(side)[0].shape[0]
-        side, here = cut((side, nothing), block)
+        # What fills up the last block must be masked in ``side``: whatever is said of it is cut off again.
+        side, here = cut((side, nothing), most)
         nothing = _at(here, 0)
         blocks = range(jax.tree.leaves(side)[0].shape[0])
-        here = self._at_home(side, here, [(block, block) for block in blocks], both=False)
+        # A block with itself has all its pairs, in both directions, at once.
+        here = self._at_home(side, here, [(number, number) for number in blocks], both=False)
         here = self._at_home(side, here, list(itertools.combinations(blocks, 2)), both=True)
 
-        def trip(here: State, block: Array) -> tuple[State, None]:
-            start = self._move(_at(side, block), 1), here, nothing
+        def trip(here: State, number: Array) -> tuple[State, None]:
+            start = self._move(_at(side, number), 1), here, nothing
             (visitor, here, there), _ = jax.lax.scan(hop, start, length=devices // 2 - 1)
             here, there = self._receive(visitor, side, here, there, both=devices % 2 == 1)
-            return self._add(here, self._move(there, -(devices // 2)), block), None
+            return self._add(here, self._move(there, -(devices // 2)), number), None
 
         def hop(state: tuple[PyTree, State, State], _: None) -> tuple[tuple[PyTree, State, State], None]:
             visitor, here, there = state
@@ -59,8 +61,8 @@ class Tour:
     def _at_home(self, side: PyTree, here: State, pairs: list[tuple[int, int]], *, both: bool) -> State:
         """The device's own blocks meet, pair by pair."""
 
-        def pair(here: State, numbers: Array) -> tuple[State, None]:
-            one, other = numbers
+        def pair(here: State, places: Array) -> tuple[State, None]:
+            one, other = places
             of_one, of_other = self.meet(_at(side, one), _at(side, other), both)
             return self._add(self._add(here, of_one, one), of_other, other), None
 
@@ -69,19 +71,19 @@ class Tour:
     def _receive(self, visitor: PyTree, side: PyTree, here: State, there: State, *, both: bool) -> tuple[State, State]:
         """All blocks at home meet a visitor."""
 
-        def visit(state: tuple[State, State], block: Array) -> tuple[tuple[State, State], None]:
+        def visit(state: tuple[State, State], number: Array) -> tuple[tuple[State, State], None]:
             here, there = state
-            of_host, of_visitor = self.meet(_at(side, block), visitor, both)
-            return (self._add(here, of_host, block), self.merge(there, of_visitor)), None
+            of_host, of_visitor = self.meet(_at(side, number), visitor, both)
+            return (self._add(here, of_host, number), self.merge(there, of_visitor)), None
 
         return jax.lax.scan(visit, (here, there), jnp.arange(jax.tree.leaves(side)[0].shape[0]))[0]
 
-    def _add(self, state: State, said: State, block: Array) -> State:
+    def _add(self, state: State, said: State, number: Array) -> State:
         """Of all blocks, this one with what is said of it."""
-        new = self.merge({name: _at(state[name], block) for name in said}, said)
+        new = self.merge({name: _at(state[name], number) for name in said}, said)
 
         def put(whole: Array, part: Array) -> Array:
-            return jax.lax.dynamic_update_index_in_dim(whole, part, block, 0)
+            return jax.lax.dynamic_update_index_in_dim(whole, part, number, 0)
 
         return state | {name: jax.tree.map(put, state[name], part) for name, part in new.items()}
 

@@ -121,7 +121,8 @@ def growth(memory: Memory, batches: tuple[int, int], saved: tuple[int, int], los
     """How memory grows, from a step measured at the first batch and from what both batches save and take in the loss.
 
     Temporaries are gradients, the towers' and the loss's. The gradients are half the optimiser's state, as AdamW
-    keeps two numbers a parameter; the towers' grow as what their backward pass needs; the loss's are quadratic.
+    keeps two numbers a parameter; the towers' grow as what their backward pass needs; the loss's
+    have a linear and a quadratic part.
     """
     small, large = batches
     gradients = memory.optimiser / 2

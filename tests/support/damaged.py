@@ -1,7 +1,7 @@
 """Prepared data whose stored records are damaged, one by one, as disks and broken writers do it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,21 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 
 from clinicclip.data import records
 from clinicclip.data.manifest import MANIFEST, file_sha256
+from clinicclip.data.records import CorruptRecord
+from clinicclip.data.schema import Record
+
+
+class Source(list[Record]):
+    """A source of which two records cannot be read: the one at all, the other's image."""
+
+    def __init__(self, records: Iterable[Record], corrupt: int, undecodable: int) -> None:
+        super().__init__(records)
+        self.corrupt, self.undecodable = corrupt, undecodable
+
+    def __getitem__(self, number: Any) -> Any:
+        if number == self.corrupt:
+            raise CorruptRecord(f"record {number}")
+        return super().__getitem__(number) | ({"image": b"no picture"} if number == self.undecodable else {})
 
 
 def shard(data: Path, split: str) -> Path:
