@@ -1,4 +1,4 @@
-"""Trains and evaluates the eight variants and OFF-CLIP on the same studies in the same order, and puts them in a table.
+"""Trains and evaluates the variants of configs/ on the same studies in the same order, and puts them in a table.
 
 OUTPUT holds a run's folder a variant and seed (VARIANT-seedS, as `clinicclip.train` makes it), results_summary.csv (a
 row a variant), results_differences.csv (every number against the baseline) and results.md. A child process trains
@@ -23,7 +23,7 @@ from clinicclip.data import builder
 from clinicclip.errors import UsageError, UserError, nearest
 from clinicclip.evals import references, stored, summary
 
-VARIANTS = ("baseline", "dt", "dt_c", "n", "n_dt_c", "g", "g_dtcg", "n_g_dtcg", "off_clip")
+VARIANTS = ("baseline", "dt", "dt_c", "n", "n_dt_c", "g", "g_dtcg", "n_g_dtcg", "off_clip", "entail")
 PHANTOM = "phantom"
 SAVES = 4  # a run that is short for its configuration saves at least so often
 MORE = "evaluated"  # folder of further sets' results in a run's, a folder a set

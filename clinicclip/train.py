@@ -28,11 +28,11 @@ from clinicclip import config as config_files
 from clinicclip.data import pipeline, stores
 from clinicclip.inputs import require_same_run
 from clinicclip.models.clip import ClinicCLIP
+from clinicclip.skipped import Skipped
 from clinicclip.training import abstract, checkpoint, metrics, processes, sharding, step, watch
 from clinicclip.training.abstract import Sizes
 from clinicclip.training.arithmetic import step_flops
 from clinicclip.training.progress import Log, say
-from clinicclip.training.skipped import Skipped
 
 DONE = "DONE"  # in the run's folder, once everything is there: the settings as they were asked for
 

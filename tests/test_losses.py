@@ -231,6 +231,9 @@ def test_a_loss_that_cannot_be_meant_is_refused(wrong):
         (LossSpec(graph=1.0), "graph"),
         (LossSpec(negation=1.0), "negated"),
         (LossSpec(off=1.0), "normal"),
+        (LossSpec(entailment=1.0), "findings"),
+        (LossSpec(entailment=1.0), "text_claims"),
+        (LossSpec(entailment=1.0, negation=1.0), "negated_claims"),
     ],
 )
 def test_a_missing_stream_is_named_before_anything_is_compiled(spec, missing):

@@ -81,6 +81,8 @@ def test_streams_switched_off_are_absent(load: Loader) -> None:
         {"graph": False, "negation": False},
         {"text_features": False},
         {"packed": False},
+        {"claims": True, "label_sentences": 0.5},
+        {"claims": True, "negation": False},
         {"text_mode": "report", "graph": False, "text_features": False},
     ],
     ids=str,

@@ -83,9 +83,8 @@ def command(*words: str) -> int:
 def test_every_variant_is_trained_alike(children: Children, tmp_path: Path) -> None:
     words = ("--data=phantom", f"--output={tmp_path}", "--steps=30", "--seeds=0,3", "--config.batch_size=32")
     assert command(*words) == 0
-    assert len(children.lines) == 18
     names = [Path(line[1]).name for line in children.lines]
-    assert names[:9] == names[9:] == [f"{variant}.py:demo" for variant in reproduce.VARIANTS]
+    assert names == [f"{variant}.py:demo" for variant in reproduce.VARIANTS] * 2
     alike = {
         tuple(word for word in line if "--config=" not in word and "--workdir=" not in word) for line in children.lines
     }

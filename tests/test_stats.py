@@ -146,3 +146,23 @@ def test_the_macro_of_draws_is_their_mean_draw_by_draw() -> None:
 
 def test_a_tie_is_half_a_win() -> None:
     np.testing.assert_array_equal(stats.wins(np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 2.0])), [0.0, 0.5, 1.0])
+
+
+def test_a_mean_over_runs_has_the_spread_of_patients_and_of_runs() -> None:
+    rng = np.random.default_rng(0)
+    patients = rng.normal(0.0, 0.1, 20_000)
+    runs = [stats.Draws(value, value + patients, 0) for value in (0.0, 1.0)]  # the same patients, two runs
+    mean = stats.over_runs(runs)
+    assert mean.value == 0.5
+    # Of two runs redrawn, the mean is 0, 1/2 or 1 with chances 1/4, 1/2, 1/4: a variance of 1/8.
+    np.testing.assert_allclose(mean.values.var(), 0.1**2 + 0.125, rtol=0.03)
+    alone = stats.over_runs(runs[:1])
+    np.testing.assert_array_equal(alone.values, runs[0].values)
+
+
+def test_runs_of_equal_seeds_stay_paired() -> None:
+    rng = np.random.default_rng(0)
+    runs = [stats.Draws(0.0, rng.normal(size=50), 0) for _ in range(3)]
+    better = [stats.Draws(0.2, run.values + 0.2, 0) for run in runs]
+    between = stats.difference(stats.over_runs(better), stats.over_runs(runs))
+    np.testing.assert_allclose(between.values, 0.2)

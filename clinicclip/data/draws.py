@@ -16,7 +16,9 @@ from jaxtyping import Float32, Int8
 from clinicclip.data import augment, graphs, images, negation, records, text
 from clinicclip.data.features import FeatureTable
 from clinicclip.data.generators import llm, templates
+from clinicclip.data.phrases import DENIED_NAMES
 from clinicclip.data.schema import (
+    ABSENT,
     CHEXPERT,
     FINDINGS,
     INDEX,
@@ -44,12 +46,14 @@ class TrainSpec:
     text_length: int  # tokens, [CLS] and [SEP] included
     augment: augment.AugmentSpec
     text_mode: str = "report"  # or "sentences": a random non-empty subset of the report's, in order; or one "sentence"
+    label_sentences: float = 0.0  # share of the studies of which a sentence made of one label is drawn instead
     max_sentences: int = 0  # largest subset of "sentences"; 0 = no bound
     sentence_filter: str = "none"  # or "abnormal": where a report has abnormal sentences, they alone are drawn from
     uncertain: int = 1  # an uncertain label counts as this
     text_features: bool = False
     negation: bool = False
     negation_generator: str = "train"
+    claims: bool = False  # what the texts claim, and what the study shows
     graph: bool = False
     graph_nodes: int = graphs.NODES  # budgets a study, the spare padding node included
     graph_edges: int = graphs.EDGES
@@ -66,13 +70,15 @@ class TrainSpec:
                 f"negation_generator={self.negation_generator!r} wrote negations of whole reports: use it with "
                 "text_mode='report' and sentence_filter='none'"
             )
+        if not 0.0 <= self.label_sentences <= 1.0:
+            raise UserError(f"label_sentences={self.label_sentences}: expected a share from 0 to 1")
         if self.uncertain not in (0, 1):
             raise UserError(f"uncertain={self.uncertain}: 0 or 1")
 
     @property
     def whole_reports(self) -> bool:
         """Whether every text is the report as it is stored, and not a part of it."""
-        return self.text_mode == "report" and self.sentence_filter == "none"
+        return not self.label_sentences and self.text_mode == "report" and self.sentence_filter == "none"
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,8 @@ class DrawStudy(grain.transforms.RandomMap):
         view = augment.draw(self.spec.augment, rng)
         said = sentences(element)
         kept = abnormal(said) if self.spec.sentence_filter == "abnormal" else said
-        drawn = kept if self.spec.text_mode == "report" else self._subset(kept, rng)
+        made = self._of_label(element["labels"], rng) if self.spec.label_sentences else []
+        drawn = made[:1] or (kept if self.spec.text_mode == "report" else self._subset(kept, rng))
         report = " ".join(sentence.text for sentence in drawn)
         (tokens,), truncated = self.tokenizer.encode([report], self.spec.text_length)
         labels = element["labels"] if drawn is kept else restrict(element["labels"], drawn)
@@ -103,12 +110,29 @@ class DrawStudy(grain.transforms.RandomMap):
             "truncated": truncated,
         }
         if self.spec.text_features:
-            study |= self._text_feature(report, drawn)
+            study |= self._text_feature(report, [] if made else drawn)
         if self.spec.negation:
-            study |= self._negated(element, drawn, tokens, rng)
+            study |= self._negated(element, drawn, tokens, made[1:], rng)
+        if self.spec.claims:
+            study |= {"findings": shown(element, said), "text_claims": claims(drawn)}
         if self.spec.graph:
             study |= self._graph(element)
         return study
+
+    def _of_label(self, labels: Int8[np.ndarray, "14"], rng: np.random.Generator) -> list[Sentence]:
+        """A true sentence about one label of the study and the false one that denies it, or nothing: as drawn."""
+        wanted, present = rng.random(2)
+        state = PRESENT if present < 0.5 and (labels[1:] == PRESENT).any() else ABSENT
+        known = 1 + np.flatnonzero(labels[1:] == state)
+        if wanted >= self.spec.label_sentences or not len(known):
+            return []
+        finding = int(rng.choice(known))
+        name = DENIED_NAMES[FINDINGS[finding]][int(rng.integers(len(DENIED_NAMES[FINDINGS[finding]])))]
+        said = [
+            Sentence(templates.Templates.write(patterns[int(rng.integers(len(patterns)))], name), finding, polarity, 0)
+            for polarity, patterns in ((PRESENT, templates.STATEMENTS), (ABSENT, templates.TRAIN.patterns))
+        ]
+        return said if state == PRESENT else said[::-1]
 
     def _subset(self, said: Sequence[Sentence], rng: np.random.Generator) -> Sequence[Sentence]:
         bound = 1 if self.spec.text_mode == "sentence" else self.spec.max_sentences
@@ -126,13 +150,24 @@ class DrawStudy(grain.transforms.RandomMap):
         return {"text_feature": vector / norm if norm else vector, "text_valid": norm > 0}
 
     def _negated(
-        self, record: Record, drawn: Sequence[Sentence], tokens: list[int], rng: np.random.Generator
+        self,
+        record: Record,
+        drawn: Sequence[Sentence],
+        tokens: list[int],
+        false: Sequence[Sentence],
+        rng: np.random.Generator,
     ) -> dict[str, Any]:
         """r^n of the drawn text; a text without one stands in for itself, marked as not valid."""
-        negated = self._stored_negation(record) if self.spec.whole_reports else self._new_negation(drawn, rng)
+        if false:
+            negated = false[0].text
+        else:
+            negated = self._stored_negation(record) if self.spec.whole_reports else self._new_negation(drawn, rng)
         if negated:
             tokens = self.tokenizer.encode([negated], self.spec.text_length)[0][0]
-        return {"negated_tokens": tokens, "negated_valid": bool(negated)}
+        found = {"negated_tokens": tokens, "negated_valid": bool(negated)}
+        if self.spec.claims:
+            found["negated_claims"] = claims(false or text.sentences(negated, ""))
+        return found
 
     def _stored_negation(self, record: Record) -> str:
         wanted, made = self.spec.negation_generator, record["negated_by"]
@@ -188,6 +223,24 @@ def abnormal(said: Sequence[Sentence]) -> Sequence[Sentence]:
     """
     kept = [sentence for sentence in said if not text.is_normal([sentence])]
     return kept if 0 < len(kept) < len(said) else said
+
+
+def shown(record: Record, said: Sequence[Sentence]) -> Float32[np.ndarray, "27"]:
+    """What a study shows by its report: 1 for a finding present or suspected and for what it implies, else 0."""
+    found = np.isin(text.finding_states(said), (PRESENT, UNCERTAIN)).astype(np.float32)
+    found[INDEX["no_finding"]] = record["normal"] == PRESENT
+    return found
+
+
+def claims(said: Sequence[Sentence]) -> Float32[np.ndarray, "27"]:
+    """What sentences claim of every finding: 1 there or suspected, -1 not there, 0 nothing."""
+    found = np.zeros(len(FINDINGS), np.float32)
+    for finding, polarity in ((s.finding, s.polarity) for s in said if s.finding >= 0):
+        if polarity in (PRESENT, UNCERTAIN):
+            found[finding] = 1.0
+        elif polarity == ABSENT and not found[finding]:
+            found[finding] = -1.0
+    return found
 
 
 def report_text(record: Record) -> str:

@@ -22,7 +22,7 @@ from clinicclip.data import images, packing
 from clinicclip.data.draws import DrawStudy, TrainSpec, empty_record
 from clinicclip.data.features import FeatureTable
 from clinicclip.data.records import CorruptRecord
-from clinicclip.data.schema import CHEXPERT, GRAPH_TYPES, Record
+from clinicclip.data.schema import CHEXPERT, FINDINGS, GRAPH_TYPES, Record
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 
@@ -296,6 +296,9 @@ def batch_shapes(
     if spec.negation:
         shapes |= packed("negated")
         flags.append("negated_valid")
+    if spec.claims:
+        claims = ("findings", "text_claims") + ("negated_claims",) * spec.negation
+        shapes |= {name: ((b, len(FINDINGS)), np.float32) for name in claims}
     if spec.graph:
         shapes |= {"graph_nodes": ((b, v, f + len(GRAPH_TYPES)), np.float32), "graph_mask": ((b, v), np.bool_)}
         shapes |= {f"graph_{end}": ((b, e), np.int32) for end in ("senders", "receivers")}

@@ -43,6 +43,18 @@ def macro(parts: Sequence[Draws]) -> Draws:
     return Draws(float(np.mean([part.value for part in parts])), values, sum(part.redrawn for part in parts))
 
 
+def over_runs(parts: Sequence[Draws]) -> Draws:
+    """The mean of several runs under the hierarchical bootstrap: each redraw of patients redraws the runs as well.
+
+    Which runs a redraw holds depends on their number alone, so that two variants trained with the same seeds, in the
+    same order, stay paired.
+    """
+    values = np.stack([part.values for part in parts])
+    runs, draws = values.shape
+    drawn = np.random.default_rng(runs).integers(runs, size=(runs, draws))
+    return macro(parts)._replace(values=np.take_along_axis(values, drawn, axis=0).mean(axis=0))
+
+
 def p_value(draws: Draws, null: float = 0.0) -> float:
     """Two-sided bootstrap p-value of a difference (see `difference`) against ``null``; nan where there is none.
 

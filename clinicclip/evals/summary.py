@@ -1,7 +1,7 @@
 """Several variants side by side: one row each, and how far each is from the baseline, draw by draw.
 
-Numbers of several seeds are averaged, and so are their bootstrap draws: an interval is that of the seeds' mean over
-patients. How far the seeds lie apart is told beside it, not hidden in it.
+Numbers of several seeds are averaged, and an interval is of the hierarchical bootstrap, which redraws seeds and
+patients. How far the seeds lie apart is told beside it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from clinicclip.errors import UserError
 from clinicclip.evals.comparing import PAIRED_BY
 from clinicclip.evals.sections import PHANTOM, RESEARCH
 from clinicclip.evals.significance import holm
-from clinicclip.evals.stats import Draws, difference, macro, p_value
+from clinicclip.evals.stats import Draws, difference, over_runs, p_value
 from clinicclip.evals.stored import Stored
 from clinicclip.tabular import Table
 
@@ -51,7 +51,7 @@ class Variant:
     def draws(self, key: Key) -> Draws | None:
         """The mean of the seeds, and its draws; None where a seed has no such number."""
         found = [run.draws[key] for run in self.runs if key in run.draws]
-        return macro(found) if len(found) == len(self.runs) else None
+        return over_runs(found) if len(found) == len(self.runs) else None
 
     def spread(self, key: Key) -> float:
         """Standard deviation between seeds; nan of one."""
@@ -153,7 +153,10 @@ def _seed_note(variants: Sequence[Variant]) -> str:
     counts = {len(variant.runs) for variant in variants}
     if counts == {1}:
         return "One seed a variant: how far another seed would be is not in the intervals."
-    return f"Means over {max(counts)} seeds; \N{PLUS-MINUS SIGN} is the standard deviation between seeds."
+    return (
+        f"Means over {max(counts)} seeds, which are redrawn as the patients are; \N{PLUS-MINUS SIGN} is the standard "
+        "deviation between seeds."
+    )
 
 
 def _values(variants: Sequence[Variant], shown: Mapping[Key, str]) -> Table:

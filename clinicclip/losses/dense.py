@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from clinicclip.losses import off_clip, soft_labels
+from clinicclip.losses import entailment, off_clip, soft_labels
 from clinicclip.losses.inputs import Inputs, LossSpec, Studies, check, studies
 from clinicclip.losses.rows import MASKED, Mean, contrast, dot, log_sum_exp, mean, reduce
 from clinicclip.losses.soft_labels import Moments
@@ -34,6 +34,8 @@ def loss(
     """
     check(inputs, spec)
     block = studies(inputs, spec)
+    if spec.entailment:
+        block = entailment.counted(block, block.findings, block.valid)
     offsets = centres(moments(block))
     means = parts(block, block, offsets, inputs, spec, spec.alpha if alpha is None else alpha)
     return total(means, offsets, spec)
@@ -70,6 +72,8 @@ def parts(
     if spec.clip:
         denied = negatives(rows, columns, scale, spec) if spec.negation else None
         means["loss/clip"] = mean(contrast(*logits, target, columns.valid, denied), rows.valid)
+    if spec.entailment:
+        means["loss/entailment"] = entailment.mean_of(rows, columns, scale, same)
     if spec.graph:
         target = soft_labels.targets(affinities, same, columns.others["graph"].valid, alpha)
         means["loss/graph"] = graph_alignment(rows, columns, target, scale)
@@ -136,7 +140,7 @@ def total(
     """The weighted sum of the terms and all metrics, from means over the whole batch."""
     metrics = reduce(means)
     metrics |= {f"soft_labels/{name}/mean_cosine": offset for name, offset in offsets.items()}
-    used = [name for name in ("clip", "graph", "off", "abnormal") if f"loss/{name}" in metrics]
+    used = [name for name in ("clip", "entailment", "graph", "off", "abnormal") if f"loss/{name}" in metrics]
     terms = [getattr(spec, name) * metrics[f"loss/{name}"] for name in used]
     metrics["loss"] = sum(terms[1:], terms[0])
     return metrics["loss"], metrics

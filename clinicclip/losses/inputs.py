@@ -37,6 +37,7 @@ class LossSpec:
     live_text: bool = False  # the text stream is the text embedding of this step, not a frozen feature
     graph: float = 0.0  # weight of the graph alignment
     negation: float = 0.0  # weight of the negated reports in the image-to-text softmax; 1 = NegCLIP
+    entailment: float = 0.0  # weight of the contrast of studies with every text whose claims hold for them
     neg_scope: str = "own"  # "own" | "all": whose negated reports an image is told apart from
     off: float = 0.0  # weight of the off-diagonal loss
     off_reduction: str = "batch"  # "batch": summed over columns, mean over rows; "pairs": mean over both
@@ -64,12 +65,12 @@ class LossSpec:
         for name in ("alpha", "theta"):
             if getattr(self, name) > 1.0:
                 raise UserError(f"loss.{name}={getattr(self, name)}: expected a number from 0 to 1")
-        if self.negation and not self.clip:
+        if self.negation and not (self.clip or self.entailment):
             raise UserError("loss.negation adds columns to the term that loss.clip=0.0 removes: set negation to 0.0")
         if self.streams and not (self.clip or self.graph):
             raise UserError("loss: soft labels serve the terms clip and graph, and both are 0: remove the streams")
-        if not (self.clip or self.graph or self.off or self.abnormal):
-            raise UserError("loss: every weight is 0; set one of clip, graph, off, abnormal above 0")
+        if not (self.clip or self.entailment or self.graph or self.off or self.abnormal):
+            raise UserError("loss: every weight is 0; set one of clip, entailment, graph, off, abnormal above 0")
 
     @property
     def streams(self) -> dict[str, float]:
@@ -98,6 +99,9 @@ class Inputs(NamedTuple):
     graph_valid: Bool[Array, " b"] | None = None
     negated: Float[Array, "b d"] | None = None
     negated_valid: Bool[Array, " b"] | None = None
+    findings: Float[Array, "b f"] | None = None  # 1 = the study shows it
+    text_claims: Float[Array, "b f"] | None = None  # 1 = the text states it, -1 = it denies it
+    negated_claims: Float[Array, "b f"] | None = None
     normal: Bool[Array, " b"] | None = None
     normal_valid: Bool[Array, " b"] | None = None
 
@@ -114,6 +118,9 @@ class Studies(NamedTuple):
     text: Float[Array, "b d"]
     streams: dict[str, Stream]  # of the soft labels in use, without gradient
     others: dict[str, Stream]  # further embeddings in use, "graph" and "negated", and whether a study has one
+    findings: Float[Array, "b f"] | None  # 1 = the study shows it
+    claims: dict[str, Float[Array, "b f"]]  # of the "text" and the "negated" one, where texts are held to findings
+    counts: dict[str, Float[Array, " b"]]  # how many studies of the batch each of these texts holds for
     kinds: dict[str, Bool[Array, " b"]]  # "normal" and "abnormal" where it is told; unknown is neither
 
 
@@ -132,7 +139,8 @@ def check(inputs: Inputs, spec: LossSpec) -> None:
         "off": "normal",
         "abnormal": "normal",
     }
-    for weight, array in needs.items():
+    claims = ("findings", "text_claims", "negated_claims")[: 3 if spec.negation else 2]
+    for weight, array in [*needs.items(), *(("entailment", name) for name in claims)]:
         if getattr(spec, weight) and getattr(inputs, array) is None:
             raise UserError(f"loss.{weight} is above 0 but the batch has no {array}: supply it or set 0.0")
     if inputs.image.shape[0] == 0:
@@ -194,6 +202,8 @@ def studies(inputs: Inputs, spec: LossSpec, first: Int[Array, ""] | int = 0) -> 
         "graph": (spec.graph, inputs.graph, where(inputs.graph_valid)),
         "negated": (spec.negation, inputs.negated, where(inputs.negated_valid)),
     }
+    claims: dict[str, Any] = {"text": inputs.text_claims, "negated": inputs.negated_claims}
+    claims = {name: claims[name] for name in ("text", "negated")[: 1 + bool(spec.negation)] if spec.entailment}
     known, normal = where(inputs.normal_valid), inputs.normal
     return Studies(
         place=first + jnp.arange(rows),
@@ -202,5 +212,8 @@ def studies(inputs: Inputs, spec: LossSpec, first: Int[Array, ""] | int = 0) -> 
         text=embedding(inputs.text, valid),
         streams={name: soft_labels.stream(features[name][0], where(features[name][1])) for name in spec.streams},
         others={name: Stream(embedding(x, mask), mask) for name, (weight, x, mask) in embeddings.items() if weight},
+        findings=inputs.findings if claims else None,
+        claims=claims,
+        counts={},
         kinds={} if normal is None else {"normal": known & normal, "abnormal": known & ~normal},
     )

@@ -21,9 +21,9 @@ from jax.scipy.special import xlogy
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
-from clinicclip.losses import dense, tiles
+from clinicclip.losses import dense, entailment, tiles
 from clinicclip.losses.dense import Metrics
-from clinicclip.losses.inputs import Inputs, LossSpec, check, devices_of, pad, require_block, studies
+from clinicclip.losses.inputs import Inputs, LossSpec, Studies, check, devices_of, pad, require_block, studies
 from clinicclip.losses.rows import MASKED, Mean, mean
 from clinicclip.losses.tiles import Numbers, Side, Slopes, Sums
 from clinicclip.losses.travel import Tour
@@ -59,6 +59,10 @@ def loss(
     require_block(spec, inputs.image.shape[0], devices)
     inputs = pad(inputs, devices)
     block = studies(inputs, spec)
+    if spec.entailment:
+        split = PartitionSpec(axis)
+        count = partial(_counted, axis=axis)
+        block = jax.shard_map(count, mesh=mesh, in_specs=split, out_specs=split)(block)
     numbers = Numbers(
         scale=jnp.exp(inputs.logit_scale.astype(jnp.float32)),
         bias=inputs.logit_bias.astype(jnp.float32),
@@ -71,10 +75,17 @@ def loss(
         embeddings={"image": block.image, "text": block.text}
         | {name: stream.feature for name, stream in others.items()},
         streams=block.streams,
+        findings=block.findings,
+        claims=block.claims,
+        counts=block.counts,
     )
     sums = _sums(Setup(spec, mesh, axis), side.embeddings, numbers, side._replace(embeddings={}))
     alpha = jnp.asarray(spec.alpha if alpha is None else alpha, jnp.float32)
     return dense.total(_means(side, sums["row"], sums["column"], numbers, spec, alpha), numbers.offsets, spec)
+
+
+def _counted(rows: Studies, axis: str) -> Studies:
+    return entailment.counted(rows, *jax.lax.all_gather((rows.findings, rows.valid), axis, tiled=True))
 
 
 def _means(
@@ -87,7 +98,7 @@ def _means(
         return numbers.scale * jnp.sum(side.embeddings[left] * side.embeddings[right], axis=1)
 
     def contrast(name: str, denied: Float[Array, " b"] | None = None) -> Float[Array, " b"]:
-        left, right, among, soft, _ = used[name]
+        left, right, among, soft, *_ = used[name]
         forward = row.log[name] if denied is None else jnp.logaddexp(row.log[name], denied)
         expected = 2.0 * own(left, right)
         if soft:
@@ -103,6 +114,16 @@ def _means(
             denied = jnp.where(masks["negated"], own("image", "negated"), MASKED) if alone else row.log["negated"]
             denied = denied + math.log(spec.negation)
         means["loss/clip"] = mean(contrast("clip", denied), masks["valid"])
+    if spec.entailment:
+        texts = {name: this for name, this in used.items() if this.entailed}
+        means["loss/entailment"] = entailment.from_sums(
+            [(row.log[name], row.weighed[name], row.mass[name]) for name in texts],
+            [
+                (column.log[name], column.weighed[name], masks[this.among] * side.counts[this.right])
+                for name, this in texts.items()
+            ],
+            masks["valid"],
+        )
     if spec.graph:
         means["loss/graph"] = mean(0.5 * (contrast("graph_image") + contrast("graph_text")), masks["graph"])
     if spec.off:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
-from clinicclip.losses import dense
+from clinicclip.losses import dense, entailment
 from clinicclip.losses.dense import Metrics
 from clinicclip.losses.inputs import SCALARS, Inputs, LossSpec, check, devices_of, pad, studies
 
@@ -43,6 +43,9 @@ def loss(
 def _local(inputs: Inputs, alpha: Array, *, spec: LossSpec, axis: str) -> tuple[Array, Metrics]:
     """One device's part: gather the columns, take the own rows against them, add up over devices."""
     rows = studies(inputs, spec, jax.lax.axis_index(axis) * inputs.image.shape[0])
+    if spec.entailment:
+        everyone = jax.lax.all_gather((rows.findings, rows.valid), axis, tiled=True)
+        rows = entailment.counted(rows, *everyone)
     offsets = dense.centres(jax.lax.psum(dense.moments(rows), axis))
     columns = jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, axis, tiled=True), rows)
     means = jax.lax.psum(dense.parts(rows, columns, offsets, inputs, spec, alpha), axis)

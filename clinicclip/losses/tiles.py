@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from clinicclip.losses import off_clip, soft_labels
+from clinicclip.losses import entailment, off_clip, soft_labels
 from clinicclip.losses.inputs import LossSpec
 from clinicclip.losses.rows import MASKED, dot, log_sum_exp
 from clinicclip.losses.soft_labels import Stream
@@ -31,13 +31,18 @@ Logits = dict[tuple[str, str], Float[Array, "b n"]]
 
 
 class Contrast(NamedTuple):
-    """A matrix of logits that is a softmax over its columns, and over its rows if ``both``."""
+    """A matrix of logits that is a softmax over its columns, and over its rows if ``both``.
+
+    A ``soft`` target is shared by those alike or, if ``entailed``, by every text that holds for an image.
+    """
 
     left: str  # the embedding of the rows
     right: str  # the embedding of the columns
-    among: str  # the mask of the columns, and of the rows in the other direction
-    soft: bool = False  # alike studies share the target
+    among: str  # the mask of the columns
+    soft: bool = False
     both: bool = True
+    entailed: bool = False
+    down: str = ""  # the mask of the rows in the other direction; that of the columns where nothing is said
 
 
 class Numbers(NamedTuple):
@@ -53,7 +58,7 @@ class Sums(NamedTuple):
 
     log: PerStudy  # log-sum-exp of its logits, by contrast
     weighed: PerStudy  # logits weighed by likeness, by soft contrast
-    mass: PerStudy  # likeness, by mask; of rows only, as columns have the same
+    mass: PerStudy  # of rows only, as that of columns is known: likeness by mask, shares by entailed contrast
     other: PerStudy  # of rows only: "surprise" sum A log A, "kept" pairs, "own" logit, "best" of another study, "off"
 
 
@@ -73,6 +78,9 @@ class Side(NamedTuple):
     masks: dict[str, Bool[Array, " b"]]
     embeddings: Embeddings
     streams: dict[str, Stream]
+    findings: Float[Array, "b f"] | None  # what texts are held to, their claims, and how many studies each holds for
+    claims: dict[str, Float[Array, "b f"]]
+    counts: dict[str, Float[Array, " b"]]
     slopes: dict[str, Slopes] | None = None  # as a "row" and as a "column", in the backward pass
 
 
@@ -93,6 +101,10 @@ def contrasts(spec: LossSpec) -> dict[str, Contrast]:
         found["clip"] = Contrast("image", "text", "valid", soft)
     if spec.negation and spec.neg_scope == "all":
         found["negated"] = Contrast("image", "negated", "negated", both=False)
+    if spec.entailment:
+        found["entailed_text"] = Contrast("image", "text", "valid", soft=True, entailed=True)
+        if spec.negation:
+            found["entailed_negated"] = Contrast("image", "negated", "negated", soft=True, entailed=True, down="valid")
     if spec.graph:
         found["graph_image"] = Contrast("image", "graph", "graph", soft)
         found["graph_text"] = Contrast("text", "graph", "graph", soft)
@@ -105,7 +117,7 @@ def nothing(spec: LossSpec, like: Float[Array, " b"]) -> dict[str, Sums]:
     """The sums of studies as a "row" and as a "column" before any tile; ``like`` is a zero for each."""
     used = contrasts(spec)
     weighed = {name: like for name, this in used.items() if this.soft}
-    low, mass = like + MASKED, dict.fromkeys(_masses(spec), like)
+    low, mass = like + MASKED, dict.fromkeys([*_masses(spec), *_entailed(spec)], like)
     other = {"surprise": like, "kept": like, "own": low, "best": low} | ({"off": like} if spec.off else {})
     back = {name: low for name, this in used.items() if this.both}
     return {"row": Sums(dict.fromkeys(used, low), weighed, mass, other), "column": Sums(back, weighed, {}, {})}
@@ -129,7 +141,11 @@ def _join(one: Any, other: Any) -> Any:
 
 
 def _masses(spec: LossSpec) -> list[str]:
-    return sorted({"valid", *(this.among for this in contrasts(spec).values() if this.soft)})
+    return sorted({"valid", *(this.among for this in contrasts(spec).values() if this.soft and not this.entailed)})
+
+
+def _entailed(spec: LossSpec) -> list[str]:
+    return [name for name, this in contrasts(spec).items() if this.entailed]
 
 
 def of_pair(
@@ -151,18 +167,20 @@ def meet(
 ) -> tuple[dict[str, Sums], dict[str, Sums]]:
     """The sums of a tile: of its rows and of its columns."""
     affinity, logits = alike.affinity, _logits(rows, columns, spec, numbers)
-    log, weighed, back_log, back_weighed = {}, {}, {}, {}
+    log, weighed, back_log, back_weighed, mass = {}, {}, {}, {}, {}
     for name, this in contrasts(spec).items():
-        z, down, across = logits[this.left, this.right], rows.masks[this.among], columns.masks[this.among]
+        z, down, across = logits[this.left, this.right], rows.masks[this.down or this.among], columns.masks[this.among]
         log[name] = log_sum_exp(z, across)
         if this.both:
             back_log[name] = log_sum_exp(z.T, down)
         if this.soft:
-            product = affinity * z
-            weighed[name] = jnp.sum(jnp.where(across[None, :], product, 0.0), axis=1)
-            back_weighed[name] = jnp.sum(jnp.where(down[:, None], product, 0.0), axis=0)
+            share, back = _shares(rows, columns, this, alike)
+            weighed[name] = jnp.sum(jnp.where(across[None, :], share * z, 0.0), axis=1)
+            back_weighed[name] = jnp.sum(jnp.where(down[:, None], back * z, 0.0), axis=0)
+            if this.entailed:
+                mass[name] = jnp.sum(jnp.where(across[None, :], share, 0.0), axis=1)
     masses = {name: columns.masks[name] for name in _masses(spec)}
-    mass = {name: jnp.sum(jnp.where(mask[None, :], affinity, 0.0), axis=1) for name, mask in masses.items()}
+    mass |= {name: jnp.sum(jnp.where(mask[None, :], affinity, 0.0), axis=1) for name, mask in masses.items()}
     other = _others(rows, columns, alike, logits["image", "text"], spec, numbers)
     return {"row": Sums(log, weighed, mass, other)}, {"column": Sums(back_log, back_weighed, {}, {})}
 
@@ -177,7 +195,7 @@ def pull(
     logits = _logits(rows, columns, spec, numbers)
     slopes = {pair: jnp.zeros_like(z) for pair, z in logits.items()}
     for name, this in contrasts(spec).items():
-        pair, down, across = (this.left, this.right), rows.masks[this.among], columns.masks[this.among]
+        pair, down, across = (this.left, this.right), rows.masks[this.down or this.among], columns.masks[this.among]
         z = logits[pair]
         # An empty log-sum-exp lies far below z; where() drops the infinity before it meets anything.
         softmax = jnp.where(across[None, :], jnp.exp(z - row.known[name][:, None]), 0.0)
@@ -186,9 +204,9 @@ def pull(
             softmax = jnp.where(down[:, None], jnp.exp(z - column.known[name][None, :]), 0.0)
             slopes[pair] += softmax * column.log[name][None, :]
         if this.soft:
-            weight = jnp.where(across[None, :], row.weighed[name][:, None], 0.0)
-            weight += jnp.where(down[:, None], column.weighed[name][None, :], 0.0)
-            slopes[pair] += alike.affinity * weight
+            share, back = _shares(rows, columns, this, alike)
+            slopes[pair] += share * jnp.where(across[None, :], row.weighed[name][:, None], 0.0)
+            slopes[pair] += back * jnp.where(down[:, None], column.weighed[name][None, :], 0.0)
     here: dict[str, Array] = {}
     there: dict[str, Array] = {}
     if spec.off:
@@ -209,6 +227,16 @@ def _logits(rows: Side, columns: Side, spec: LossSpec, numbers: Numbers) -> Logi
         (left, right): numbers.scale * dot(rows.embeddings[left], columns.embeddings[right])
         for left, right in sorted(pairs)
     }
+
+
+def _shares(rows: Side, columns: Side, this: Contrast, alike: Alike) -> tuple[Float[Array, "b n"], Float[Array, "b n"]]:
+    """A for both directions, or P and E of ``entailment``."""
+    if not this.entailed:
+        return alike.affinity, alike.affinity
+    assert rows.findings is not None
+    held = entailment.holds(rows.findings, columns.claims[this.right])
+    held = jnp.where(alike.same, 1.0, held) if this.right == "text" else held
+    return held / jnp.maximum(columns.counts[this.right], 1.0)[None, :], held
 
 
 def _match(rows: Side, columns: Side, same: Bool[Array, "b n"]) -> Bool[Array, "b n"]:

@@ -103,8 +103,9 @@ def make_train_step(
 
 def inputs_of(params: PyTree, batch: Batch, embedded: Embedded, spec: LossSpec) -> Inputs:
     """The loss's arrays from a batch and its embeddings."""
-    names = ("valid", "text_feature", "text_valid", "labels", "labels_valid", "graph_valid", "negated_valid")
-    given: dict[str, Any] = {name: batch.get(name) for name in (*names, "normal", "normal_valid")}
+    streams = ("valid", "text_feature", "text_valid", "labels", "labels_valid", "graph_valid", "negated_valid")
+    claims = ("findings", "text_claims", "negated_claims")
+    given: dict[str, Any] = {name: batch.get(name) for name in (*streams, *claims, "normal", "normal_valid")}
     if spec.live_text:
         given |= {"text_feature": embedded.text, "text_valid": None}
     return Inputs(

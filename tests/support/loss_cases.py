@@ -22,6 +22,8 @@ VARIANTS = {
     "g_dtcg": LossSpec(**SOFT, text=1.0, clinical=1.0, graph_stream=1.0, graph=0.5, combine="max"),
     "n_g_dtcg": LossSpec(**SOFT, text=1.0, clinical=2.0, graph_stream=1.0, graph=1.0, negation=1.0),
     "off_clip": LossSpec(clip=0.0, off=1.0, abnormal=1.0),
+    "entailment": LossSpec(clip=0.0, entailment=1.0),
+    "n_entailment": LossSpec(**SOFT, clinical=1.0, negation=1.0, entailment=0.8),
 }
 EVERYTHING = LossSpec(
     **SOFT,
@@ -32,6 +34,7 @@ EVERYTHING = LossSpec(
     graph=0.7,
     negation=0.5,
     neg_scope="all",
+    entailment=0.6,
     off=0.1,
     off_reduction="pairs",
     abnormal=0.3,
@@ -53,7 +56,15 @@ def make_inputs(studies: int, seed: int = 0, width: int = 8) -> Inputs:
         return rng.random(studies) < kept
 
     graph = unit(width, 0.6)
+    others = np.random.default_rng((seed, 1))  # claims of three findings, few of a text, so that many hold
+
+    def claims() -> np.ndarray:
+        return others.choice([-1, 0, 1], p=(0.2, 0.6, 0.2), size=(studies, 3)).astype(np.float32)
+
     inputs = Inputs(
+        findings=(others.random((studies, 3)) < 0.4).astype(np.float32),
+        text_claims=claims(),
+        negated_claims=claims(),
         image=unit(width),
         text=unit(width),
         graph=graph,
@@ -84,6 +95,8 @@ def reference(inputs: Inputs, spec: LossSpec) -> dict[str, float]:
     if spec.clip:
         terms["clip"] = _clip(x, affinity, spec)
         out |= _diagnostics(affinity, spec.alpha)
+    if spec.entailment:
+        terms["entailment"] = np.mean([_entailment(x, i, spec) for i in range(len(rows))])
     if spec.graph:
         terms["graph"] = _graph(x, affinity, spec.alpha)
     if spec.off:
@@ -158,6 +171,37 @@ def _denial(x: dict[str, np.ndarray], i: int, spec: LossSpec) -> float:
     scope = everyone if spec.neg_scope == "all" else [i]
     denied = [math.exp(scale * float(x["image"][i] @ x["negated"][j])) for j in scope if x["negated_valid"][j]]
     return math.log(plain + spec.negation * sum(denied)) - math.log(plain)
+
+
+def _entailment(x: dict[str, np.ndarray], i: int, spec: LossSpec) -> float:
+    """Study i against all texts that hold for it, and its texts against all studies they hold for."""
+    everyone = range(len(x["image"]))
+    texts = [("text", j) for j in everyone]
+    if spec.negation:
+        texts += [("negated", j) for j in everyone if x["negated_valid"][j]]
+
+    def holds(study: int, kind: str, j: int) -> bool:
+        pairs = zip(x["findings"][study], x[f"{kind}_claims"][j], strict=True)
+        return (kind == "text" and study == j) or all(
+            claim == 0 or (claim > 0) == (shown > 0) for shown, claim in pairs
+        )
+
+    def posterior(study: int, kind: str, j: int) -> float:
+        return holds(study, kind, j) / max(sum(holds(k, kind, j) for k in everyone), 1)
+
+    def surprise(logits: list[float], weights: list[float]) -> float:
+        return math.log(sum(map(math.exp, logits))) - float(np.average(logits, weights=weights))
+
+    def logit(study: int, kind: str, j: int) -> float:
+        return math.exp(x["logit_scale"]) * float(x["image"][study] @ x[kind][j])
+
+    forward = surprise([logit(i, *text) for text in texts], [posterior(i, *text) for text in texts])
+    backward = [
+        surprise([logit(k, kind, j) for k in everyone], [posterior(k, kind, j) for k in everyone])
+        for kind, j in texts
+        if j == i and any(holds(k, kind, j) for k in everyone)
+    ]
+    return 0.5 * (forward + float(np.mean(backward)))
 
 
 def _graph(x: dict[str, np.ndarray], affinity: np.ndarray, alpha: float) -> float:

@@ -57,4 +57,6 @@ EVAL = Templates(
         "{X} is not present.",
     ),
 )
+# How a finding is stated where a label is put into words.
+STATEMENTS = ("{X}.", "There is {x}.", "{X} is noted.", "{X} is present.")
 BY_NAME: Mapping[str, Templates] = {templates.name: templates for templates in (TRAIN, EVAL)}
