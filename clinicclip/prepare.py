@@ -101,6 +101,7 @@ def _add_generator(add: Callable[..., Any]) -> None:
     add("--model", default="", metavar="NAME", help="of the server; not needed where it offers only one")
     at_once = functools.partial(cli.count, least=1, most=256)
     add("--concurrency", type=at_once, default=8, metavar="N", help="questions to the server at a time (8)")
+    add("--answers", type=Path, metavar="FILE", help="keep the model's answers there, for other preparations to reuse")
     add("--allow_remote", action="store_true", help=f"let --base_url be another machine: {DATA_USE}")
 
 
@@ -170,8 +171,8 @@ def main(args: argparse.Namespace) -> int:
 def _model(args: argparse.Namespace) -> llm.Model | None:
     """The language model that the flags name, if any. Raises UsageError for flags that do not go together."""
     if args.generator != llm.NAME:
-        if args.base_url or args.model or args.allow_remote:
-            raise UsageError("--base_url, --model and --allow_remote belong to --generator=llm")
+        if args.base_url or args.model or args.answers or args.allow_remote:
+            raise UsageError("--base_url, --model, --answers and --allow_remote belong to --generator=llm")
         return None
     if not args.base_url:
         raise UsageError("--generator=llm needs --base_url, such as http://127.0.0.1:8000/v1")
@@ -180,7 +181,7 @@ def _model(args: argparse.Namespace) -> llm.Model | None:
     endpoint = Endpoint(args.base_url, allow_remote=args.allow_remote)
     if endpoint.remote:
         print(f"warning: {DATA_USE}", file=sys.stderr)
-    return llm.Model(endpoint, args.model, args.concurrency)
+    return llm.Model(endpoint, args.model, args.concurrency, args.answers)
 
 
 def _runner(args: argparse.Namespace) -> beam.Runner | None:

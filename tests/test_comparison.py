@@ -3,7 +3,7 @@
 import pytest
 from comparisons import CASES
 from hypothesis import given, settings
-from written import REPORTS
+from written import REPORTS, content_words
 
 from clinicclip.data.comparison import remove_comparison
 from clinicclip.data.mentions import is_abnormal_otherwise, states
@@ -43,6 +43,15 @@ def test_what_is_left_holds_no_comparison_and_states_the_same(before: str) -> No
 )
 def test_each_clause_keeps_its_own_present_state(report: str, expected: list[str]) -> None:
     assert [s.text for s in sentences(report, "")] == expected
+
+
+# What a rewriting may put in the place of a comparison.
+WRITTEN = content_words("no or and there is are seen present enlarged clear")
+
+
+@pytest.mark.parametrize("before", [before for before, _ in CASES])
+def test_what_is_left_is_made_of_the_words_and_numbers_that_were_there(before: str) -> None:
+    assert content_words(remove_comparison(before)) <= content_words(before) | WRITTEN
 
 
 @settings(max_examples=150, deadline=None)

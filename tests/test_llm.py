@@ -231,6 +231,28 @@ def test_a_killed_run_asks_nothing_twice(source: Path, tmp_path: Path, model: La
     assert sum(bool(record["negated"]) for record in everything(tmp_path / "out")) == len(STATEMENTS)
 
 
+def test_a_second_preparation_asks_nothing_that_is_in_the_answers(
+    source: Path, tmp_path: Path, model: LanguageModel, url: str
+) -> None:
+    kept = {"answers": tmp_path / "answers.jsonl"}
+    write(source, tmp_path / "one", url, model=kept)
+    asked = len(model.asked)
+    write(source, tmp_path / "two", url, model=kept)
+    assert len(model.asked) == asked > 0
+    one, two = ([record["negated"] for record in everything(tmp_path / name)] for name in ("one", "two"))
+    assert one == two
+
+
+@pytest.mark.parametrize("content", ["a note", '{"text": "a note"}\n', "[1]\n", '{"key": "a", "denial": "b"}\na note'])
+def test_a_file_that_holds_something_else_is_left_alone(tmp_path: Path, url: str, content: str) -> None:
+    path = tmp_path / "notes"
+    path.write_text(content)
+    said = complaint(lambda: llm.Model(Endpoint(url), answers=path).open(tmp_path / "kept"))
+    assert str(path) in said and path.read_text() == content
+    missing = tmp_path / "nowhere" / "answers"
+    assert "No such file" in complaint(lambda: llm.Model(Endpoint(url), answers=missing).open(tmp_path / "kept"))
+
+
 def test_another_model_is_asked_anew(tmp_path: Path, model: LanguageModel, url: str) -> None:
     question = [Question(INDEX["nodule"], "Left nodule.")]
     for name in ("a", "a", "b"):

@@ -140,6 +140,78 @@ def test_punctuation_turns_a_finding_or_ends_the_reach_of_a_cue(text: str, expec
     assert states([s.text for s in sentences(text, "")]) == by_index
 
 
+# What is said => finding and polarity (+ present, - absent, ? uncertain) of every finding that is named.
+POLARITIES = """
+# change that is denied leaves the finding
+There is no relevant change in the right effusion. => pleural_effusion+
+No measurable change of the edema. => edema+
+No changes of edema. => edema-
+No great increase in the effusions. => pleural_effusion+
+The effusion has not improved. => pleural_effusion+
+The nodule has not grown. => nodule+
+The mass is not larger. => mass+
+The effusion is not significantly different. => pleural_effusion+
+The effusion is not as large as before. => pleural_effusion+
+No improvement of the consolidation. => consolidation+
+No worsening of the edema. => edema+
+Neither the effusion nor the edema has changed. => pleural_effusion+ edema+
+Neither effusion nor edema is seen. => pleural_effusion- edema-
+Right basal opacity not seen previously. => lung_opacity+
+The nodule was not there on the prior study. => nodule+
+The interstitial markings are not increased. => lung_opacity-
+No larger nodule is seen. => nodule-
+# the heart
+Heart size is unchanged and remains enlarged. => cardiomegaly+
+Heart size is stable, mildly enlarged. => cardiomegaly+
+Cardiomediastinal silhouette is unchanged and enlarged. => enlarged_cardiomediastinum+
+Heart: enlarged. => cardiomegaly+
+No change in the appearance of the heart, which is enlarged. => cardiomegaly+
+Heart size is unchanged and the aorta is large. =>
+Large heart. => cardiomegaly+
+Marked enlargement of the left atrium. => cardiomegaly+
+No enlargement of the heart. => cardiomegaly-
+# what is unlikely is denied, what is less likely is doubted
+Unlikely pneumonia. => pneumonia-
+Pneumonia unlikely. => pneumonia-
+The opacity is unlikely to represent pneumonia. => lung_opacity+ pneumonia-
+Pneumonia is doubtful. => pneumonia?
+Pneumonia is less likely. => pneumonia?
+Atelectasis, less likely pneumonia. => atelectasis+ pneumonia?
+There is nothing to suggest pneumonia. => pneumonia-
+Failed to demonstrate pneumothorax. => pneumothorax-
+Effusion negative. => pleural_effusion-
+Pneumothorax - no. => pneumothorax-
+The effusion has been drained. => pleural_effusion-
+Minimal, if any, effusion. => pleural_effusion?
+If effusion is present it is tiny. => pleural_effusion?
+Atelectasis is more likely than pneumonia. => atelectasis? pneumonia?
+CT if pneumonia is clinically suspected. =>
+# how far a denial reaches
+No pneumothorax is seen despite the rib fractures. => pneumothorax- fracture+
+No pneumonia in the setting of emphysema. => pneumonia- emphysema+
+No pneumothorax, right effusion. => pneumothorax- pleural_effusion+
+No pneumothorax, right effusion, or edema. => pneumothorax- pleural_effusion- edema-
+Removal of the chest tube, sternal wires are intact. => support_devices+
+Scarring from resolved pneumonia. => lung_opacity+ pneumonia-
+No pneumothorax on the right, but there is one on the left. => pneumothorax+
+No definite nodule, though a tiny one cannot be excluded. => nodule?
+Effusion, which was present previously, is no longer seen. => pleural_effusion-
+History of pneumonia and current effusion. => pleural_effusion+
+The right lung has collapsed. => atelectasis+
+"""
+_SIGN = {"+": PRESENT, "-": ABSENT, "?": UNCERTAIN}
+
+
+@pytest.mark.parametrize("case", [line for line in POLARITIES.splitlines() if "=>" in line])
+def test_cues_turn_what_they_reach_and_nothing_else(case: str) -> None:
+    said, expected = case.split("=>")
+    assert states([said.strip()], explicit=True) == {INDEX[e[:-1]]: _SIGN[e[-1]] for e in expected.split()}
+
+
+def test_lungs_that_have_cleared_are_clear() -> None:
+    assert states(["The lungs have cleared."]) == states(["The lungs are clear."])
+
+
 def test_clear_lungs_deny_everything_they_cover() -> None:
     said = states(["The lungs are clear."])
     for name in ("lung_opacity", "consolidation", "pneumonia", "atelectasis", "lung_lesion"):

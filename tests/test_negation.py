@@ -1,5 +1,6 @@
 """r^n and r^o: one finding denied or left out, everything else word for word."""
 
+import itertools
 import re
 
 import numpy as np
@@ -114,6 +115,7 @@ def test_what_a_sentence_says_beside_the_finding_is_kept(text: str, finding: str
         ("Basal opacity. Normal heart. Mild heart failure.", "lung_opacity"),  # a doubted edema of its own
         ("Right nodule. This is apical, the lungs are clear.", "nodule"),
         ("Given the history of pneumonia with a left effusion.", "pleural_effusion"),
+        ("Trachea is deviated to the left by the right pneumothorax.", "pneumothorax"),
     ],
 )
 def test_a_finding_that_cannot_be_told_apart_is_not_denied(text: str, finding: str) -> None:
@@ -145,6 +147,12 @@ def test_what_only_explains_or_describes_the_finding_goes_with_it(text: str, fin
         ("Hilar calcifications. Calcified granuloma.", "granuloma"),
         ("Rib fracture. Wedging of a vertebral body.", None),
         ("Rib fracture. No wedging.", "fracture"),
+        ("Left basal consolidation. Air bronchograms are present.", None),
+        ("Right pneumothorax. A little air is in the right pleural space.", None),
+        ("Right pneumothorax. Deep sulcus sign.", None),
+        ("Cardiomegaly. The left atrium is dilated.", None),
+        ("Hiatal hernia. The herniated stomach holds fluid.", None),
+        ("Right nodule. Another lesion is seen on the left.", None),
     ],
 )
 def test_a_denial_is_not_made_where_what_stays_would_contradict_it(text: str, chosen: str | None) -> None:
@@ -152,6 +160,32 @@ def test_a_denial_is_not_made_where_what_stays_would_contradict_it(text: str, ch
         found = choose(sentences(text, ""), np.random.default_rng(seed))
         assert found == negation.UNSOUND if isinstance(found, str) else FINDINGS[found.finding] == chosen
         assert isinstance(found, str) == (chosen is None)
+
+
+@pytest.mark.parametrize(
+    ("denial", "plain"),
+    [
+        ("No left pleural effusion.", True),
+        ("No pleural effusion.", True),
+        ("No right pleural effusion.", False),
+        ("No large left pleural effusion.", False),
+        ("No left pleural effusion or edema.", False),
+        ("No left pleural effusion with lymphadenopathy.", False),
+        ("No left pleural effusion compared with the prior study.", False),
+        ("The previously seen left pleural effusion has resolved.", False),
+        ("No left pleural effusion, follow-up CT is advised.", False),
+        ("Left pleural effusion.", False),
+    ],
+)
+def test_a_denial_says_nothing_but_that_the_finding_is_absent(denial: str, plain: bool) -> None:
+    assert negation.is_plain(denial, INDEX["pleural_effusion"], "Small left pleural effusion.") == plain
+
+
+@pytest.mark.parametrize("generator", [TRAIN, EVAL], ids=lambda g: g.name)
+def test_every_template_is_plain(generator: Templates) -> None:
+    for finding, names in DENIED_NAMES.items():
+        for pattern, name in itertools.product(generator.patterns, names):
+            assert negation.is_plain(generator.write(pattern, name), INDEX[finding], "Stated.")
 
 
 def test_generators_share_no_template_and_no_sentence() -> None:

@@ -65,6 +65,7 @@ NORMAL = (
     r"(?:with)?in (?:the )?(?:broad )?(?:limits? of normal|normal limits?)",
     r"(?:(?:near|at) (?:the )?)?(?:(?:upper|top|high) (?:limits? of )?)?normal(?:ly)?(?: limits)?",
     r"clear",
+    r"(?:has|have)(?: now| since| completely)? cleared",
     r"(?:(?<=angle is )|(?<=angles are )|(?<=sulcus is )|(?<=sulci are ))sharp",
     r"unremarkable",
     r"intact",

@@ -18,6 +18,7 @@ OBSERVED = (
     r"volumes are (?:[a-z]+ )?(?:low|small|decreased|diminished)",
     r"crowding",
     r"(?<!volume )shift(?:ed)?",
+    r"(?:deviat|displac|depress)(?:ed|ion|ement)",
     r"demineralization",
     r"post-?(?:surgical|operative|radiation)",
     r"surgical",
@@ -55,6 +56,13 @@ OBSERVED = (
     r"tendin\w+",
 )
 _FOCAL = r"nodul\w*|mass(?:es)?\b|masslike|lesions?\b|neoplas\w*|malignan\w*|carcinoma\w*|metasta\w*|tumou?rs?\b"
+_CHAMBER = r"(?:atri(?:um|al?)|ventric(?:les?|ular)|chambers?)\b"
+_DILATED = r"(?:enlarge(?:d|ment)|dilat(?:ed|ation|ion)|prominen(?:t|ce))\b"
+# A statement that stands for what another sentence names; where it stays, what it stands for is not denied.
+REFERS = re.compile(
+    r"\b(?:similar|same|identical|another|second|other|such)(?: [a-z]+)? "
+    r"(?:process(?:es)?|abnormalit(?:y|ies)|findings?|lesions?|appearances?|changes?|areas?|foc(?:us|i)|ones?)\b"
+)
 # Words that contradict the denial of a finding although they are no name of it: where they stay, it is not denied.
 AT_ODDS: Mapping[str, re.Pattern[str]] = {
     finding: re.compile(rf"\b(?:{words})")
@@ -63,15 +71,16 @@ AT_ODDS: Mapping[str, re.Pattern[str]] = {
         "mass": _FOCAL,
         "lung_lesion": _FOCAL,
         "granuloma": r"granulom\w*|calcified (?:[a-z]+ )?nodul\w*",
-        "consolidation": r"opacifi\w*|air-?space disease|infiltrat\w*",
+        "consolidation": r"opacifi\w*|air-?space disease|infiltrat\w*|pneumonia|air bronchogram",
         "infiltration": r"opacifi\w*|air-?space disease|consolidat\w*|pneumonia",
         "calcification": r"calcifi\w*|atherosclero\w*",
         "fracture": r"callus|deformit(?:y|ies)|wedg\w*|compression",
-        "cardiomegaly": r"(?:heart|cardiac|cardio\w*)\b.* (?:enlarged|enlargement|large|prominent|accentuated)\b",
+        "cardiomegaly": r"(?:heart|cardiac|cardio\w*)\b.* (?:enlarged|enlargement|large|prominent|accentuated)\b"
+        rf"|{_CHAMBER} (?:[a-z]+ )*?{_DILATED}|{_DILATED} (?:[a-z]+ )*?{_CHAMBER}",
         "enlarged_cardiomediastinum": r"mediastin\w*\b.* (?:enlarged|wide\w*|prominent|prominence|fullness)\b",
-        "pneumothorax": r"pleural air|hydropneumo\w*",
+        "pneumothorax": r"pleural air|hydropneumo\w*|deep sulcus|(?:air|gas)\b.* pleural|pleural\b.* (?:air|gas)\b",
         "pleural_effusion": r"loculat\w*|fluid|empyema",
-        "hernia": r"hiat\w+",
+        "hernia": r"hiat\w+|herniat\w*|intrathoracic",
         "scoliosis": r"curvature|scolio\w*",
         "emphysema": r"bull(?:a|ae|ous)\b|blebs?\b|emphysem\w*",
         "lung_opacity": r"opa(?:que|cif\w*)|haz[yi]\w*|densit(?:y|ies)|patchy|streaky|airspace",

@@ -7,6 +7,7 @@ denial may be lost: a rewriting that states other findings than the original is 
 import re
 
 from clinicclip.data.anatomy import VERBS
+from clinicclip.data.cues import DEGREE
 from clinicclip.data.mentions import is_abnormal_otherwise, mentions, states
 from clinicclip.data.sections import finish
 
@@ -25,7 +26,8 @@ _DEGREES = rf"(?:{_DEGREE} )*+"
 _SAME = _any("stable unchanged similar constant the_same same")
 _MOVED = _any(
     "improved improving worsened worsening progressed increased decreased increasing decreasing larger smaller worse "
-    "better developed appeared recurred grown enlarged_in_the_interval changed"
+    "better developed appeared recurred grown enlarged_in_the_interval changed different "
+    "(?:less|more)_(?:prominent|severe|extensive|conspicuous|pronounced|marked|dense)"
 )
 _BE = _any("is are was were remains? appears? has_been have_been has have seems? continues?_to_be")
 _NEW = _any(
@@ -40,8 +42,8 @@ _EARLIER = _any(
     "prior previous preceding last old older earlier remote recent comparison outside baseline priors yesterday"
 )
 _STUDY = _any(
-    "exam(?:ination)?s? stud(?:y|ies) radiographs? x-?rays? x-?x+ films? ct imaging images? scans? chest one "
-    "priors? pa ap lateral portable frontal comparisons? and"
+    "exam(?:ination)?s? computed_tomogra(?:phy|ms?) stud(?:y|ies) radiographs? x-?rays? x-?x+ films? ct imaging "
+    "images? scans? chest one priors? pa ap lateral portable frontal comparisons? and"
 )
 _DATED = (
     rf"(?: (?:dated|from|of|performed|obtained|on|at|the|same|day|am|pm|hours?|days?|weeks?|months?|years?|ago|earlier|"
@@ -53,7 +55,7 @@ _PRIOR = (
 )
 _CHANGE = _any("changes? increase decrease development improvement worsening progression enlargement reduction")
 _MEASURED = r"(?<!volume)(?<!volumes)(?<!markings)(?<!vascularity)(?<!height)"  # "low" is their state, not a change
-_KIND = _any("significant appreciable interval definite further substantial acute any x+")
+_KIND = rf"(?:{DEGREE}|any|x+)"
 
 _IN_PART = _any("incompletely incomplete partially partly partial nearly near almost largely mostly")
 _REST = r"(?:(?!\b(?:but|and|while|although|however|though|with|without|except|whereas)\b)[^,;])*"  # of a clause
@@ -62,7 +64,7 @@ _GONE = (  # what stood there and does so no more: the rewriting denies it
     r"(?:resolution|clearing|disappearance|removal) (?:of|in) (?:the |a )?(?P<x>.+)$",
     r"^(?:the |a )?(?P<x>.+?) (?:has|have)(?: now| since| completely| essentially|"
     r" subsequently)* "
-    rf"(?:resolved|cleared|disappeared|been removed)\b{_REST}$",
+    rf"(?:resolved|cleared|disappeared|been (?:removed|drained|evacuated))\b{_REST}$",
     rf"^(?:the |a )?(?P<x>.+?) (?:is|are) (?:now )?(?:no longer (?:\w+ )?{_SEEN}|resolved|gone)\b{_REST}$",
     r"^(?:interval(?:ly)? )?resolved (?P<x>.+)$",
 )
@@ -86,13 +88,41 @@ _DROPPED = (  # nothing but comparison
     r"^(?:no|none)(?: available)? (?:prior|previous|comparison)s?(?: \S+)*$",
     rf"^{_DEGREES}(?:{_SAME}|{_MOVED})$",
 )
+_STABLE_CHEST = (
+    rf"(?:the )?{_DEGREES}{_SAME} (?:appearance of (?:the )?chest|chest|exam(?:ination)?|study)"
+    r"(?: (?:x-?\w+|radiograph))?,?"
+)
 _REWRITES = (
     (r"^(?:in |as |when |by )?compar(?:ed|ison) (?:with|to) [^,;]*, ", ""),
     (r"\bthere's (?=been\b)", "there has "),
+    # a first clause that says of anatomy only that it has not changed
+    (
+        rf"^[^,;]{{1,60}}? (?:is|are) {_DEGREES}{_SAME}{_FEATURE},? (?:and|but|while) "
+        r"(?=(?:the|there|no)\b[^,;]* (?:is|are|has|have)\b)",
+        "",
+    ),
+    (r"\bstill (?=[a-z])", ""),
+    (r",? ?\b(?:still|today)$", ""),
+    # what was before, and goes on behind it
+    (r", (?:which|that) (?:was|were|had been) [^,;]*\b(?:previous|prior|before)[^,;]*, (?=(?:is|are|has|have)\b)", " "),
+    (r",? (?:was|were|previously) [\w ]+?, (?:and |but )?(is|are) now ", r" \1 "),
+    (rf",? {_BE} not (?:as|so) \w+ as (?:before|previously|(?:(?:on|in) )?{_PRIOR})$", ""),
+    (rf",? (?:does|do) not appear (?:to (?:have|be) )?{_DEGREES}{_MOVED}\b", ""),
+    (rf",? {_BE} neither {_MOVED} nor {_MOVED}\b", ""),
+    (rf"^neither (?:the )?(.+?) nor (?:the )?(.+?) {_BE} {_DEGREES}(?:{_MOVED}|resolved|cleared)$", r"\1 and \2"),
+    (
+        rf" (?:has|have) {_DEGREES}{_MOVED} (on the (?:left|right)),? (?:and|but) (?:has |have )?{_DEGREES}{_MOVED} "
+        r"(?=on the (?:left|right)$)",
+        r" \1 and ",
+    ),
+    (rf"\b(heart|silhouette) (?:has|have) {_DEGREES}(?:increased|enlarged)(?: in size)?$", r"\1 is enlarged"),
+    (r"\blungs have (?:now |since |completely )?cleared$", "lungs are clear"),
+    (rf"^(?:there (?:is|has been) )?no (?:{_KIND} )*change in (?:the )?(?:appearance|size) of (.+?), which ", r"\1 "),
+    (rf"\b(is|are) {_DEGREES}{_SAME}(?:,? (?:and|but) remains?|,) (?=(?:\w+ly )?enlarged)", r"\1 "),
     # phrases that only point to another examination
     (
-        rf",? ?(?:\b(?:which|this|that) )?\b(?:was|were|is|are)? ?not (?:\w+ )?(?:{_SEEN}|apparent) (?:on|"
-        rf"in) {_PRIOR}",
+        rf",? ?(?:\b(?:which|this|that) )?\b(?:was|were|is|are)? ?not (?:\w+ )?(?:{_SEEN}|apparent|there) "
+        rf"(?:(?:on|in) {_PRIOR}|previously|before|earlier)",
         " ",
     ),
     (rf",? (?:as )?(?:(?:is|are|was|were) )?(?:better |best |also )?{_SEEN} (?:on|in) {_PRIOR}$", ""),
@@ -110,33 +140,20 @@ _REWRITES = (
     ),
     (rf"\bpreviously (?:{_SEEN}|described|reported|mentioned) ", ""),
     (r",? ?\b(?:as (?:before|previously(?: \w+)?)|as seen previously|previously)\b,?", " "),
-    (r"\bno longer (?=(?:an?|any)\b)", "no "),
+    (r"\bno longer (?=(?:an?|any|evidence)\b)", "no "),
     (r"\bno (?:an?|any)\b", "no"),
     (r"\b(is|are) now (?=\w)", r"\1 "),
     (rf"^(?:{_MOVED}|improvement in) aeration (?:of|in|at) (?:[\w ]+?) with ", ""),
     # a stable whole with something in it
-    (
-        rf"^(?:the )?{_DEGREES}{_SAME} (?:appearance of (?:the )?chest|chest|exam(?:ination)?|"
-        rf"study)(?: (?:x-?\w+|radiograph))?,? with (?=no )",
-        "",
-    ),
-    (
-        rf"^(?:the )?{_DEGREES}{_SAME} (?:appearance of (?:the )?chest|chest|exam(?:ination)?|"
-        rf"study)(?: (?:x-?\w+|radiograph))?,? with ",
-        "",
-    ),
-    (
-        rf"^(?:the )?{_DEGREES}{_SAME} (?:appearance of (?:the )?chest|chest|exam(?:ination)?|"
-        rf"study)(?: (?:x-?\w+|radiograph))?,? without ",
-        "No ",
-    ),
+    (rf"^{_STABLE_CHEST} with ", ""),
+    (rf"^{_STABLE_CHEST} without ", "No "),
     (rf"^(?:the )?{_DEGREES}{_SAME} (?:position|size) of (?:the |an? )?", ""),
     (rf",? (?:is |are )?in (?:an? )?{_DEGREES}{_SAME} position\b", ""),
     (rf"^(?:there is |the )?{_DEGREES}{_SAME} appearance(?: (?:of|to))?(?: the| an?)? (?!chest)", ""),
     (rf",? with (?:an? )?{_DEGREES}{_SAME} (?:appearance|size|position|configuration)\b", ""),
     # change denied or affirmed: the thing itself stays
     (
-        rf",? {_BE} (?:not(?: yet| completely| fully| entirely)?|(?:only )?{_IN_PART}(?: completely)?) "
+        rf",? {_BE} (?:now |since )?(?:not(?: yet| completely| fully| entirely)?|(?:only )?{_IN_PART}(?: completely)?) "
         r"(?:resolved|cleared)\b",
         "",
     ),
@@ -198,7 +215,8 @@ _HINT = re.compile(  # cheap test: most sentences hold none of these and are lef
     r"chang|stabl|interval|prior|previous|compar|since|again|persist|remain|continu|new|wors|improv|"
     r"increas|decreas|larger|smaller|progress|"
     r"similar|resol|clear(?:ed|ing)|disappear|remov|longer|redemonstrat|develop|before|residual|known|"
-    r"evolv|than|gone|from|identified|enlarging|recur|grown|better|yesterday|appeared",
+    r"evolv|than|gone|from|identified|enlarging|recur|grown|better|yesterday|appeared|still|today|less|more|"
+    r"different|neither|there on|drained|evacuated|\bnow\b",
     re.IGNORECASE,
 )
 _ARTICLE = re.compile(r"^(?:the|an?) (?=\S)", re.IGNORECASE)  # of a noun phrase that has lost its verb

@@ -6,15 +6,31 @@ Biomed Inform 2001; words and scopes are ours.
 
 from clinicclip.data.schema import MILD, MODERATE, SEVERE
 
-_CHANGE = r"(?:change[sd]?|increases?|decreases?|progression|improvement|worsening|enlargement of the)"
-_DEGREE = (
-    r"(?:significant(?:ly)?|substantial(?:ly)?|appreciable|definite|interval|acute|further|"
-    r"suggestion of|evidence of|much|other)"
+# "No changes of edema" denies edema; "no change of the edema" does not.
+_CHANGE = (
+    r"(?:change[sd]?(?! of (?!the\b))|increases?|decreases?|progression|improvement|worsening|growth|"
+    r"enlargement of the(?! (?:heart|cardi)))"
 )
-_NOT_SEEN = r"not (?:[a-z]+ )?(?:seen|identified|visuali[sz]ed|present|evident|appreciated|demonstrated|noted|visible)"
-_ELSEWHERE = r"(?:on|in) (?:the |a |any )?(?:lateral|frontal|prior|previous|earlier|old)"
+DEGREE = (  # of a change
+    r"(?:[a-z]+ly|significant|substantial|appreciable|[a-z]+(?:ce|[st]i|a)ble|definite|interval|acute|further|"
+    r"suggestion of|evidence of|much|other|relevant|important|great|notable|obvious|evident|apparent|real|major|minor|"
+    r"marked|material|meaningful|considerable|dramatic|gross|large|clear)"
+)
+_COMPARED = r"(?:changed|improved|worsened|progressed|different|larger|smaller|bigger|better|worse)"
+_MOVED = rf"(?:{_COMPARED}|increased|decreased|grown|evolved)"
+_SEEN = r"(?:[a-z]+ )?(?:seen|identified|visuali[sz]ed|present|evident|appreciated|demonstrated|noted|visible|there)"
+_NOT_SEEN = rf"not {_SEEN}"
+_ELSEWHERE = r"(?:(?:on|in) (?:the |a |any )?(?:lateral|frontal|prior|previous|earlier|old)|previously|before|earlier)"
 NEUTRAL = (  # look like a denial and are none, or bind tighter than the cue inside them
-    rf"(?:(?:is|are|has|have) )?(?:no|without|not|any)(?: {_DEGREE})*? {_CHANGE}(?: in)?(?: size)?(?! of)",
+    rf"(?:(?:is|are|has|have) )?(?:no|without|not|any)(?: {DEGREE})*? {_CHANGE}(?: in)?(?: size)?",
+    # "markings are not increased" and "no larger nodule" deny
+    rf"(?:has|have|did) not(?: been)?(?: [a-z]+ly| much| any)? {_MOVED}",
+    rf"(?:(?:is|are|does|do) )?not(?: [a-z]+ly| much| any)? (?:{_COMPARED}|(?:as|so) [a-z]+ as)",
+    rf"(?:is|are) no {_COMPARED}",
+    r"neither (?:[a-z]+ ){1,6}?nor (?:[a-z]+ ){1,6}?(?:has|have|is|are)(?: [a-z]+ly)? "
+    rf"(?:{_MOVED}|resolved|cleared)",
+    rf"(?:has|have|is|are) neither {_MOVED} nor {_MOVED}",
+    r", (?:which|that) (?:was|were|had been) (?:[a-z]+ ){0,6}?[a-z]+,",  # of the past; the sentence goes on
     r"unchanged",
     rf"(?:(?:is|are|was|were) )?{_NOT_SEEN} {_ELSEWHERE}",
     r"not only",
@@ -43,6 +59,10 @@ DENY_BEFORE = (
     r"lack of",
     r"(?:interval )?(?:resolution|removal|clearing|disappearance) (?:of|in)(?: the)?",
     r"rather than",
+    r"nothing",
+    r"fail(?:s|ed|ure) to (?:demonstrate|show|reveal|identify)",
+    r"(?:(?:is|are|appears?) )?(?:[a-z]+ly )?unlikely(?: to (?:be|represent|reflect|indicate))?",
+    r"(?:from|of) (?:an? |the )?(?:now )?resolved",
     r"neither",
     r"nor",
     r"never",
@@ -55,9 +75,10 @@ DENY_AFTER = (
     r"no longer (?:[a-z]+ )?(?:seen|present|visible|visuali[sz]ed|identified|evident|appreciated)",
     rf"(?:(?:is|are|was|were) )?{_NOT_SEEN}",
     r"(?:is|are|appears?) (?:with)?in (?:the )?(?:limits of normal|normal limits)",
-    r"(?:is|are|appears?) (?:[a-z]+ )?(?:unlikely|improbable)",
-    r"(?:has|have) been (?:removed|ruled out|excluded)",
-    r" ?: ?(?:none|(?:no|negative|absent|resolved|excluded|unlikely)(?= ?(?:[.,;]|$)))",
+    r"(?:is|are|appears?) (?:[a-z]+ )?(?:unlikely|improbable)(?! to\b)",
+    r"(?:unlikely|negative)(?= ?(?:[.,;]|$)| (?:given|at|in|on|based)\b)",
+    r"(?:has|have) been (?:removed|ruled out|excluded|drained|evacuated)",
+    r" ?[:-] ?(?:none|(?:no|negative|absent|resolved|excluded|unlikely)(?= ?(?:[.,;]|$)))",
     rf" ?: ?{_NOT_SEEN}",
 )
 DENY_AROUND = (r"(?:is|are|was|were|has|have) not(?: been)?", r"resolved", r"absent", r"excluded")
@@ -82,6 +103,8 @@ DOUBT_BEFORE = (
     r"favou?r(?:s|ed|ing)?(?! over)(?: to (?:be|represent|reflect))?",
     r"in the (?:appropriate|proper|right|correct) clinical (?:setting|context)",
     r"(?<!age-)(?<!age )indeterminate",
+    r"(?:less likely|doubtful)(?! than)",
+    r"^if(?=(?: [a-z]+){1,4}? (?:is|are) (?:present|real|there)\b)",
 )
 DOUBT_AFTER = (
     r"(?:is|are|remains?) (?:a |also )?(?:possib(?:le|ility)|question(?:able|ed)|suspected|considered|"
@@ -89,6 +112,7 @@ DOUBT_AFTER = (
     r"(?:cannot|can not|could not|can't) be (?:[a-z]+ )?(?:excluded|ruled out)",
     r"(?:(?:is|are|but) )?not (?:yet |entirely |completely )?(?:excluded|ruled out)",
     r"(?:is|are) difficult to exclude",
+    r"(?:(?:is|are|appears?|seems?) )?(?:[a-z]+ )?(?:less likely|doubtful)(?= ?(?:[.,;]|$))",
     r"suspected(?= ?(?:[.,;]|$)| (?:in|on|at|within|clinically)\b)",
     r"(?:is|are) in the differential",
     r"should be considered",
@@ -98,7 +122,7 @@ DOUBT_AFTER = (
     r"(?:is|are) favou?red(?! over)",
     r" ?: ?(?:possibl[ye]|questionable|suspected|equivocal|uncertain|cannot be excluded)(?= ?(?:[.,;]|$))",
 )
-DOUBT_AROUND = (r"versus", r"vs\.?", r"(?:is |are )?favou?red over", r"\?")
+DOUBT_AROUND = (r"versus", r"vs\.?", r"(?:is |are )?favou?red over", r"\?", r"if any", r"(?:is |are )?more likely than")
 # What follows belongs to the patient's past or to a question, and is no statement about this image.
 HISTORY = (
     r"(?:history|h/o|hx)(?: of)?",
@@ -109,6 +133,7 @@ HISTORY = (
     r"correlat[a-z]+(?: [a-z]+)? (?:for|as to)",
     r"(?:to|and) exclude",
     r"(?:symptoms|risk) of",
+    r"if(?=(?: [a-z]+){1,4}? (?:is|are) (?:[a-z]+ )?suspected\b)",
     r"if(?: there (?:is|are))?(?: [a-z]+){0,2}? (?:concern|suspicion|suspected)(?: for| of)?",
 )
 # Words of degree, the most severe first.
@@ -139,17 +164,24 @@ SCOPE_END = (
     r"whereas",
     r"(?:secondary|due|related) to",
     r"because of",
+    r"despite",
+    r"in (?:spite|the setting) of",
     r"(?:after|following|status post|s/p)",
     r";",
     r"\.(?= |$)",
     r":",
     r"(?:,|and) (?=(?:there|the|is|are|has|heart|lungs?|both|it|this|these)\b)",
     r"(?:there is|there are)",
+    r"and (?=current(?:ly)?\b)",
 )
 # Where a denial ends and a doubt goes on: "no effusion, mild edema" but "may be atelectasis, mild edema".
 DENIAL_END = (
     r"(?:,|and) (?=(?:a |an |some )?(?:mild|minimal|moderate|stable|unchanged|persistent|small|trace|tiny|"
     r"old|chronic|probable|probably|possible|likely|calcified|low)(?:ly)?\b(?! or large))",
+    # another clause with a verb of its own: "removal of the tube, sternal wires are intact"
+    r", (?=(?!or\b|nor\b|and\b|if\b|no\b|with)(?:[a-z]+ ){1,3}(?:is|are|remains?) "
+    rf"(?!(?:{_SEEN}|suspected|possible)\b))",
+    r", (?=(?:left|right|bilateral|bibasilar)\b(?![^.;]*\b(?:or|nor)\b))",
     r"(?:seen|identified|noted|present|visuali[sz]ed|demonstrated|evident),(?! ?(?:or|nor|and|no|neither)\b)",
 )
 # Doubt between two things ("opacity, edema versus infection") does not reach back over a list that has no "or".

@@ -90,6 +90,11 @@ _CLAUSE_END = re.compile(r";|\.(?= |$)|\b(?:but|however|although|though|with(?!i
 _LEFT, _RIGHT = re.compile(r"\bleft\b"), re.compile(r"\bright\b")
 _BOTH = re.compile(r"\b(?:both|bilateral(?:ly)?|bi(?:basilar|basal|apical)|lungs are)\b")
 _DEGREES = tuple((degree, re.compile(union(words))) for degree, words in cues.SEVERITY)
+# A pronoun that stands for the finding before it: "no pneumothorax, but there is one on the left".
+_ONE = re.compile(
+    r"\b(?:but|though|although|however|while)\b[^.;]*?(?<!the )(?<!this )\b(?P<one>ones?)"
+    r"(?= ?(?:[.,;]|$)| (?:on|in|at|is|are|may|might|can|cannot|could|remains?|persists?|seen|present)\b)"
+)
 _OTHER = re.compile(union(phrases.OTHER_ABNORMALITIES))
 NO_FINDING = INDEX["no_finding"]
 
@@ -129,15 +134,18 @@ def _named_findings(low: str) -> list[Mention]:
     if not found:
         return []
     turns = _turns(low)
+    spans = [(str(match.lastgroup), *match.span()) for match in found]
+    one = _ONE.search(low, found[0].end())
+    if one:
+        spans.append((next(name for name, _, end in reversed(spans) if end <= one.start()), *one.span("one")))
     mentions = []
-    for match in found:
-        name = str(match.lastgroup)
+    for name, start, end in spans:
         index = INDEX[name.removeprefix(_SIGN)]
-        polarity = PRESENT if index == NO_FINDING else _explicit_polarity(match.start(), match.end(), turns)
+        polarity = PRESENT if index == NO_FINDING else _explicit_polarity(start, end, turns)
         if name.startswith(_SIGN) and polarity == PRESENT:
             polarity = UNCERTAIN
         if polarity is not None:
-            mentions.append(Mention(index, polarity, match.start(), match.end(), True))
+            mentions.append(Mention(index, polarity, start, end, True))
     return mentions
 
 

@@ -13,15 +13,18 @@ from typing import NamedTuple
 import numpy as np
 
 from clinicclip.data import separating
-from clinicclip.data.beside import AT_ODDS
+from clinicclip.data.beside import AT_ODDS, REFERS
+from clinicclip.data.comparison import remove_comparison
 from clinicclip.data.generators import Generator
-from clinicclip.data.mentions import describe, mentions
-from clinicclip.data.phrases import DENIED_NAMES
+from clinicclip.data.mentions import describe, is_abnormal_otherwise, laterality, mentions, severity, union
+from clinicclip.data.phrases import DENIED_NAMES, OTHER_ABNORMALITIES
 from clinicclip.data.schema import (
     ABSENT,
     CHEXPERT,
     FINDINGS,
     INDEX,
+    NO_SEVERITY,
+    NO_SIDE,
     NOT_ABNORMAL,
     PARENTS,
     PRESENT,
@@ -70,6 +73,10 @@ _VISIBLE = tuple(
 )
 
 _POSITIVE = (PRESENT, UNCERTAIN)
+_OTHER = re.compile(union(OTHER_ABNORMALITIES))
+_ADVISES = re.compile(
+    r"(?:recommend|advis|correlat|consider|follow|repeat|please|\bct\b|\bmri\b|ultraso)", re.IGNORECASE
+)
 _DENIAL = re.compile(r"\b(?:no|not|without|negative|free|absent)\b")
 
 
@@ -161,8 +168,8 @@ def choose(sentences: Sequence[Sentence], rng: np.random.Generator) -> Plan | st
 def _is_sound(found: Plan) -> bool:
     plain = f"No {DENIED_NAMES[FINDINGS[found.finding]][0]}."
     left = omit(found)
-    at_odds = AT_ODDS.get(FINDINGS[found.finding])
-    if at_odds and any(at_odds.search(text.lower()) and not _denied(text) for text in left):
+    at_odds = (REFERS, AT_ODDS.get(FINDINGS[found.finding], REFERS))
+    if any(words.search(text.lower()) and not _denied(text) for text in left for words in at_odds):
         return False
     return denies(found, negate(found, [plain] * len(found.denied))) and (
         not left or _changes_only(found, left, (UNKNOWN, ABSENT))
@@ -188,9 +195,14 @@ def omit(found: Plan) -> list[str]:
 
 def _changes_only(found: Plan, texts: Sequence[str], wanted: tuple[int, ...]) -> bool:
     """Whether `texts` read back with the finding in a wanted state and every unrelated one as in the report."""
+    otherwise = [any(map(is_abnormal_otherwise, said)) for said in (texts, [s.text for s in found.report])]
     before, after = finding_states(found.report), finding_states([describe(t) for t in texts])
     others = [i for i in range(len(FINDINGS)) if i not in found.touched]
-    return int(after[found.finding]) in wanted and bool(np.all(after[others] == before[others]))
+    return (
+        otherwise[0] == otherwise[1]
+        and int(after[found.finding]) in wanted
+        and bool(np.all(after[others] == before[others]))
+    )
 
 
 def denies(found: Plan, negated: Sequence[str]) -> bool:
@@ -198,13 +210,30 @@ def denies(found: Plan, negated: Sequence[str]) -> bool:
     return _changes_only(found, negated, (ABSENT,))
 
 
+def is_plain(denial: str, finding: int, statement: str) -> bool:
+    """Whether a denial of `statement` names `finding` alone: no other side, no degree, no comparison, no advice."""
+    low = denial.lower()
+    named = mentions(denial)
+    inside = [(m.start, m.end) for m in named]
+    others = [m for m in _OTHER.finditer(low) if not any(a <= m.start() and m.end() <= b for a, b in inside)]
+    return (
+        {(m.finding, m.polarity) for m in named} == {(finding, ABSENT)}
+        and not others
+        and laterality(denial) in (NO_SIDE, laterality(statement))
+        and severity(denial) == NO_SEVERITY
+        and remove_comparison(denial) == denial
+        and not _ADVISES.search(denial)
+    )
+
+
 def write(found: Plan, generator: Generator, rng: np.random.Generator) -> tuple[list[str], str]:
     """Texts of r^n as the generator writes it and "", or no text and the reason it is of no use."""
     denials = generator.deny(found.finding, found.statements, rng)
     if not all(denials):
         return [], NO_DENIAL
+    plain = all(is_plain(d, found.finding, s) for d, s in zip(denials, found.statements, strict=True))
     negated = negate(found, denials)
-    return (negated, "") if denies(found, negated) else ([], NOT_DENIED)
+    return (negated, "") if plain and denies(found, negated) else ([], NOT_DENIED)
 
 
 def chooser(seed: int, key: str) -> np.random.Generator:

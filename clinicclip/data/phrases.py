@@ -10,6 +10,11 @@ from clinicclip.data.anatomy import HEART
 
 # A few words of the same noun phrase.
 _GAP = r"(?: (?!and\b|or\b|with\b|but\b|without\b|which\b|borderline\b)[a-z-]+){0,5}?"
+# What may stand between the heart and "enlarged": "is unchanged and remains", ", which is", ":".
+_STILL = (
+    r"(?: size)?(?:,? which|:)?(?: (?:is|are|remains?|appears?) (?:[a-z]+ly )?(?:unchanged|stable|similar|the same)"
+    rf"(?: in size)?,?(?: (?:and|but))?(?: (?:is|are|remains?|appears?|still|again|[a-z]+ly)){{0,4}}|{_GAP})"
+)
 _MEDIASTINUM = (
     r"(?:cardio-?(?: and )?)? ?(?:superior |upper )?"
     r"mediastin(?:um|al(?: (?:silhouette|contour|shadow|width)s?)?)"
@@ -57,6 +62,7 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"(?:lobar|lung|lobe|segmental) collapse",
         r"collapse of (?:the )?(?:[a-z]+ ){0,5}?(?:lungs?|lobes?)",
         r"collapsed (?:(?:left|right|upper|middle|lower) )*(?:lungs?|lobes?)",
+        r"(?:lungs?|lobes?) (?:(?:has|have|is|are) )?(?:[a-z]+ )?collapsed",
     ),
     "edema": (r"(?:pulmonary |interstitial |alveolar |airspace )*o?edema",),
     "consolidation": (r"consolidat(?:ions?|ive|ed)(?: (?:changes?|opacit(?:y|ies)|process(?:es)?))?",),
@@ -117,13 +123,14 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "cardiomegaly": (
         r"cardiomegaly",
-        rf"{HEART}{_GAP}(?: borderline)? (?:enlarged|enlargement|prominent|large|increased)",
-        rf"(?:enlarged|(?:enlargement|prominence) of(?: the)?|prominent)(?: [a-z]+)?? {HEART}",
+        rf"{HEART}{_STILL}(?: borderline)? (?:enlarged|enlargement|prominent|large|increased)",
+        rf"(?:enlarged|(?:enlargement|prominence) of(?: the)?|prominent|large)(?: [a-z]+)?? {HEART}",
         r"cardiac (?:[a-z]+ )?enlargement",
         r"(?:ventricular|atrial) enlargement",
+        r"enlargement of (?:the )?(?:[a-z]+ ){0,2}?(?:atri(?:um|a)|ventricles?)",
     ),
     "enlarged_cardiomediastinum": (
-        rf"{_MEDIASTINUM}{_GAP} (?:enlarged|enlargement|prominent|prominence|widened|widening|wide|fullness)",
+        rf"{_MEDIASTINUM}{_STILL} (?:enlarged|enlargement|prominent|prominence|widened|widening|wide|fullness)",
         rf"(?:enlarged|enlargement of(?: the)?|prominent|widened|widening of(?: the)?|wide) {_MEDIASTINUM}",
     ),
     "lung_opacity": (
@@ -231,6 +238,8 @@ OTHER_ABNORMALITIES = (
     r"pericardial effusions?",
     r"aneurysm(?:al)?",
     r"(?:tracheal|mediastinal) (?:shift|deviation)",
+    r"(?:trachea|mediastinum|heart) (?:is |appears )?(?:[a-z]+ly )?(?:shifted|deviated|displaced)",
+    r"(?:shift|deviation|displacement) of the (?:trachea|mediastinum|heart)",
     r"(?:dextrocardia|situs inversus)",
     r"dislocat(?:ions?|ed)",
     r"(?:lytic|sclerotic|blastic|destructive) (?:[a-z]+ )?lesions?",

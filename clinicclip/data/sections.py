@@ -14,17 +14,18 @@ _HEADERS = {
     r"wet read|"
     r"preliminary report|type of exam(?:ination)?|study|clinical data|medical history|signs and symptoms",
 }
-# At a line start in any case, or inside a line in capitals; the colon may lack only behind the joint header.
+# At a line start in any case, or inside a line in capitals; the colon may lack where capitals fill a line, or behind
+# the joint header.
 _HEADER = re.compile(
     r"(?:(?<=\n)|^)[ \t]*(?:"
     + "|".join(f"(?P<{name}>{p})" for name, p in _HEADERS.items())
-    + r")[ \t]*(?::|(?<=impression)[ \t]*\n|(?<=IMPRESSION)[ \t]*\n|(?<=REPORT)[ \t]*\n)",
+    + r")[ \t]*(?::|(?-i:(?<=[A-Z][A-Z]))[ \t]*\n|(?<=impression)[ \t]*\n|(?<=IMPRESSION)[ \t]*\n|(?<=REPORT)[ \t]*\n)",
     re.IGNORECASE,
 )
 _INLINE = re.compile(
     r"(?:(?<=[.\s])(?<!AND )(?=[A-Z]{4})|(?<=[.;:] )(?=[A-Z][a-z]))"  # in capitals anywhere, else behind a sentence
     r"(FINDINGS?(?: AND IMPRESSIONS?)?|IMPRESSIONS?(?: AND RECOMMENDATIONS?)?|CONCLUSIONS?|COMPARISONS?|INDICATIONS?|"
-    r"TECHNIQUE|HISTORY|RECOMMENDATIONS?|ADDENDUM|OPINION|Findings?|Impressions?|Conclusions?|Addendum):"
+    r"TECHNIQUE|HISTORY|RECOMMENDATIONS?|ADDENDUM|OPINION|NOTIFICATIONS?|Findings?|Impressions?|Conclusions?|Addendum):"
 )
 
 _ABBREVIATIONS = frozenset(
@@ -36,8 +37,11 @@ _BOUNDARY = re.compile(
     r"|;\s*"
     r"|\n\s*\n"
 )
-_NUMBER = re.compile(r"(?:(?<=^)|(?<=[.;:\n] )|(?<=[.;:\n])|(?<=\s\s))\(?\d{1,2}[.)](?!\d)\s*")
-_NUMBERED_TAIL = re.compile(r"(?<=[a-z]) (?=\d\. [A-Z])")
+_NUMBER = re.compile(r"(?:(?<=^)|(?<=[.;:\n] )|(?<=[;:\n])|(?<=[^\W\d]\.)|(?<=\s\s))\(?(\d{1,2})[.)](?!\d)\s*")
+_NUMBERED_TAIL = re.compile(r"(?<=[a-z]) (?=(\d)\. [A-Z])")
+_ITEM = re.compile(r"\n(?=\s*(?:\(?\d{1,2}[.)](?!\d)|[-*•]\s|[A-Z][A-Za-z/ ]{2,30}:))")  # a line that begins anew
+_MARKUP = re.compile(r"\*\*|^[ \t]*#+[ \t]", re.MULTILINE)
+_ONLY_COMPARED = re.compile(r"[^.]*\b(?:compar|prior|previous)[^.]*\.?\s*", re.IGNORECASE)
 _LABEL = re.compile(r"(?i)(?:^|(?<=\n))\s*(?:findings?|impressions?)\s*:")
 _SPACE = re.compile(r"\s+")
 _SENTENCE = re.compile(r"[a-z]{2}\.(?:\s|$)")
@@ -48,10 +52,11 @@ def report_sections(text: str) -> tuple[str, str]:
     """FINDINGS and IMPRESSION of a whole report ('' where missing).
 
     Headers count at a line start in any case, or inside a line in capitals. A joint "FINDINGS AND IMPRESSION" is
-    findings; an addendum belongs to the impression. Without findings, the last of several paragraphs under the last
+    findings; an addendum belongs to the impression. Without findings, what follows the first paragraph under the last
     other header is findings, or else what stands before all headers; beside an impression, if it is a sentence.
     """
-    text = _INLINE.sub(r"\n\1:", text.replace("\r\n", "\n").replace("\r", "\n"))
+    text = _MARKUP.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    text = _INLINE.sub(r"\n\1:", text)
     parts: dict[str, list[str]] = {"findings": [], "impression": [], "other": []}
     headers = list(_HEADER.finditer(text))
     preamble = text[: headers[0].start()] if headers else text
@@ -61,7 +66,8 @@ def report_sections(text: str) -> tuple[str, str]:
     findings, impression = (" ".join(p for p in parts[k] if p) for k in ("findings", "impression"))
     if not findings:
         paragraphs = [p for p in re.split(r"\n\s*\n", parts["other"][-1]) if p.strip()] if parts["other"] else []
-        body = paragraphs[-1].strip() if len(paragraphs) > 1 else preamble.strip()
+        own = [p for p in paragraphs[1:] if not _ONLY_COMPARED.fullmatch(p.strip())]
+        body = "\n\n".join(map(str.strip, own)) or preamble.strip()
         findings = body if not impression or _SENTENCE.search(body) else ""
     return findings, impression
 
@@ -71,13 +77,26 @@ def _ends_abbreviation(text: str, stop: int) -> bool:
     return word[0].lower().lstrip("(") in _ABBREVIATIONS
 
 
+def _cut_at_numbers(section: str) -> str:
+    """Ends the sentence before a number that goes on with a list: "clear 2. No effusion", not "ribs 5 and 6. No"."""
+    listed = {0, *(int(number[1]) for number in _NUMBER.finditer(section))}
+
+    def end(number: re.Match[str]) -> str:
+        if int(number[1]) - 1 not in listed:
+            return " "
+        listed.add(int(number[1]))
+        return ". "
+
+    return _NUMBERED_TAIL.sub(end, section)
+
+
 def split_sentences(section: str) -> list[str]:
     """Sentences of a section without their numbers in a list; decimals and abbreviations stay whole.
 
     Single line breaks are wrapping; blank lines and semicolons end a sentence. Every sentence ends in a mark.
     """
-    section = re.sub(r"\n(?=\s*(?:\(?\d{1,2}[.)]|[-*•])\s)", "\n\n", section)
-    section = _NUMBERED_TAIL.sub(". ", re.sub(r"(?m)^\s*[-*•]+\s+", "", section))
+    section = re.sub(r"(?m)^\s*[-*•]+\s+", "", _ITEM.sub("\n\n", section))
+    section = _cut_at_numbers(section)
     section = _NUMBER.sub("", section)
     section = _LABEL.sub("", section)
     pieces, start = [], 0

@@ -37,7 +37,14 @@ _DENIED_LIST = _compile(
     rf"(?P<subject>[^,;:]{{1,60}}? (?:is|are|appears?) "
     rf"(?:\w+ ){{0,3}}?{_DENIAL} )){_FILLER})(?P<list>.+?)(?P<post>{_PREDICATE})?[.?]?$"
 )
-_NEITHER = _compile(r"^(There is )?Neither ")
+_NEITHER = _compile(r"^(There is )?Neither (?:the )?")
+# A clause of its own in a list of denials: "no tension, but a small pneumothorax".
+_TURNS = _compile(r"\b(?:but|(?:al)?though|however|whereas|despite)\b")
+_SINGULAR = (
+    (_compile(r"ies$"), "y"),
+    (_compile(r"(?:ces|xes)$"), "x"),
+    (_compile(r"(?<![isu])s$"), ""),
+)
 _NORMAL_LIST = _compile(
     r"^(?:the )?(?P<list>[^.;:]+?)(?: (?P<verb>is|are|appears?))? (?P<state>(?:(?:all|both|also|grossly|"
     r"otherwise) )*"
@@ -56,10 +63,12 @@ _STATES_ITSELF = _compile(
 _PLAIN_LIST = _compile(rf"^(?P<pre>there (?:is|are)(?: also)? |)(?P<list>.+?)(?P<post>{_PREDICATE})?[.]?$")
 _CHOICE = _compile(r"\bor\b|/|\bversus\b|\bvs\b")  # one of two: taking it apart would claim both
 _DENIED_ITEM = _compile(rf"{_DENIAL} ")
+_ARTICLE = _compile(r"^(?:the|an?) (?=\w)")  # in a list that has its own: "no evidence of a mass or a nodule"
 _ITEM_CUT = re.compile(r",? (?:and/or|and|or|nor) |, ?|/(?=[a-z])")
 _SIDES = _compile(
     r"^(?P<pre>.*?)(?P<one>(?:\w+ )?(?:left|right)) (?:and|greater than) (?P<two>(?:\w+ )?(?:left|right))"
-    r"(?P<tail>(?:-sided)?(?: \w+){0,2} effusions?)[.]?$"
+    r"(?P<tail>(?:-sided)?(?: \w+){0,2} (?:effusions?|pneumothora(?:x|ces|xes)|opacit(?:y|ies)|[a-z]+osis|"
+    r"consolidations?|infiltrates?|nodules?))(?P<post>(?: (?:is|are))? (?:seen|noted|present))?[.]?$"
 )
 # Where a sentence may be cut in two, and what the second half then starts with; the safest cuts first.
 _SUBJECT = (
@@ -72,7 +81,7 @@ _CUTS = tuple(
         (r",? (?:but |and |though )?(?:without|with no|negative for|and no|but no) (?=\w)", "No "),
         (r", (?:and |but |with )?(?=no )", ""),
         (rf",? (?:and|but|while|although|however|though),? (?={_SUBJECT}\b)", ""),
-        (r",? (?:but|however|although|otherwise),? ", ""),
+        (r",? (?:but|however|(?:al)?though|otherwise),? ", ""),
         (
             r", (?=(?:there (?:is|are)|the|heart|lungs?|pulmonary vasc\w+|mediastin\w+|"
             r"cardiomediastinal)\b)",
@@ -139,10 +148,12 @@ def _items(text: str, known: re.Pattern[str] = _OTHER) -> list[str]:
 
 def _split_denied(sentence: str) -> list[str]:
     match = _DENIED_LIST.match(_NEITHER.sub(r"\g<1>No ", sentence))
-    if not match or _VERB.search(match["list"]):  # a verb in the list: a statement of its own has begun
+    if (
+        not match or _VERB.search(match["list"]) or _TURNS.search(match["list"])
+    ):  # a verb in the list: a statement of its own has begun
         return [sentence]
     parts: list[str] = []
-    items = _items(match["list"])
+    items = [_ARTICLE.sub("", item) for item in _items(match["list"])]
     shares_end = not any(map(_DENIED_ITEM.match, items))  # a denial of its own takes the predicate for itself
     for item in items:
         pre = "" if _DENIED_ITEM.match(item) else "No " if match["subject"] and parts else match["pre"]
@@ -178,14 +189,21 @@ def _split_plain(sentence: str) -> list[str]:
     match = _PLAIN_LIST.match(sentence)
     if not match or _CHOICE.search(match["list"]):
         return [sentence]
-    return [finish(f"{match['pre']}{item}{match['post'] or ''}") for item in _items(match["list"])]
+    return [
+        finish(f"{'' if _DENIED_ITEM.match(item) else match['pre']}{item}{match['post'] or ''}")
+        for item in _items(match["list"])
+    ]
 
 
 def _split_sides(sentence: str) -> list[str]:
     match = _SIDES.match(sentence)
     if not match:
         return [sentence]
-    return [finish(f"{match['pre']}{side}{match['tail'].rstrip('s')}") for side in (match["one"], match["two"])]
+    tail = match["tail"]
+    for plural, singular in _SINGULAR:
+        tail = plural.sub(singular, tail)
+    post = (match["post"] or "").replace(" are ", " is ")
+    return [finish(f"{match['pre']}{side}{tail}{post}") for side in (match["one"], match["two"])]
 
 
 def _stands_alone(part: str) -> bool:

@@ -17,5 +17,5 @@ STUTTERS = st.lists(st.sampled_from(_OF_CHANGE.split()), min_size=2, max_size=4,
 
 
 def content_words(text: str) -> set[str]:
-    """The words of at least two letters, in lower case."""
-    return set(re.findall(r"[^\W\d_]{2,}", text.lower()))
+    """The words of at least two letters, in lower case, and the numbers."""
+    return set(re.findall(r"[^\W\d_]{2,}|\d+(?:\.\d+)?", text.lower()))

@@ -1,4 +1,4 @@
-"""Denials written by a language model, asked once for every statement and remembered until the data are whole.
+"""Denials written by a language model, each asked for once and remembered until the data are whole, or for good.
 
 Only the statement that is to be denied is sent, never the report around it. Answers are kept under a hash of the
 statement, the finding, the prompt and the model; nothing of the report is stored beside them.
@@ -22,6 +22,7 @@ from clinicclip.data.generators import templates
 from clinicclip.data.generators.endpoint import Endpoint
 from clinicclip.data.schema import FINDINGS, display_name
 from clinicclip.data.sections import finish, split_sentences
+from clinicclip.errors import UserError
 
 NAME = "llm"
 ANSWERS = "answers.jsonl"  # what a run keeps them in, beside its unfinished shards
@@ -35,6 +36,7 @@ _SYSTEM = (
 _USER = "Finding: {finding}\nStatement: {statement}"
 MOST_TOKENS = 1024  # a model may think before it answers
 LONGEST = 300  # characters of a denial
+_ROW = b'{"key": "'  # what every line of the file begins with
 _THOUGHT = re.compile(r".*</think>", re.DOTALL)
 
 
@@ -105,10 +107,14 @@ class Model(NamedTuple):
     endpoint: Endpoint
     name: str = ""  # "" = the only one the server offers
     concurrency: int = 8  # questions at a time
+    answers: Path | None = None  # where answers outlive the run; None = beside its unfinished shards
 
     def open(self, kept: Path) -> Writer:
-        """Its writer, with the answers ``kept`` by an earlier run. Raises UserError for a server that fails."""
-        return Writer(self.endpoint, self.name or self.endpoint.model(), self.concurrency, kept)
+        """Its writer, with the answers that an earlier run left in ``answers``, or else in ``kept``.
+
+        Raises UserError for a server that fails, and for a file that holds something else.
+        """
+        return Writer(self.endpoint, self.name or self.endpoint.model(), self.concurrency, self.answers or kept)
 
 
 def clean(answer: str) -> str:
@@ -121,12 +127,22 @@ def clean(answer: str) -> str:
 
 
 def _read(path: Path) -> dict[str, str]:
-    """The answers of an earlier run; a last line that was cut off by its end is taken away."""
-    if not path.is_file():
-        return {}
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
+    """The answers of an earlier run; a last line that was cut off by its end is taken away.
+
+    Raises UserError for a file that cannot be read or written, or holds anything else, which is left as it is.
+    """
+    try:
+        with path.open("ab"):  # so that no answer is paid for that cannot be kept
+            content = path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        answers = {str(row["key"]): str(row["denial"]) for row in map(json.loads, whole.splitlines())}
+        rest = content[len(whole) :]
+        if not rest.startswith(_ROW[: len(rest)]):
+            raise ValueError(rest)
+    except OSError as fault:
+        raise UserError(f"{path}: {fault.strerror}; name a file for answers that can be written") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} holds something else than answers; name another file, or a new one") from None
+    if rest:
         files.write_whole(path, whole)
-    rows = map(json.loads, whole.splitlines())
-    return {row["key"]: row["denial"] for row in rows}
+    return answers
