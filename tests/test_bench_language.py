@@ -20,8 +20,22 @@ REPORTS = [  # findings, impression, coded
     ("", "", ()),
     ("Possible effusion.", "", ("Effusion",)),
 ]
-COLUMNS = """Atelectasis Cardiomegaly Effusion Infiltration Mass Nodule Pneumonia Pneumothorax Consolidation Edema
-Emphysema Fibrosis Pleural_Thickening Hernia""".split()
+COLUMNS = [
+    "Atelectasis",
+    "Cardiomegaly",
+    "Effusion",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pneumonia",
+    "Pneumothorax",
+    "Consolidation",
+    "Edema",
+    "Emphysema",
+    "Fibrosis",
+    "Pleural_Thickening",
+    "Hernia",
+]
 
 
 @pytest.fixture(scope="module")
