@@ -75,6 +75,11 @@ def test_what_goes_on_about_the_finding_goes_with_it() -> None:
     assert denied(text, "nodule") == ["DENIED.", "No edema."]
 
 
+def test_a_sentence_without_a_subject_goes_with_what_it_is_about() -> None:
+    for rest in ("May contain calcium.", "Is XXXX due to a scar.", "Differential diagnosis includes a scar."):
+        assert denied(f"Left nodule. {rest} No edema.", "nodule") == ["DENIED.", "No edema."]
+
+
 def test_a_doubtful_mention_beside_a_present_one_is_denied_too() -> None:
     assert denied("Small effusion. Clear lungs. Possible left effusion.", "pleural_effusion").count("DENIED.") == 2
 
@@ -115,6 +120,7 @@ def test_what_a_sentence_says_beside_the_finding_is_kept(text: str, finding: str
         ("Basal opacity. Normal heart. Mild heart failure.", "lung_opacity"),  # a doubted edema of its own
         ("Right nodule. This is apical, the lungs are clear.", "nodule"),
         ("Given the history of pneumonia with a left effusion.", "pleural_effusion"),
+        ("Left basal density, XXXX artifact.", "lung_opacity"),
         ("Trachea is deviated to the left by the right pneumothorax.", "pneumothorax"),
     ],
 )
@@ -153,6 +159,7 @@ def test_what_only_explains_or_describes_the_finding_goes_with_it(text: str, fin
         ("Cardiomegaly. The left atrium is dilated.", None),
         ("Hiatal hernia. The herniated stomach holds fluid.", None),
         ("Right nodule. Another lesion is seen on the left.", None),
+        ("Basal fibrosis. Coarse markings, in keeping with the known history of pulmonary fibrosis.", None),
     ],
 )
 def test_a_denial_is_not_made_where_what_stays_would_contradict_it(text: str, chosen: str | None) -> None:

@@ -82,6 +82,7 @@ AT_ODDS: Mapping[str, re.Pattern[str]] = {
         "pleural_effusion": r"loculat\w*|fluid|empyema",
         "hernia": r"hiat\w+|herniat\w*|intrathoracic",
         "scoliosis": r"curvature|scolio\w*",
+        "fibrosis": r"fibro\w*",
         "emphysema": r"bull(?:a|ae|ous)\b|blebs?\b|emphysem\w*",
         "lung_opacity": r"opa(?:que|cif\w*)|haz[yi]\w*|densit(?:y|ies)|patchy|streaky|airspace",
         "atelectasis": r"collapse\w*",

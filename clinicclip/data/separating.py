@@ -52,11 +52,13 @@ _CUTS = tuple(
     )
 )
 _HANGS = re.compile(  # no beginning of a sentence
-    r"^(?:in|on|at|of|to|from|as|with|within|given|because|while|when|if|after|since|or|and|is|are|was|were|may|might|could|can|would|which|that|"
+    r"^(?:in|on|at|of|to|from|as|with|within|given|because|while|when|if|after|since|or|and|is|are|"
+    r"was|were|may|might|could|can|would|which|that|"
     r"due|related|secondary|consistent|compatible|suggest\w*|represent\w*|likely|possibly|probably|seen|"
     r"noted|versus|than|for|by|over\w*|project\w*|measur\w*|this|these|it|they|its|both|also)\b",
     re.IGNORECASE,
 )
+_BLANK = re.compile(r"(?:x{3,}|_{3,})", re.IGNORECASE)  # behind a cut it may be what joined the two halves
 _WAITS = re.compile(  # no end of one, or an adjective without its noun
     r"\b(?:in|on|at|of|to|from|with|and|or|the|an?|is|are|may|be|left|right|mild|upper|lower|mid|versus|some)\.$|"
     r"^(?:\w+ )?[\w-]+(?:ive|al|ic|ous|ular|ed)\.$"
@@ -64,6 +66,7 @@ _WAITS = re.compile(  # no end of one, or an adjective without its noun
 _ADVISES = re.compile(r"(?:please|recommend|consider|suggest|correlat|clinical(?:ly)? correlat|follow)", re.IGNORECASE)
 _POINTS_BACK = re.compile(
     r"(?:(?:the )?(?:this|these|it|they|its|the latter)\b|"
+    r"(?:is|are|was|were|(?:may|might|could) (?:also )?(?:be|represent|reflect|contain|relate)|differential)\b|"
     r"(?:the |radiographic )*(?:appearance|finding)s? (?:is|are|may|might|could|suggests?|most|likely|x{3,})\b|"
     r".*\b(?:this|these) (?:appearance|finding|opacit\w+|abnormality|abnormalities|lesion|area|process)s?\b)",
     re.IGNORECASE,
@@ -139,7 +142,8 @@ def _cuts(text: str, related: frozenset[int]) -> Iterator[tuple[str, str, bool]]
     for pattern, start in _CUTS:
         for match in pattern.finditer(text):
             left, right = finish(text[: match.start()]), finish(start + text[match.end() :])
-            if _HANGS.match(left) or _HANGS.match(right) or states([left, right]) != states([text]):
+            hangs = _HANGS.match(left) or _HANGS.match(right) or _BLANK.match(right)
+            if hangs or states([left, right]) != states([text]):
                 continue
             about = [any(m.finding in related and m.explicit for m in mentions(piece)) for piece in (left, right)]
             if about == [False, True] and _stands(left):
