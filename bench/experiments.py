@@ -24,7 +24,7 @@ def parser() -> cli.Parser:
     flags = cli.Parser(
         program="experiments",
         description=__doc__ or "",
-        example="python bench/experiments.py --config=configs/dt_c.py:demo --workdir=/tmp/dt_c",
+        example="python bench/experiments.py --config=configs/dt_c.py:demo --workdir=runs/dt_c",
         overrides=True,
     )
     flags.prog = "python bench/experiments.py"

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from clinicclip.data.images.faults import unreadable
+from clinicclip.data.images.faults import ImageFault
 
 JPEG_QUALITY = 95
 SHORTER_SIDE = 256
@@ -43,7 +43,7 @@ def load(stored: bytes, name: str = "image") -> Image.Image:
         with Image.open(io.BytesIO(stored), formats=("JPEG",)) as image:
             return image.convert("L")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise unreadable(name, "the stored image is damaged") from None
+        raise ImageFault("image_unreadable", f"{name}: the stored image is damaged; prepare again") from None
 
 
 def resize(
