@@ -75,7 +75,7 @@ def stated(weights: Path) -> dict[str, Any]:
     try:
         with safe_open(weights, "np") as file:
             said = json.loads((file.metadata() or {})[KEY])
-    except (OSError, SafetensorError, KeyError, ValueError):
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}
 

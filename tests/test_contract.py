@@ -54,6 +54,8 @@ CHANGES = {
     [
         ("clinicclip.json", "[]"),
         ("clinicclip.json", None),
+        ("clinicclip.json", "[" * 100_000),
+        ("tokenizer.json", "[" * 100_000),
         ("tokenizer.json", "{"),
         ("tokenizer.json", '{"model": 1}'),
     ],

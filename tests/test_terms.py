@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from clinicclip import terms
 from clinicclip.errors import UserError
@@ -49,6 +51,12 @@ def test_every_kind_of_file_is_read_in_the_same_terms(kind: str, tmp_path: Path)
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(json.dumps(content))
     assert terms.beside(tmp_path) == (said,)
+
+
+def test_terms_that_cannot_be_read_are_none(tmp_path: Path) -> None:
+    said = {terms.KEY: "[" * 100_000}
+    save_file({"x": np.zeros(1, np.float32)}, tmp_path / "model.safetensors", metadata=said)
+    assert terms.stated(tmp_path / "model.safetensors") == {}
 
 
 def test_what_nobody_says_is_held_against_nobody(tmp_path: Path) -> None:

@@ -154,6 +154,15 @@ def test_unusable_tokenizers_are_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("the\nheart")
     with pytest.raises(UserError, match=r"lacks \[PAD\]"):
         Tokenizer.load(tmp_path)
+    (tmp_path / "vocab.txt").write_bytes(b"the\n\xff\xfe")
+    with pytest.raises(UserError, match="is not text in UTF-8"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("{")
+    with pytest.raises(UserError, match=r"tokenizer_config\.json is damaged"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes(b"\xff\xfe{")
+    with pytest.raises(UserError, match=r"tokenizer\.json of .* is damaged"):
+        Tokenizer.load(tmp_path)
     with pytest.raises(UserError, match="too small"):
         train_wordpiece(REPORTS, 50)
     with pytest.raises(UserError, match="neither a local folder nor a reachable hub id"):

@@ -139,7 +139,7 @@ class Tokenizer:
         """
         folder = Path(source)
         if (folder / "tokenizer.json").is_file():
-            found = _from_json((folder / "tokenizer.json").read_text(encoding="utf-8"), str(source))
+            found = _from_json((folder / "tokenizer.json").read_bytes(), str(source))
         elif (folder / "vocab.txt").is_file():
             found = _from_vocabulary(folder)
         elif folder.is_dir():
@@ -173,9 +173,11 @@ def train_wordpiece(
 
 
 def _from_vocabulary(folder: Path) -> Tokenizer:
-    config_file = folder / "tokenizer_config.json"
-    config = json.loads(config_file.read_text(encoding="utf-8")) if config_file.is_file() else {}
-    lines = (folder / "vocab.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
+    config = files.read_object(folder / "tokenizer_config.json")
+    try:
+        lines = (folder / "vocab.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
+    except UnicodeDecodeError:
+        raise UserError(f"tokenizer: {folder / 'vocab.txt'} is not text in UTF-8; fetch it again") from None
     return Tokenizer(
         tuple(line.rstrip("\r") for line in lines),
         lowercase=config.get("do_lower_case", True),
@@ -184,11 +186,11 @@ def _from_vocabulary(folder: Path) -> Tokenizer:
     )
 
 
-def _from_json(text: str, name: str) -> Tokenizer:
+def _from_json(text: str | bytes, name: str) -> Tokenizer:
     """Reads the `tokenizers` file form; its truncation and padding settings are left behind on purpose."""
     try:
         return _of_tokenizers(json.loads(text), name)
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise UserError(
             f"tokenizer: tokenizer.json of {name} is damaged, or of no form known; fetch it again"
         ) from None

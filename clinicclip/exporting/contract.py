@@ -53,7 +53,7 @@ def read(weights: Path) -> tuple[dict[str, Any], str]:
         with safe_open(weights, "np") as file:
             stored = file.metadata() or {}
         return json.loads(stored[terms.KEY]), stored[terms.GOLDEN]
-    except (OSError, SafetensorError, KeyError, ValueError):
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError):
         raise UserError(
             f"{weights}: does not say how its images and texts were prepared; export the run again"
         ) from None

@@ -141,7 +141,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{folder}: no {META}, so this is not an export of ours") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{folder / META}: is not JSON; export again") from error
     if not isinstance(meta, dict):
         raise UserError(f"{folder / META}: is no JSON object; export again")
