@@ -121,6 +121,7 @@ def test_what_a_sentence_says_beside_the_finding_is_kept(text: str, finding: str
         ("Right nodule. This is apical, the lungs are clear.", "nodule"),
         ("Given the history of pneumonia with a left effusion.", "pleural_effusion"),
         ("Left basal density, XXXX artifact.", "lung_opacity"),
+        ("Left consolidation. Findings are consistent with severe pulmonary edema.", "consolidation"),
         ("Trachea is deviated to the left by the right pneumothorax.", "pneumothorax"),
     ],
 )

@@ -134,6 +134,8 @@ def _parts(sentence: Sentence, finding: int, related: frozenset[int], follows: b
     states_it = _names(sentence.text, frozenset({finding}), (*_POSITIVE, ABSENT))
     if not states_it and follows and separating.points_back(sentence.text):
         named = mentions(sentence.text)
+        if separating.sums_up(sentence.text) and any(m.finding not in related for m in named):
+            return None
         whole = Part(sentence.text, True, frozenset(m.finding for m in named))
         return [whole] if all(m.explicit and m.polarity != ABSENT for m in named) else None
     if not states_it and not _names(sentence.text, below, _POSITIVE):

@@ -64,6 +64,7 @@ _WAITS = re.compile(  # no end of one, or an adjective without its noun
     r"^(?:\w+ )?[\w-]+(?:ive|al|ic|ous|ular|ed)\.$"
 )
 _ADVISES = re.compile(r"(?:please|recommend|consider|suggest|correlat|clinical(?:ly)? correlat|follow)", re.IGNORECASE)
+_SUMS_UP = re.compile(r"(?:the |radiographic )*findings?\b", re.IGNORECASE)
 _POINTS_BACK = re.compile(
     r"(?:(?:the )?(?:this|these|it|they|its|the latter)\b|"
     r"(?:is|are|was|were|(?:may|might|could) (?:also )?(?:be|represent|reflect|contain|relate)|differential)\b|"
@@ -76,6 +77,11 @@ _POINTS_BACK = re.compile(
 def points_back(text: str) -> bool:
     """Whether a sentence goes on about the one before it: "It measures 2 cm.", "This may be a scar."."""
     return bool(_POINTS_BACK.match(text))
+
+
+def sums_up(text: str) -> bool:
+    """Whether it may be the whole report that a sentence goes on about: "Findings are consistent with edema."."""
+    return bool(_SUMS_UP.match(text))
 
 
 def separate(text: str, related: frozenset[int]) -> list[Part] | None:

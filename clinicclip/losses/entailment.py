@@ -33,10 +33,15 @@ def holds(findings: Float[Array, "b f"], claims: Float[Array, "n f"]) -> Float[A
     return (stated[None, :] - dot(findings, claims) < 0.5).astype(jnp.float32)
 
 
-def counted(rows: Studies, findings: Float[Array, "n f"] | None, valid: Bool[Array, " n"]) -> Studies:
-    """The studies with n of each of their texts: how many of all valid studies it holds for, its own at any rate."""
+def counted(
+    rows: Studies, findings: Float[Array, "n f"] | None, valid: Bool[Array, " n"], most: int = BLOCK
+) -> Studies:
+    """The studies with n of each of their texts: how many of all valid studies it holds for, its own at any rate.
+
+    Texts are held against at most ``most`` studies at once.
+    """
     assert findings is not None and rows.findings is not None
-    block = min(BLOCK, len(valid))
+    block = min(most, len(valid))
     missing = -len(valid) % block
 
     def cut(array: Array) -> Array:
@@ -44,10 +49,10 @@ def counted(rows: Studies, findings: Float[Array, "n f"] | None, valid: Bool[Arr
         return padded.reshape(-1, block, *array.shape[1:])
 
     def count(claims: Array) -> Array:
-        def of_block(some: tuple[Array, Array]) -> Array:
-            return jnp.sum(jnp.where(some[1][:, None], holds(some[0], claims), 0.0), axis=0)
+        def add(total: Array, some: tuple[Array, Array]) -> tuple[Array, None]:
+            return total + jnp.sum(jnp.where(some[1][:, None], holds(some[0], claims), 0.0), axis=0), None
 
-        return jnp.sum(jax.lax.map(of_block, (cut(findings), cut(valid))), axis=0)
+        return jax.lax.scan(add, jnp.zeros_like(claims[:, 0]), (cut(findings), cut(valid)))[0]
 
     counts = {name: count(claims) for name, claims in rows.claims.items()}
     own = jax.vmap(lambda findings, claims: holds(findings[None], claims[None])[0, 0])(

@@ -61,7 +61,7 @@ def loss(
     block = studies(inputs, spec)
     if spec.entailment:
         split = PartitionSpec(axis)
-        count = partial(_counted, axis=axis)
+        count = partial(_counted, axis=axis, most=spec.block)
         block = jax.shard_map(count, mesh=mesh, in_specs=split, out_specs=split)(block)
     numbers = Numbers(
         scale=jnp.exp(inputs.logit_scale.astype(jnp.float32)),
@@ -84,8 +84,8 @@ def loss(
     return dense.total(_means(side, sums["row"], sums["column"], numbers, spec, alpha), numbers.offsets, spec)
 
 
-def _counted(rows: Studies, axis: str) -> Studies:
-    return entailment.counted(rows, *jax.lax.all_gather((rows.findings, rows.valid), axis, tiled=True))
+def _counted(rows: Studies, axis: str, most: int) -> Studies:
+    return entailment.counted(rows, *jax.lax.all_gather((rows.findings, rows.valid), axis, tiled=True), most)
 
 
 def _means(
