@@ -85,7 +85,8 @@ def loss(
 
 
 def _counted(rows: Studies, axis: str, most: int) -> Studies:
-    return entailment.counted(rows, *jax.lax.all_gather((rows.findings, rows.valid), axis, tiled=True), most)
+    findings, valid = jax.lax.all_gather((rows.findings, rows.valid), axis, tiled=True)
+    return entailment.counted(rows, findings, valid, most)
 
 
 def _means(
