@@ -40,8 +40,8 @@ def pairs(root: Path, count: int, *changes: Mapping[str, Any]) -> Path:
         noise = np.random.default_rng(i).integers(0, 255, (40, 48))
         Image.fromarray(noise.astype(np.uint8)).save(root / f"{i}.png")
         rows.append({"image": f"{i}.png", "text": REPORTS[i % 3], "patient": f"p{i // 2}"})
-    for row, change in zip(rows, changes, strict=False):
-        row |= change
+    for number, change in enumerate(changes):
+        rows[number] |= change
     (root / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return root
 

@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float
 
 from clinicclip.losses.inputs import Studies
 from clinicclip.losses.rows import Mean, dot, log_sum_exp, mean
+from clinicclip.losses.travel import cut
 
 TINY = 1e-9
 BLOCK = 1024  # studies that texts are held against at once where only their number is wanted
@@ -41,18 +42,13 @@ def counted(
     Texts are held against at most ``most`` studies at once.
     """
     assert findings is not None and rows.findings is not None
-    block = min(most, len(valid))
-    missing = -len(valid) % block
-
-    def cut(array: Array) -> Array:
-        padded = jnp.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
-        return padded.reshape(-1, block, *array.shape[1:])
+    everyone = cut((findings, valid), most)
 
     def count(claims: Array) -> Array:
         def add(total: Array, some: tuple[Array, Array]) -> tuple[Array, None]:
             return total + jnp.sum(jnp.where(some[1][:, None], holds(some[0], claims), 0.0), axis=0), None
 
-        return jax.lax.scan(add, jnp.zeros_like(claims[:, 0]), (cut(findings), cut(valid)))[0]
+        return jax.lax.scan(add, jnp.zeros_like(claims[:, 0]), everyone)[0]
 
     counts = {name: count(claims) for name, claims in rows.claims.items()}
     own = jax.vmap(lambda findings, claims: holds(findings[None], claims[None])[0, 0])(

@@ -162,8 +162,9 @@ def read_params(folder: Path, step: int | None = None) -> tuple[int, Any]:
 
 
 def read_facts(folder: Path, step: int) -> dict[str, Any]:
-    """The JSON facts stored beside the state of a step that is there."""
-    with ocp.CheckpointManager(folder.resolve(), item_handlers=_handlers()) as manager:
+    """The JSON facts stored beside the state of a step that is there. Raises UserError when they are damaged."""
+    folder = folder.resolve()
+    with _damage(folder / str(step)), ocp.CheckpointManager(folder, item_handlers=_handlers()) as manager:
         return manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
 
 

@@ -85,8 +85,8 @@ def folder(root: Path, *changes: Mapping[str, Any], pairs: int = 4) -> Path:
     rows = [{"image": f"images/{i}.png", "text": f"FINDINGS: Clear {i}.", "patient": f"p{i}"} for i in range(pairs)]
     for i, row in enumerate(rows):
         picture(root / row["image"], i)
-    for row, change in zip(rows, changes, strict=False):
-        row |= change
+    for number, change in enumerate(changes):
+        rows[number] |= change
     (root / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return root
 
