@@ -93,7 +93,7 @@ def main(args: argparse.Namespace) -> int:
     bootstrap = PatientBootstrap(task.test.patients, draws=args.draws)
     evaluation = Evaluation(
         facts={"steps": str(args.steps), "seeds": str(args.seeds), "bootstrap_draws": str(args.draws)},
-        sets=(suites.facts_of(task.test),),
+        sets=(suites.facts_of(task.test, suites.Beside(train=task.train)),),
     )
     for share, by_seed in by_share.items():
         evaluation.results.extend(shares.results(task.test, bootstrap, f"finetune/auroc@{share:g}", by_seed))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import fakes
 import numpy as np
 import planted
 import pytest
@@ -146,21 +147,29 @@ def test_two_results_are_compared_draw_by_draw(run, tmp_path: Path, capsys: pyte
 def test_what_moves_a_number_adds_up_to_the_whole_difference(
     run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("--suite=zero_shot", "--allow_overlap")
-    assert run(f"--output={tmp_path / 'a'}", *words, "--split=train[:36]", "--prompts=plain") == 0
-    assert run(f"--output={tmp_path / 'b'}", *words, "--split=train", "--checkpoint=other") == 0
+    words = ("--suite=zero_shot,operating", "--allow_overlap")
+    words_a = ("--split=train[:36]", "--prompts=plain", "--validation_split=validation")
+    words_b = ("--split=train", "--checkpoint=other", "--validation_split=validation+test", "--findings=edema")
+    for name, own in {"a": words_a, "b": words_b}.items():
+        assert run(f"--output={tmp_path / name}", *words, *own) == 0
     capsys.readouterr()
     assert run(f"--explain={tmp_path / 'a'},{tmp_path / 'b'}", f"--output={tmp_path / 'why'}") == 0
     printed = capsys.readouterr().out
     differing, moved = printed.split("scoring with", 1)
-    for factor in ("data", "split", "prompts", "checkpoint"):
+    for factor in ("data", "split", "validation split", "macro findings", "prompts", "checkpoint"):
         assert f"\n{factor} " in differing
     assert "preprocessing" not in differing and "tokenizer" not in differing
     lines = [line.split(")  ")[1].split() for line in moved.splitlines() if line.startswith("zero-shot")]
     assert len(lines) == 3
-    for first, *steps, last in lines:  # run anew, split, prompts, checkpoint, left over
-        assert len(steps) == 5 and float(steps[0]) == float(steps[-1]) == 0
-        assert float(first) + sum(map(float, steps)) == pytest.approx(float(last), abs=0.004)
+    for first, *steps, last in lines:  # run anew, split, splits beside, macro findings, prompts, checkpoint, left over
+        assert len(steps) == 7 and float(steps[0]) == float(steps[2]) == float(steps[-1]) == 0
+        assert float(first) + sum(map(float, steps)) == pytest.approx(float(last), abs=0.005)
+    with (tmp_path / "why/explain.csv").open() as file:
+        rows = {row["metric"]: row for row in csv.DictReader(file)}
+    moved = {name for name, row in rows.items() if float(row["training and validation split"])}
+    assert moved and {name.partition("/")[0] for name in moved} <= {"operating", "calibration"}
+    averaged = {name for name, row in rows.items() if float(row["macro findings"])}
+    assert averaged and all(name.startswith("zero_shot") and name.endswith("macro") for name in averaged)
 
 
 def test_preprocessing_and_guests_are_exchanged_as_far_as_they_can_be(
@@ -207,6 +216,14 @@ def test_limit_and_suite_are_obeyed(run, tmp_path: Path) -> None:
     records = json.loads((tmp_path / "out/results.json").read_text())
     assert {record["metric"].split("/")[0] for record in records} == {"retrieval"}
     assert max(record["n"] for record in records) == 9
+
+
+def test_a_suite_that_was_named_must_fit_the_set(run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = fakes.chestxray14(tmp_path / "source")
+    builder.write("chestxray14", tmp_path / "nih", source=source, say=lambda line: None)
+    assert run(f"--data=nih:{tmp_path / 'nih'}", "--suite=zero_shot,retrieval") == 2
+    told = capsys.readouterr().err
+    assert "nih has no reports, as retrieval take: choose among zero_shot" in told and told.count("\n") == 1
 
 
 def test_patients_that_were_trained_on_are_scored_only_when_told(

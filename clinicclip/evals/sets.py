@@ -1,7 +1,7 @@
 """From a prepared folder to the set that evaluations score."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,9 +69,10 @@ def held_out_split(data_dir: Path | str, config: Mapping) -> str:
     raise UserError(f"{data_dir} has no split {TEST!r}; choose with --split among {', '.join(manifest['splits'])}")
 
 
-def has_split(data_dir: Path | str, split: str) -> bool:
-    """Whether a prepared folder has every part of a split such as ``fold0+fold1[:50]``."""
-    return _parts(split) <= set(builder.read_manifest(data_dir)["splits"])
+def has_splits(data_dir: Path | str, splits: Sequence[str]) -> bool:
+    """Whether a prepared folder has every part of splits such as ``fold0+fold1[:50]``, and none of it is in two."""
+    parts = [part for split in splits for part in _parts(split)]
+    return len(set(parts)) == len(parts) and set(parts) <= set(builder.read_manifest(data_dir)["splits"])
 
 
 def overlap(data_dir: Path | str, split: str, config: Mapping, trained_on: UInt64[np.ndarray, " n"]) -> str:
