@@ -4,7 +4,7 @@ The command is the one a user types, on phantom data. Its second start is killed
 once between two variants and once within one, after a checkpoint and before the next; a third start goes to the end.
 Tables, numbers, bootstrap draws and the hashes of the parameters must then be those of the run left alone, to the bit.
 
-    python bench/reproduce.py [--quick] [--steps=40] [--output=DIR]
+    python bench/reproduce.py [--quick] [--steps=24] [--output=DIR]
 
 Prints the page of the resumed run and, last, one JSON line whose value is the share of files that are equal.
 """
@@ -40,7 +40,7 @@ def parser() -> cli.Parser:
     flags = cli.Parser(program="reproduce", description=__doc__, example="python bench/reproduce.py --quick")
     flags.prog = "python bench/reproduce.py"
     flags.add_argument("--quick", action="store_true", help="three variants")
-    flags.add_argument("--steps", type=cli.count, default=40, help="of each run (40)")
+    flags.add_argument("--steps", type=cli.count, default=24, help="of each run (24)")
     flags.add_argument("--output", type=Path, help="keeps both folders there")
     return flags
 

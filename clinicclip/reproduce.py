@@ -90,7 +90,7 @@ def _further(text: str, config: ConfigDict) -> Further:
     """The further sets, each with the split that is scored. Raises UserError when a set or its split is not there."""
     found = {}
     for name, where in scoring.places(text).items():
-        split = where.split or sets.held_out_split(where.folder, config)
+        split = where.split or sets.held_out_split(where.folder, config.to_dict())
         builder.open_source(where.folder, split)
         if name == config.data.name:
             raise UsageError(f"--evaluate={name}:...: every run is scored on its own {name} data; choose another name")

@@ -230,6 +230,7 @@ def test_a_real_run_is_scored_on_images_alone_and_never_mixed_with_other_records
     nih: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
     settings = benches.load("faults").SETTINGS | {"evaluate_every": 0, "checkpoint_every": 0}
     words = [f"--config.{key}={value}" for key, value in settings.items() if key != "total_steps"]
     words += [
