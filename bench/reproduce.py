@@ -4,7 +4,7 @@ The command is the one a user types, on phantom data. Its second start is killed
 once between two variants and once within one, after a checkpoint and before the next; a third start goes to the end.
 Tables, numbers, bootstrap draws and the hashes of the parameters must then be those of the run left alone, to the bit.
 
-    python bench/reproduce.py [--quick] [--steps=24] [--output=DIR]
+    python bench/reproduce.py [--quick] [--steps=12] [--output=DIR]
 
 Prints the page of the resumed run and, last, one JSON line whose value is the share of files that are equal.
 """
@@ -30,7 +30,7 @@ VARIANTS = ("baseline", "dt", "dt_c", "n", "n_dt_c", "g", "g_dtcg", "n_g_dtcg", 
 CONTROLS = ("cxr_align/task_a/wrong_image", "cxr_align/task_b/wrong_image", "pair_strict/macro")
 TABLES = ("results.md", "results_summary.csv", "results_differences.csv")
 OF_A_RUN = ("report/results.json", "report/draws.safetensors", "report/scores.safetensors")
-SETTINGS = {"data.phantom.studies": 1500, "log_every": 1}
+SETTINGS = {"data.phantom.studies": 800, "log_every": 1}
 CHECKPOINTS = 4  # of a run
 PATIENCE = 3600  # seconds that a start may take
 
@@ -40,7 +40,7 @@ def parser() -> cli.Parser:
     flags = cli.Parser(program="reproduce", description=__doc__, example="python bench/reproduce.py --quick")
     flags.prog = "python bench/reproduce.py"
     flags.add_argument("--quick", action="store_true", help="three variants")
-    flags.add_argument("--steps", type=cli.count, default=24, help="of each run (24)")
+    flags.add_argument("--steps", type=cli.count, default=12, help="of each run (12)")
     flags.add_argument("--output", type=Path, help="keeps both folders there")
     return flags
 
@@ -97,9 +97,11 @@ def start(line: list[str], when: Callable[[], bool] = lambda: False) -> int:
 
     Raises RuntimeError where it ends otherwise, or not at all.
     """
-    env = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    quick = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "true", "PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(line, cwd=ROOT, env=env, stdout=said, stderr=said, start_new_session=True)
+        process = subprocess.Popen(
+            line, cwd=ROOT, env=os.environ | quick, stdout=said, stderr=said, start_new_session=True
+        )
         began = time.monotonic()
         while process.poll() is None:
             late = time.monotonic() - began > PATIENCE

@@ -66,7 +66,9 @@ def held_out_split(data_dir: Path | str, config: Mapping) -> str:
         return config["data"]["test"]
     if TEST in manifest["splits"]:
         return TEST
-    raise UserError(f"{data_dir} has no split {TEST!r}; choose with --split among {', '.join(manifest['splits'])}")
+    raise UserError(
+        f"{data_dir} has no split {TEST!r}; choose with --split or DIR@SPLIT among {', '.join(manifest['splits'])}"
+    )
 
 
 def has_splits(data_dir: Path | str, splits: Sequence[str]) -> bool:
