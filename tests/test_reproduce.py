@@ -159,7 +159,9 @@ def test_published_levels_stand_beside_the_same_data_only(
     page = (tmp_path / "results.md").read_text()
     for reference in REFERENCES:
         shown = reference.release == "mimic_cxr"
-        assert (f"{reference.metric.format(data='planted')} (planted) | n_g_dtcg" in page) is shown
+        assert (f"{reference.metric.format(data='planted')} (planted) | published" in page) is shown
+    assert re.search(r"\| here \|[ |]*1\.000 \[1\.000, 1\.000\]", page)
+    shutil.rmtree(tmp_path / "n_g_dtcg-seed0")
     manifest["source"] = {"images": 8}
     assert command("--data=mimic_cxr:somewhere", f"--output={tmp_path}", "--variants=n_g_dtcg", "--steps=4") == 0
     page = (tmp_path / "results.md").read_text()

@@ -81,13 +81,11 @@ class Found(NamedTuple):
 
 def of(manifest: Mapping[str, Any], split: str, data: str, *, limit: int = 0, unread: int = 0) -> Found:
     """What was published of a split of prepared data; ``limit`` studies were scored (0 = all) but for the unread."""
-    levels, reason = {}, ""
-    for reference in REFERENCES:
-        if (reference.release, reference.split) == (manifest["name"], split):
-            fault = _unlike(reference, manifest, limit, unread)
-            reason = reason or fault
-            levels |= {} if fault else {reference.metric.format(data=data): reference}
-    return Found(levels, reason and f"{data} ({manifest['name']}, {split}): {reason}")
+    own = [reference for reference in REFERENCES if (reference.release, reference.split) == (manifest["name"], split)]
+    faults = [_unlike(reference, manifest, limit, unread) for reference in own]
+    told = [f"{data} ({manifest['name']}, {split}): {fault}" for fault in faults if fault]
+    alike = [reference for reference, fault in zip(own, faults, strict=True) if not fault]
+    return Found({reference.metric.format(data=data): reference for reference in alike}, told[0] if told else "")
 
 
 def _unlike(reference: Reference, manifest: Mapping[str, Any], limit: int, unread: int) -> str:

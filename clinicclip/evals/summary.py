@@ -14,7 +14,7 @@ from clinicclip import tabular
 from clinicclip.data.schema import FINDINGS
 from clinicclip.errors import UserError
 from clinicclip.evals.comparing import unlike, unpaired
-from clinicclip.evals.references import Found
+from clinicclip.evals.references import PAPER, Found
 from clinicclip.evals.sections import PHANTOM, RESEARCH
 from clinicclip.evals.significance import LEVEL, holm, needed_draws
 from clinicclip.evals.stats import Draws, difference, over_runs, p_value
@@ -31,6 +31,7 @@ SEEN = {
     "zero_shot/{data}/auroc/positive/macro": "AUROC, positive",
     "zero_shot/{data}/auroc/pair/normal": "AUROC, normal",
     "pair_strict/macro": "pair_strict",
+    "five_way/accuracy/pair": "five-way accuracy",
     "retrieval/t2i/recall@10": "t2i recall@10",
     "retrieval/t2i/f1_micro@1": "t2i F1",
 }
@@ -132,16 +133,19 @@ def markdown(variants: Sequence[Variant], about: Mapping[str, str], published: M
     lines += [f"> **{PHANTOM}.**", ""] if phantom else []
     lines += tabular.markdown([["what", "value"], *map(list, about.items())])
     lines += [
-        "Values are followed by their 95 % interval, bootstrap over patients; differences to the baseline are paired, "
-        "of the same redrawn patients. Wrong images: the same texts against images of other patients without the "
-        "finding, which is what an image-blind model reaches; image-driven is the rest. " + _seed_note(variants),
+        "Values are followed by their 95 % interval, bootstrap over patients. Wrong images: the same texts against "
+        "images of other patients without the finding, which is what an image-blind model reaches; image-driven is the "
+        "rest. " + _seed_note(variants),
         "",
     ]
     changed = {(d.variant, d.data, d.metric): d for d in deltas(variants)}
     lines += [_family_note(variants), ""] if changed else []
     for data in names:
         for title, seen in TABLES.items():
-            shown = {(data, metric.format(data=data)): heading for metric, heading in seen.items()}
+            headings = {(data, metric.format(data=data)): heading for metric, heading in seen.items()}
+            shown = {key: heading for key, heading in headings.items() if any(v.draws(key) for v in variants)}
+            if not shown:
+                continue
             lines += [f"## {data}: {title}", ""]
             lines += tabular.markdown(_values(variants, shown))
             if changed:
@@ -163,6 +167,7 @@ def _family_note(variants: Sequence[Variant]) -> str:
     """What * means, and whether there can be any."""
     tests = len(variants) - 1
     note = (
+        "Differences to the baseline are paired, of the same redrawn patients. "
         f"* marks a difference whose p-value is below {LEVEL}, corrected by Holm's method over the {tests} variants; "
         "the numbers are not corrected among each other."
     )
@@ -219,9 +224,11 @@ def _published(variants: Sequence[Variant], published: Mapping[str, Found]) -> I
         return
     yield "Of the same release, split and count, by the public reproduction and the paper; their prompts are not known."
     yield ""
-    table = [["number", "of", "here [95 % interval]", "published", "remark"]]
+    names = dict.fromkeys(name for _, _, reference in shown for name in (PAPER, *reference.levels))
+    table = [["number", "", *names, "remark"]]
     for data, metric, reference in shown:
         ours = {variant.name: _value(variant, (data, metric)) for variant in variants}
-        for name, level in reference.levels.items():
-            table.append([f"{metric} ({data})", name, ours.get(name, ""), f"{level:.3f}", reference.remark])
+        levels = [f"{reference.levels[name]:.3f}" if name in reference.levels else "" for name in names]
+        table.append([f"{metric} ({data})", "published", *levels, reference.remark])
+        table.append(["", "here", *(ours.get(name, "") for name in names), ""])
     yield from tabular.markdown(table)
