@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clinicclip import assemble, config
+from clinicclip import assemble, config, dataset
 from clinicclip.data import draws, records
 from clinicclip.data.augment import AugmentSpec
 from clinicclip.data.draws import DrawStudy, TrainSpec
@@ -118,7 +118,7 @@ def test_frozen_features_cover_whatever_is_drawn(
 ) -> None:
     overrides = [("data.text_mode", text_mode), ("data.sentence_filter", sentence_filter)]
     chosen = config.load("configs/dt.py:data=phantom,size=micro", overrides)
-    table = assemble.frozen_features(chosen, {"files": {}}, [MIXED, HEALTHY], tmp_path)
+    table = dataset.frozen_features(chosen, {"files": {}}, [MIXED, HEALTHY], tmp_path)
     draw = DrawStudy(assemble.train_spec(chosen), tokenizer, table)
     for record in (MIXED, HEALTHY):
         drawn = [draw.random_map(record, np.random.default_rng(seed)) for seed in range(20)]
