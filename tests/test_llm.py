@@ -31,9 +31,8 @@ from clinicclip.data.manifest import PARTIAL, read_manifest
 from clinicclip.data.schema import INDEX
 
 ROOT = Path(__file__).parents[1]
-SIDES = ("left", "right")
 FINDINGS = ("pleural effusion", "pneumothorax", "nodule", "atelectasis", "consolidation", "granuloma")
-STATEMENTS = [f"{size} {side} {x}." for size in ("Small", "Large") for side in SIDES for x in FINDINGS]
+STATEMENTS = [f"{size} {side} {x}." for size in ("Small", "Large") for side in ("left", "right") for x in FINDINGS]
 QUICK = Patience(timeout=0.3, attempts=3, pause=0.01)
 
 
@@ -82,7 +81,7 @@ def test_records_hold_what_the_model_wrote_and_say_so(
     args = ("folder", f"--source={source}", f"--output={output}", "--generator=llm", f"--base_url={url}")
     assert call(*args) == 0
     assert not capsys.readouterr().err
-    records = list(everything(output).values())
+    records = everything(output).values()
     assert len(records) == len(STATEMENTS) + 1
     for record in records:
         statement = record["sentences"][-1]
