@@ -15,8 +15,9 @@ from loading import FULL, LENGTH, SIZE, WIDTH, Loader, assert_equal, lockstep, m
 from clinicclip.data import draws, images
 from clinicclip.data.augment import STILL
 from clinicclip.data.features import FeatureTable
-from clinicclip.data.pipeline import HOST_ONLY, Batch, Remembered, batch_shapes, examples
+from clinicclip.data.pipeline import HOST_ONLY, Batch, batch_shapes, examples
 from clinicclip.data.schema import UNKNOWN, Record
+from clinicclip.data.sources import Remembered
 from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
 from clinicclip.errors import UserError
 
