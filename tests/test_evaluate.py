@@ -148,8 +148,8 @@ def test_what_moves_a_number_adds_up_to_the_whole_difference(
     run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("--suite=zero_shot,operating", "--allow_overlap")
-    words_a = ("--split=train[:36]", "--prompts=plain", "--validation_split=validation")
-    words_b = ("--split=train", "--checkpoint=other", "--validation_split=validation+test", "--findings=edema")
+    words_a = ("--split=test", "--prompts=plain", "--validation_split=train[:30]")
+    words_b = ("--split=validation+test", "--checkpoint=other", "--validation_split=train", "--findings=edema")
     for name, own in {"a": words_a, "b": words_b}.items():
         assert run(f"--output={tmp_path / name}", *words, *own) == 0
     capsys.readouterr()
