@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -73,9 +73,11 @@ def main(args: argparse.Namespace) -> int:
     require_same_data(jobs, _data_dir(args))
     files.make_folder(args.output)
     try:
-        with host.StopRequest(), _alone(args.output) as lock:
+        with host.StopRequest() as stop, _alone(args.output) as lock:
+            child = functools.partial(_child, lock=lock, stop=stop)
             for number, job in enumerate(jobs, 1):
-                code = _run(job, args, further, f"{number} of {len(jobs)}", lock)
+                lines = (train_line(job, args), *evaluate_lines(job, further))
+                code = _run(job, lines, f"{number} of {len(jobs)}", child)
                 if code:
                     return code
     except host.Stopped:
@@ -116,13 +118,13 @@ def _data_dir(args: argparse.Namespace) -> Path:
     return Path(folder or args.output / "data")
 
 
-def _run(job: Job, args: argparse.Namespace, further: Further, place: str, lock: int) -> int:
+def _run(job: Job, lines: Iterable[list[str]], place: str, child: Callable[[list[str], Path], int]) -> int:
     """Trains and scores one run in child processes, their output in OUTPUT/VARIANT-seedS.log. Returns the exit code."""
     log = job.folder.with_name(f"{job.folder.name}.log")
     print(f"{place}: {job.variant}, seed {job.seed} (output: {log})", flush=True)
     started = time.monotonic()
-    for words in (train_line(job, args), *evaluate_lines(job, further)):
-        code = _child(words, log, lock)
+    for words in lines:
+        code = child(words, log)
         if code not in (0, cli.PREEMPTED):
             raise UserError(
                 f"{job.variant}, seed {job.seed}: {words[0]} ended with exit code {code}; see above and {log}"
@@ -165,19 +167,22 @@ def _is_scored(output: Path, name: str, where: scoring.Where) -> bool:
     return place is not None and (place.folder, place.split) == asked and place.is_as_scored()
 
 
-def _child(words: Sequence[str], log: Path, lock: int) -> int:
+def _child(words: Sequence[str], log: Path, *, lock: int, stop: host.StopRequest) -> int:
     """Runs a program to its end; when this process is asked to stop, so is the child, which saves first.
 
     Should this process be killed, the child goes on to its end and holds the lock until then: nobody starts beside it.
     """
     line = [sys.executable, "-m", f"clinicclip.{words[0]}", *words[1:]]
+    child: subprocess.Popen[bytes] | None = None
     with log.open("a") as file:
-        child = subprocess.Popen(line, stdout=file, pass_fds=(lock,))
         try:
+            with stop.deferred():  # no child is begun and not known of
+                child = subprocess.Popen(line, stdout=file, pass_fds=(lock,))
             return child.wait()
         except (host.Stopped, KeyboardInterrupt):
-            child.terminate()
-            child.wait()
+            if child is not None:
+                child.terminate()
+                child.wait()
             raise
 
 

@@ -6,11 +6,13 @@ Processes are real in test_train.py, and in bench/reproduce.py, which kills and 
 import csv
 import dataclasses
 import fcntl
+import functools
 import json
 import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -21,7 +23,7 @@ import fakes
 import planted
 import pytest
 
-from clinicclip import cli, reproduce
+from clinicclip import cli, host, reproduce
 from clinicclip.data import builder
 from clinicclip.evals import references, report, suites
 from clinicclip.evals.references import REFERENCES
@@ -67,7 +69,7 @@ class Children:
         self.code = 0
         self._reports = reports
 
-    def __call__(self, words: list[str], log: Path, lock: int) -> int:
+    def __call__(self, words: list[str], log: Path, *, lock: int, stop: host.StopRequest) -> int:
         self.lines.append(words)
         given = dict(word.removeprefix("--").split("=", 1) for word in words[1:])
         if words[0] == "evaluate":
@@ -249,25 +251,27 @@ def test_two_do_not_work_in_one_folder(children: Children, tmp_path: Path, capsy
     assert "worked on by another process" in capsys.readouterr().err and not children.lines
 
 
+@pytest.mark.parametrize("later", [False, True])
 def test_when_asked_to_stop_it_stops_its_child_which_saves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    later: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    child = tmp_path / "python"
-    child.write_text(
-        f"#!/bin/sh\ntrap 'echo saved; exit 75' TERM\n: > {tmp_path}/started\nwhile :; do sleep 0.05; done\n"
-    )
+    child, started = tmp_path / "python", tmp_path / "started"
+    child.write_text(f"#!/bin/sh\ntrap 'echo saved; exit 75' TERM\n: > {started}\nwhile :; do sleep 0.05; done\n")
     child.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(child))
+    begin = subprocess.Popen
 
-    def stop() -> None:
-        while not (tmp_path / "started").exists():
+    def begin_and_stop(*line: Any, **more: Any) -> subprocess.Popen[bytes]:
+        """Begins the child; this process is asked to stop before it knows of it, or when it waits."""
+        begun = begin(*line, **more)
+        while not started.exists():
             time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGTERM)
+        stop = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
+        threading.Timer(0.1, stop).start() if later else stop()
+        return begun
 
-    asking = threading.Thread(target=stop)
-    asking.start()
+    monkeypatch.setattr(subprocess, "Popen", begin_and_stop)
     assert command("--data=phantom", f"--output={tmp_path / 'out'}") == cli.PREEMPTED
-    asking.join()
     assert (tmp_path / "out/baseline-seed0.log").read_text() == "saved\n"
     assert "the same command goes on" in capsys.readouterr().out
 
