@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -129,7 +129,7 @@ def _values(side: Stored) -> Scores:
     return {key: row["value"] for key, row in side.records.items() if row["value"] is not None}
 
 
-def steps(moved: Sequence[Move]) -> list[dict[str, object]]:
+def steps(moved: Sequence[Move]) -> list[dict[str, Any]]:
     """Of every number that there is all the way: A's value, how far each exchange moves it, and B's value."""
     start, end = moved[0].before, moved[-1].after
     everywhere = [key for key in start if all(key in scores for move in moved for scores in move[1:])]
@@ -146,10 +146,11 @@ def moves(moved: Sequence[Move]) -> Table:
     factors = [move.factor for move in moved]
     table = [["number", "A", *factors, "B"]]
     for step in steps(moved):
-        titles = headlines(str(step["data"]))
+        titles = headlines(step["data"])
         if step["metric"] in titles:
-            title = f"{titles[str(step['metric'])][0]} ({step['data']})"
-            table.append([title, f"{step['A']:.3f}", *(f"{step[name]:+.3f}" for name in factors), f"{step['B']:.3f}"])
+            title = f"{titles[step['metric']][0]} ({step['data']})"
+            moved_by = [tabular.signed(step[name]) for name in factors]
+            table.append([title, f"{step['A']:.3f}", *moved_by, f"{step['B']:.3f}"])
     return table
 
 

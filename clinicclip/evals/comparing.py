@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from clinicclip import tabular
 from clinicclip.evals import significance
 from clinicclip.evals.sections import PHANTOM
 from clinicclip.evals.stats import Draws, difference, p_value
@@ -164,7 +165,8 @@ def table(every: Sequence[Difference]) -> Table:
         digits = 1 if one.metric.endswith("median_rank") else 3
         title = headlines(one.data)[one.metric][0]
         values = [f"{value:.{digits}f}" for value in (one.first, one.second)]
-        between = f"{one.value:+.{digits}f} [{one.ci_low:+.{digits}f}, {one.ci_high:+.{digits}f}]"
+        value, low, high = (tabular.signed(number, digits) for number in (one.value, one.ci_low, one.ci_high))
+        between = f"{value} [{low}, {high}]"
         told = (one.p, one.p_holm, one.p_delong, one.p_delong_holm)
         cells = ["" if np.isnan(p) else f"{p:.3f}" for p in told]
         rows.append([f"{title} ({one.data})", *values, between, *cells, str(one.n), one.note])

@@ -208,7 +208,7 @@ def _change(delta: Delta | None) -> str:
     if delta is None:
         return ""
     mark = "*" if delta.p_holm < 0.05 else ""
-    return f"{delta.value:+.3f}{mark} [{delta.ci_low:+.3f}, {delta.ci_high:+.3f}]"
+    return f"{tabular.signed(delta.value)}{mark} [{tabular.signed(delta.ci_low)}, {tabular.signed(delta.ci_high)}]"
 
 
 def _published(variants: Sequence[Variant], published: Mapping[str, Found]) -> Iterator[str]:
