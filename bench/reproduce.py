@@ -62,6 +62,7 @@ def main(args: argparse.Namespace) -> int:
         equal = dict(comparison(alone, killed, variants))
         rows = _read(killed / "results_summary.csv")
         deltas = _read(killed / "results_differences.csv")
+        resumed = (killed / f"{variants[-1]}-seed0.log").read_text().count("resuming at step")
         print((killed / "results.md").read_text())
     columns = [name for name in rows[0] if "/" in name]
     intervals = [float(row["ci_low"]) <= float(row["value"]) <= float(row["ci_high"]) for row in deltas]
@@ -73,6 +74,7 @@ def main(args: argparse.Namespace) -> int:
         "differences": len(deltas),
         "controls": sum(name in columns for name in CONTROLS),
         "kills": sum(kills),
+        "resumed": resumed,
         "files": len(equal),
         "steps": args.steps,
         "minutes_alone": round(minutes, 1),
@@ -80,7 +82,7 @@ def main(args: argparse.Namespace) -> int:
     value = sum(equal.values()) / len(equal)
     print(json.dumps({"name": "reproduce", "value": value, "unit": "share equal", "goal": GOAL, "detail": detail}))
     whole = len(columns) >= LEAST_COLUMNS and detail["controls"] == len(CONTROLS) and len(rows) == len(variants)
-    return 0 if value == GOAL and all(kills) and whole and intervals and all(intervals) else 1
+    return 0 if value == GOAL and all(kills) and resumed == 1 and whole and intervals and all(intervals) else 1
 
 
 def command(output: Path, steps: int, variants: tuple[str, ...]) -> list[str]:
