@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -160,6 +161,9 @@ def test_embed_reads_texts_by_line_and_by_record(micro_model: api.ClinicCLIP, tm
 def test_lists_name_files_beside_them_and_a_bad_line_is_told_by_number_alone(radiographs: Path, tmp_path) -> None:
     (radiographs / "list.txt").write_text("b/1.png\n\n0.png\n")
     assert sources.image_files([str(radiographs / "list.txt")]) == [radiographs / "b/1.png", radiographs / "0.png"]
+    (radiographs / os.fsdecode(b"\xff.png")).write_bytes(b"")
+    with pytest.raises(UserError, match="its name is not in UTF-8"):
+        sources.image_files([str(radiographs)])
     (tmp_path / "texts.jsonl").write_text('{"text": "private"}\n{"txt": "private"}\n')
     with pytest.raises(UserError, match=r"texts\.jsonl line 2: expected") as caught:
         sources.texts(tmp_path / "texts.jsonl")
