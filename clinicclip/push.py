@@ -1,4 +1,4 @@
-"""An export -> its repositories on a hub, private unless told otherwise. Nothing else here ever sends anything."""
+"""An export -> its repositories on a hub, private unless told otherwise. Nothing else here publishes anything."""
 
 import argparse
 from pathlib import Path
