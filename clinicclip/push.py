@@ -1,16 +1,12 @@
 """An export -> its repositories on a hub, private unless told otherwise. Nothing else here publishes anything."""
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import huggingface_hub
 
 import clinicclip
 from clinicclip import cli
 from clinicclip.errors import UserError, library_says
-from clinicclip.exporting.dialects import TEXT, text_id
-from clinicclip.exporting.folder import read_meta, whole
-from clinicclip.models.torch_names import OPEN_CLIP
 
 EXAMPLE = """python -m clinicclip.export --checkpoint=runs/n_g_dtcg-demo --output=exports/demo --hub=ORG/NAME
   python -m clinicclip.push exports/demo --dry_run
@@ -31,34 +27,46 @@ def parser() -> cli.Parser:
 
 def main(args: argparse.Namespace) -> int:
     """Says what goes where, then sends it."""
+    from clinicclip.exporting.dialects import TEXT, text_id  # jax and all, which --help does without
+    from clinicclip.exporting.folder import read_meta, whole
+    from clinicclip.models.torch_names import OPEN_CLIP
+
     meta = read_meta(args.folder)
     names = whole(args.folder, meta)
     hub = meta["hub"]
     if not hub:
         raise UserError(f"{args.folder}: was written for no hub: export it again with --hub=ORG/NAME")
-    sent = {hub: (args.folder, names)}
+    parts = {hub: (args.folder, names)}
     if OPEN_CLIP in meta["dialects"]:  # which finds the configuration of its text tower by an id of its own
-        sent[text_id(hub)] = (args.folder / TEXT, ["config.json"])
+        parts[text_id(hub)] = (args.folder / TEXT, ["config.json"])
     print(f"terms of the data: {meta['origin']['data_licence']}")
-    for name, (folder, files) in sent.items():
+    for name, (folder, files) in parts.items():
         size = sum((folder / file).stat().st_size for file in files)
         print(f"{name}: {len(files)} files of {folder}, {size / 1e6:,.2f} MB, {'public' if args.public else 'private'}")
         print("\n".join(f"  {file}" for file in files))
     if args.dry_run:
         print("dry run: nothing was sent")
         return 0
+    send(parts, f"{meta['origin']['name']}, {meta['origin']['steps']:,} steps", private=not args.public)
+    return 0
+
+
+def send(parts: Mapping[str, tuple[Path, Sequence[str]]], message: str, *, private: bool) -> None:
+    """Commits files of a folder to each repository, made where it is not there; one that is stays as open as it is.
+
+    Raises UserError without a token, or with what the hub or the network says.
+    """
+    import huggingface_hub
+
     token = huggingface_hub.get_token()
     if token is None:
-        raise UserError(f"{hub}: no token of the hub is here: run `hf auth login`, or set HF_TOKEN")
-    client = huggingface_hub.HfApi(token=token)
-    message = f"clinicclip {clinicclip.__version__}: {meta['origin']['name']}, {meta['origin']['steps']:,} steps"
-    for name, (folder, files) in sent.items():
+        raise UserError(f"{next(iter(parts))}: no token of the hub is here: run `hf auth login`, or set HF_TOKEN")
+    client, message = huggingface_hub.HfApi(token=token), f"clinicclip {clinicclip.__version__}: {message}"
+    for name, (folder, files) in parts.items():
         with library_says(f"{name}: the hub did not take it; nothing here was changed, push again"):
-            # A repository that is there stays as open as it is.
-            place = client.create_repo(name, private=not args.public, exist_ok=True)
-            client.upload_folder(repo_id=name, folder_path=folder, allow_patterns=files, commit_message=message)
+            place = client.create_repo(name, private=private, exist_ok=True)
+            client.upload_folder(repo_id=name, folder_path=folder, allow_patterns=list(files), commit_message=message)
         print(f"sent: {place}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -93,6 +93,8 @@ def test_faults_are_one_line(program, flags, code, says, tmp_path: Path, monkeyp
 def test_embed_keeps_vectors_under_their_names_in_parts(
     radiographs: Path, micro_model: api.ClinicCLIP, tmp_path
 ) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "embeddings.json.tmp").write_text("{")  # as a kill at the very start leaves it
     assert run(embed, radiographs, f"--output={tmp_path / 'out'}", "--part=3") == 1
     names, rows = [], []
     for part in sorted((tmp_path / "out").glob("part-*")):
