@@ -17,7 +17,7 @@ from clinicclip.data import schema
 from clinicclip.data.images import ImageFault
 from clinicclip.errors import UserError
 from clinicclip.evals import benchmarks, prompts
-from clinicclip.evals.truth import GROUPS, NORMAL, SQUASH, Released, View, read_row
+from clinicclip.evals.truth import GROUPS, NORMAL, SQUASH, Released, View, coarse, read_row
 
 
 class Rows(NamedTuple):
@@ -66,6 +66,7 @@ class EvalSet:
     shapes: Int[np.ndarray, "n 2"]  # height and width of the original images
     released: tuple[Released | None, ...]  # altered reports that the release brings itself
     unread: tuple[str, ...]  # ids of studies whose image cannot be read; they are no part of anything above
+    coarse: str = ""  # in words, images that a model sees with less detail than their files have
     seal: str = ""  # of all that is asked of a model, and of the marks, as they were read
 
     @classmethod
@@ -112,6 +113,7 @@ class EvalSet:
             truth, source = gold, " + ".join(sorted({row.source for row in rows if row.source})) or "gold labels"
         elif coded:
             truth, source = np.stack([row.labels for row in rows]), "training labels (neither gold labels nor reports)"
+        lost, says = coarse(rows, image_size), view.says.format(image_size)
         normal = gold[:, NORMAL]
         if np.isnan(normal).all():
             normal = np.array([row.normal for row in rows], np.float32)
@@ -122,7 +124,7 @@ class EvalSet:
             phantom=phantom,
             source=source,
             title=title,
-            preprocessing=view.says.format(image_size),
+            preprocessing=f"{says}; {lost}" if lost else says,
             release=release,
             ids=ids,
             patients=tuple(row.patient for row in rows),
@@ -139,6 +141,7 @@ class EvalSet:
             shapes=np.array([row.shape for row in rows]),
             released=tuple(row.released for row in rows),
             unread=tuple(unread),
+            coarse=lost,
         ).sealed()
 
     def __len__(self) -> int:
