@@ -43,7 +43,7 @@ def rows() -> dict[str, Result]:
     embed = suites.EmbedFns(planted.marked(lambda x: words([pictures[i.tobytes()] for i in x])), words)
     embed = known.patches(embed, evalset, 4, lambda row, finding: np.eye(4))
     beside = {evalset.name: Beside(train=other, validation=other)}
-    found = suites.run_suites(embed, [evalset], tuple(suites.SUITES), draws=40, beside=beside).results
+    found = suites.run_suites(embed, [evalset], tuple(suites.SUITES), draws=20, beside=beside).results
     return {result.metric: result for result in found}
 
 

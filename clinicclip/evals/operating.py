@@ -20,7 +20,7 @@ METRICS = (
     *(f"operating/{name}" for name in ("sensitivity", "specificity", "ppv", "npv", "f1")),
 )
 NONE_CHOSEN = "no finding has both outcomes in both splits"
-NO_VALIDATION = "no validation split of other patients: nothing to choose a threshold or temperature on"
+NO_VALIDATION = "no validation split of other patients to choose a threshold by"
 
 
 @dataclass(frozen=True)
