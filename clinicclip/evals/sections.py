@@ -132,7 +132,7 @@ def _align_note(numbers: Numbers) -> str:
         "How often an image prefers its report to the same report with one finding denied or left out "
         f"(texts altered by generator `{generator}`). Wrong images: the same texts against up to "
         f"{CONTROL_IMAGES} images of other patients without the finding. Image-driven is the difference: "
-        "what the text alone cannot give."
+        "what the text alone cannot give. Abnormal: studies of the whole set."
     )
 
 

@@ -82,7 +82,7 @@ def auroc_rows(numbers: Numbers) -> list[tuple[str, dict[str, Result]]]:
 
 def align_table(numbers: Numbers) -> Table:
     """The four CXR-Align rates, each beside its wrong-image control and the difference."""
-    table = [["CXR-Align", "items", "abnormal in the set", *KINDS.values()]]
+    table = [["CXR-Align", "items", "abnormal", *KINDS.values()]]
     for task, title in TASKS.items():
         names = [f"cxr_align/{task}{kind}" for kind in KINDS]
         if numbers.get(names[0]) is not None:
