@@ -148,16 +148,19 @@ class EvalSet:
         return len(self.ids)
 
     def sealed(self) -> "EvalSet":
-        """The set with its ids, marks, reports and labels bound together as they stand."""
+        """The set with its ids, marks, reports, labels and boxes bound together as they stand."""
         return dataclasses.replace(self, seal=self._binding())
 
     def require_seal(self) -> None:
-        """Raises ValueError when ids, marks, reports or labels are no longer those that were read together."""
+        """Raises ValueError when ids, marks, reports, labels or boxes are no longer those that were read together."""
         if self.seal != self._binding():
             raise ValueError(f"{self.name}: ids and labels are no longer as they were read; scores would be misaligned")
 
     def _binding(self) -> str:
-        return f"{self.digest()} {_digest(self.marks)}"
+        """Over all columns but the images, which their marks stand for; asked for often, in this process alone."""
+        said = (self.ids, self.patients, self.reports, self.sentences, self.boxes, self.released)
+        arrays = (self.marks, self.truth, self.mentioned, self.normal, self.shapes)
+        return f"{hash((said, tuple(self.groups.items())))} {_digest(*arrays)}"
 
     def labels(self, findings: Sequence[int]) -> Float32[np.ndarray, "n m"]:
         """Truth of some findings; the normal class by ``normal``."""
@@ -180,17 +183,28 @@ class EvalSet:
         """Studies of which the labels say that the finding is absent; uncoded studies never count.
 
         Uncoded: no label on this finding, or something is wrong (not normal) and no finding names what.
-        What nobody codes is judged by the report: absent is what it denies, and in a normal study what it is silent
-        about; an abnormal study's silence is not trusted.
+        What nobody codes is judged by the report.
         """
         column = self.truth[:, finding]
         if self.coded and np.isfinite(column).any():
             others = np.delete(self.truth, NORMAL, axis=1)
             unexplained = (self.normal == 0) & ~(others == 1).any(axis=1)
             return (column == 0) & ~unexplained
-        denied = self.mentioned[:, finding] == 0
-        silent = np.isnan(self.mentioned[:, finding])
-        return denied | (silent & (self.normal == 1))
+        return self._reported(finding) == 0
+
+    def counted(self, findings: Sequence[int]) -> Float32[np.ndarray, "n m"]:
+        """As `labels`; a finding that nobody codes is judged by the report."""
+        known = self.labels(findings)
+        reported = np.stack([self._reported(finding) for finding in findings], axis=1)
+        return np.where(np.isfinite(known).any(axis=0), known, reported)
+
+    def _reported(self, finding: int) -> Float32[np.ndarray, "n"]:
+        """Present is what the report affirms; absent what it denies, and in a normal study what it is silent about.
+
+        An abnormal study's silence is not trusted: nan.
+        """
+        said = self.mentioned[:, finding]
+        return np.where(np.isnan(said) & (self.normal == 1), np.float32(0), said)
 
 
 def _digest(*parts: bytes | np.ndarray) -> str:
