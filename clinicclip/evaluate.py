@@ -140,6 +140,8 @@ def _told(found: scoring.Opened, chosen: Sequence[str], *, named: bool) -> Itera
     if unfit and named:
         raise UsageError(f"{measured.name} has no reports, as {unfit} take: choose among {', '.join(suites.OF_IMAGES)}")
     yield f"{measured.name}: {len(measured)} studies of split {measured.split}"
+    if measured.coarse:
+        yield f"note: {measured.name}: {measured.coarse}"
     for role, other in found.beside._asdict().items():
         if other:
             yield f"{measured.name}: {len(other)} studies of split {other.split} for {role}"
