@@ -12,6 +12,7 @@ from pathlib import Path
 from clinicclip import api, cli, explain, files, host, scoring, tabular
 from clinicclip.errors import UsageError, UserError
 from clinicclip.evals import comparing, prompts, report, sets, stored, suites
+from clinicclip.evals.base import EvalSet
 
 EXAMPLE = """python -m clinicclip.evaluate --checkpoint=runs/dt_c --data=openi:data/openi --output=report
   python -m clinicclip.evaluate --compare=runs/dt/report,runs/dt_c/report --output=comparison
@@ -86,7 +87,7 @@ def evaluate(args: argparse.Namespace) -> int:
     )
     opened = []
     for found in scoring.open_sets(setting, model):
-        print("\n".join(_told(found, chosen, named=bool(args.suite))), flush=True)
+        print("\n".join((*_told(found), *_without(found.measured, chosen, named=bool(args.suite)))), flush=True)
         opened.append(found)
     evaluation = scoring.score(setting, model, opened, args.cache or args.output / "embeddings")
     scoring.publish(evaluation, args.output, setting, model.describe())
@@ -132,21 +133,24 @@ def _place(
     return scoring.Place(str(folder.resolve()), split, args.limit, digest=scoring.data_digest(folder), **others)
 
 
-def _told(found: scoring.Opened, chosen: Sequence[str], *, named: bool) -> Iterator[str]:
-    """What is scored, and by what not. Raises UsageError where a suite that was named does not fit the set."""
-    measured = found.measured
+def _without(measured: EvalSet, chosen: Sequence[str], *, named: bool) -> Iterator[str]:
+    """Which suites a set is scored without. Raises UsageError where one that was named does not fit it."""
     fitting = suites.fitting(measured, chosen)
     unfit = ", ".join(name for name in chosen if name not in fitting)
     if unfit and named:
         raise UsageError(f"{measured.name} has no reports, as {unfit} take: choose among {', '.join(suites.OF_IMAGES)}")
+    if unfit:
+        yield f"{measured.name}: no reports, so without {unfit}"
+
+
+def _told(found: scoring.Opened) -> Iterator[str]:
+    measured = found.measured
     yield f"{measured.name}: {len(measured)} studies of split {measured.split}"
     if measured.coarse:
         yield f"note: {measured.name}: {measured.coarse}"
     for role, other in found.beside._asdict().items():
         if other:
             yield f"{measured.name}: {len(other)} studies of split {other.split} for {role}"
-    if unfit:
-        yield f"{measured.name}: no reports, so without {unfit}"
 
 
 def _refuse_overlap(name: str, split: str, overlap: str, allowed: bool) -> None:

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -24,8 +23,6 @@ from clinicclip.data import builder, patients
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.training import checkpoint, metrics, step
-
-pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
 def overrides(**more: object) -> list[tuple[str, str]]:
@@ -48,8 +45,7 @@ def finished(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     flags = [f"--config.{key}={value}" for key, value in overrides(evaluate_every=3)]
     where = [f"--data=phantom:{phantom}", f"--output={root}", f"--evaluate=nih:{root / 'nih'}@train+test"]
     line = [sys.executable, "-m", "clinicclip.reproduce", "--variants=n_g_dtcg", *where, *flags]
-    alike = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}  # as `quick_compile`, so that runs compare
-    done = subprocess.run(line, capture_output=True, text=True, timeout=600, check=False, env=alike)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     return root / "n_g_dtcg-seed0", (root / "n_g_dtcg-seed0.log").read_text()
 
