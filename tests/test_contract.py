@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from clinicclip import cli, doctor, files, terms
+from clinicclip import ClinicCLIP, cli, doctor, files, predict
 from clinicclip.data import images
 from clinicclip.data.tokenizer import train_wordpiece
 from clinicclip.errors import UserError
@@ -78,9 +78,27 @@ def test_settings_other_than_those_of_the_training_are_refused_unless_forced(fol
     assert load_export(folder, force=True).spec.dim == 10
 
 
-def test_another_pooling_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained, _ = contract.read(folder / "model.safetensors")
-    assert terms.differences([trained | {"pooling": "mean"}], trained) == ["text pooling mean in training, pooler here"]
+@pytest.fixture(scope="module")
+def own_texts(micro_folder: Path) -> np.ndarray:
+    return ClinicCLIP.from_pretrained(micro_folder).embed_texts(parity.TEXTS[:2])
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_another_pooling_is_refused_unless_forced(folder: Path, pooling: str, own_texts: np.ndarray, capsys) -> None:
+    said = f"text pooling pooler in training, {pooling} here"
+    with pytest.raises(UserError, match=f"not as its weights were trained .*{said}"):
+        ClinicCLIP.from_pretrained(folder, pooling=pooling)
+    forced = ClinicCLIP.from_pretrained(folder, pooling=pooling, force=True)
+    assert forced.forced == [said] and forced.describe()["pooling"] == forced.spec.text.pooling == pooling
+    assert "pooler" not in forced.params["text"]
+    assert np.abs(forced.embed_texts(parity.TEXTS[:2]) - own_texts).max() > 0.01
+    flags = [str(folder / "none.png"), f"--checkpoint={folder}", f"--pooling={pooling}"]
+    assert cli.call(predict.main, predict.parser(), flags) == 1 and said in capsys.readouterr().err
+
+
+def test_a_pooling_that_is_none_is_told(folder: Path) -> None:
+    with pytest.raises(UserError, match="pooling 'max' must be one of pooler, cls, mean"):
+        ClinicCLIP.from_pretrained(folder, pooling="max")
 
 
 def test_every_file_of_weights_names_the_golden_file(micro_folder: Path) -> None:
@@ -133,8 +151,24 @@ def test_doctor_names_the_first_stage_that_differs(folder: Path, stage: str, mon
     assert "Spoils an evaluation" in capsys.readouterr().out
 
 
-def test_doctor_tells_a_damaged_export_in_one_line(folder: Path, capsys) -> None:
-    (folder / "parity.safetensors").write_bytes(b"")
+GOLDEN = {
+    "no picture": (lambda t: t.pop("picture_1"), None),
+    "a stranger": (lambda t: t.update(more=t["ids"]), None),
+    "pictures of floats": (lambda t: t.update(picture_0=t["picture_0"].astype("float32")), None),
+    "flat squares": (lambda t: t.update(images=t["images"].ravel()), None),
+    "ids of floats": (lambda t: t.update(ids=t["ids"].astype("float32")), None),
+    "no texts": (lambda t: None, "7"),
+    "deep texts": (lambda t: None, "[" * 100_000),
+    "texts that are none": (lambda t: None, "{"),
+}
+
+
+@pytest.mark.parametrize("fault", GOLDEN)
+def test_doctor_tells_damaged_golden_inputs_in_one_line(folder: Path, fault: str, capsys) -> None:
+    change, texts = GOLDEN[fault]
+    arrays = tensor_file.read(folder / parity.TENSORS)
+    change(arrays)
+    tensor_file.write(folder / parity.TENSORS, arrays, metadata={"texts": texts or json.dumps(parity.TEXTS)})
     assert cli.call(doctor.main, doctor.parser(), ["checkpoint", str(folder), f"--output={folder.parent}"]) == 1
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "parity.safetensors: not a readable safetensors file" in error
+    assert error.count("\n") == 1 and f"{parity.TENSORS}: holds no golden inputs of this version" in error

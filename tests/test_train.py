@@ -233,6 +233,9 @@ def test_a_runs_checkpoint_is_held_to_what_it_was_trained_with(finished: tuple[P
     with pytest.raises(UserError, match=f"^{folder}: not as its weights were trained .tokenizer"):
         api.load(str(folder))
     np.testing.assert_array_equal(api.load(str(folder), force=True).tokenizer.vocabulary[-1], words[-2])
+    with pytest.raises(UserError, match="text pooling pooler in training, cls here"):
+        api.load(str(finished[0]), pooling="cls")
+    assert "pooler" not in api.load(str(finished[0]), pooling="cls", force=True).params["text"]
 
 
 def test_a_run_knows_whom_it_learnt_from_and_its_export_tells_nobody(

@@ -17,6 +17,8 @@ from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.models.clip import IMAGE_MEAN, IMAGE_STD, ClipSpec
 
+STATED = terms.WORDS.keys() - {"pieces"}  # which those of an export do not: a tokenizer is more
+
 
 def given(spec: ClipSpec, tokenizer: Tokenizer, text_length: int) -> dict[str, Any]:
     """What is done to images and texts before the towers, and how the text tower is read."""
@@ -52,8 +54,12 @@ def read(weights: Path) -> tuple[dict[str, Any], str]:
     try:
         with safe_open(weights, "np") as file:
             stored = file.metadata() or {}
-        return json.loads(stored[terms.KEY]), stored[terms.GOLDEN]
+        said, golden = json.loads(stored[terms.KEY]), stored[terms.GOLDEN]
     except (OSError, SafetensorError, KeyError, ValueError, RecursionError):
+        said = golden = None
+    if not isinstance(said, dict) or said.keys() != STATED or golden is None:
         raise UserError(
-            f"{weights}: does not say how its images and texts were prepared; export the run again"
-        ) from None
+            f"{weights}: its metadata do not say how its images and texts were prepared ({terms.KEY}, {terms.GOLDEN}); "
+            "export the run again"
+        )
+    return said, golden

@@ -13,29 +13,30 @@ from typing import Any, NamedTuple
 import clinicclip
 from clinicclip import files, terms
 from clinicclip.data.tokenizer import Tokenizer
-from clinicclip.errors import UserError
+from clinicclip.errors import UserError, within
 from clinicclip.exporting import contract, parity
 from clinicclip.exporting.card import card, public
 from clinicclip.exporting.dialects import WEIGHTS, config_files, dialects, require_agreement
+from clinicclip.exporting.meta import FORMAT, META, Meta
 from clinicclip.exporting.origin import Origin
 from clinicclip.models import convert, shards, tensor_file
-from clinicclip.models.bert import BertSpec
 from clinicclip.models.clip import ClipSpec
-from clinicclip.models.gcn import GcnSpec
-from clinicclip.models.swin import SwinSpec
 from clinicclip.models.torch_names import TRANSFORMERS
 
-META, EXTRA = "clinicclip.json", "extra.safetensors"
-FORMAT = 1
+EXTRA = "extra.safetensors"
 
 
 class Export(NamedTuple):
-    """An export as read back; `tokenizer` is the folder to load the tokenizer from, `meta` the file META."""
+    """An export as read back; `tokenizer` is the folder to load the tokenizer from."""
 
-    spec: ClipSpec
     params: convert.Params
     tokenizer: Path
-    meta: dict[str, Any]
+    meta: Meta
+
+    @property
+    def spec(self) -> ClipSpec:
+        """The architecture."""
+        return self.meta.spec
 
 
 def write_export(
@@ -96,7 +97,7 @@ def write_export(
             hub=hub,
         )
         (draft / "README.md").write_text(text, encoding="utf-8")
-        _write_json(draft / META, _meta(draft, spec, text_length, config, origin, allowed))
+        _write_json(draft / META, dataclasses.asdict(_meta(draft, spec, text_length, config, origin, allowed)))
     return measured
 
 
@@ -107,47 +108,29 @@ def load_export(folder: Path | str, *, force: bool = False) -> Export:
     that images or texts are prepared otherwise than in training (`contract`).
     """
     folder = Path(folder)
-    meta = read_meta(folder)
-    try:
-        spec = _spec(meta["spec"])
-        _require(meta, {"text_length": int, "files": dict, "config": dict, "origin": dict})
-    except (LookupError, TypeError, AttributeError, ValueError):
-        raise UserError(f"{folder / META}: does not say what an export's does; export again") from None
-    dialect = dialects(spec)[0]
-    weights, extra = (_read_whole(folder, name, meta) for name in (WEIGHTS[dialect], EXTRA))
-    terms.require(folder, *settings(folder, spec, meta["text_length"], WEIGHTS[dialect]), force=force)
-    params = convert.from_torch(weights, extra, spec, dialect, source=str(folder / WEIGHTS[dialect]))
-    return Export(spec, params, folder, meta)
+    meta = Meta.read(folder)
+    with within(folder / META):
+        dialect = dialects(meta.spec)[0]
+    weights, extra = (_read_whole(folder, name, meta.files) for name in (WEIGHTS[dialect], EXTRA))
+    terms.require(folder, *settings(folder, meta, WEIGHTS[dialect]), force=force)
+    sources = {"source": str(folder / WEIGHTS[dialect]), "extra_source": str(folder / EXTRA)}
+    params = convert.from_torch(weights, extra, meta.spec, dialect, **sources)
+    return Export(params, folder, meta)
 
 
 def settings(
-    folder: Path, spec: ClipSpec, text_length: int, weights: str
+    folder: Path, meta: Meta, weights: str
 ) -> tuple[tuple[terms.Terms], terms.Terms, *tuple[terms.Terms, ...]]:
     """What the weights of an export say of their training; what we, and others by their files, give them."""
     trained, _ = contract.read(shards.parts(folder / weights)[0])
-    return (trained,), contract.given(spec, Tokenizer.load(folder), text_length), *terms.beside(folder)
+    return (trained,), contract.given(meta.spec, Tokenizer.load(folder), meta.text_length), *terms.beside(folder)
 
 
-def _read_whole(folder: Path, name: str, meta: Mapping[str, Any]) -> shards.Tensors:
+def _read_whole(folder: Path, name: str, digests: Mapping[str, str]) -> shards.Tensors:
     for path in shards.parts(folder / name):
-        if not path.is_file() or _sha256(path) != meta["files"].get(path.name):
+        if not path.is_file() or _sha256(path) != digests.get(path.name):
             raise UserError(f"{path}: absent or changed since the export was written; export or copy again")
     return shards.read(folder / name)
-
-
-def read_meta(folder: Path) -> dict[str, Any]:
-    """What `META` of an export says. Raises UserError when it is absent, damaged or newer."""
-    try:
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{folder}: no {META}, so this is not an export of ours") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{folder / META}: is not JSON; export again") from error
-    if not isinstance(meta, dict):
-        raise UserError(f"{folder / META}: is no JSON object; export again")
-    if meta.get("format") != FORMAT:
-        raise UserError(f"{folder / META}: format {meta.get('format')!r}, this version reads {FORMAT}; update it")
-    return meta
 
 
 def is_export(folder: Path) -> bool:
@@ -179,41 +162,19 @@ def _meta(
     text_length: int,
     config: Mapping[str, Any],
     origin: Origin,
-    allowed: Sequence[str],
-) -> dict[str, Any]:
+    allowed: tuple[str, ...],
+) -> Meta:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        "format": FORMAT,
-        "clinicclip": clinicclip.__version__,
-        "dialects": list(allowed),
-        "spec": dataclasses.asdict(spec),
-        "text_length": text_length,
-        "origin": dataclasses.asdict(origin),
-        "config": public(config),
-        "files": {path.relative_to(folder).as_posix(): _sha256(path) for path in files},
-    }
-
-
-def _require(meta: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
-    """Raises TypeError unless ``meta`` holds a value of each kind."""
-    for key, kind in kinds.items():
-        if not isinstance(meta[key], kind):
-            raise TypeError(key)
-
-
-def _spec(stored: Mapping[str, Any]) -> ClipSpec:
-    """The spec written by `dataclasses.asdict`; JSON has lists where it had tuples."""
-    graph = GcnSpec(**stored["graph"]) if stored["graph"] else None
-    parts = {
-        "image": SwinSpec(**_tuples(stored["image"])),
-        "text": BertSpec(**stored["text"]),
-        "graph": graph,
-    }
-    return ClipSpec(**{**stored, **parts})
-
-
-def _tuples(stored: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    return Meta(
+        format=FORMAT,
+        clinicclip=clinicclip.__version__,
+        dialects=allowed,
+        spec=spec,
+        text_length=text_length,
+        origin=origin,
+        config=public(config),
+        files={path.relative_to(folder).as_posix(): _sha256(path) for path in files},
+    )
 
 
 @contextlib.contextmanager

@@ -38,6 +38,12 @@ TEXTS = (
     "there is a small left pleural effusion with adjacent atelectasis, worse than on the prior study, and a"
     " right internal jugular catheter whose tip projects over the superior vena cava.",
 )
+KINDS = {
+    "images": ("uint8", 3),
+    "ids": ("int32", 2),
+    "image_embedding": ("float32", 2),
+    "text_embedding": ("float32", 2),
+}
 CONFIGS = {TRANSFORMERS: "config.json", OPEN_CLIP: "open_clip_config.json"}  # there where the library can read a folder
 _installed = guests.installed
 
@@ -158,11 +164,21 @@ def read_sample(folder: Path) -> Sample:
     arrays = tensor_file.read(folder / TENSORS)
     try:
         with safe_open(folder / TENSORS, "np") as file:
-            texts = tuple(json.loads(file.metadata()["texts"]))
+            texts = tuple(map(str, json.loads(file.metadata()["texts"])))
         pictures = tuple(arrays.pop(f"picture_{number}") for number in range(len(SHAPES)))
-        return Sample(pictures=pictures, texts=texts, **arrays)
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{folder / TENSORS}: holds no golden inputs of this version; export again") from None
+        golden = Sample(pictures=pictures, texts=texts, **arrays)
+    except (KeyError, TypeError, ValueError, RecursionError):
+        golden = None
+    if golden is None or not _sound(golden):
+        raise UserError(f"{folder / TENSORS}: holds no golden inputs of this version; export again")
+    return golden
+
+
+def _sound(golden: Sample) -> bool:
+    """Whether every array is of its kind and has its number of axes."""
+    found = {(array.dtype.name, array.ndim) for array in golden.pictures}
+    named = {name: (array.dtype.name, array.ndim) for name, array in golden._asdict().items() if name in KINDS}
+    return found == {("uint8", 2)} and named == KINDS
 
 
 def compare(golden: Sample, reader: guests.Reader) -> list[Stage]:

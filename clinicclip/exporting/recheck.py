@@ -10,7 +10,7 @@ from clinicclip import guests, terms
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.exporting import contract, parity
-from clinicclip.exporting.dialects import WEIGHTS
+from clinicclip.exporting.dialects import WEIGHTS, dialects
 from clinicclip.exporting.folder import Export, load_export, settings
 from clinicclip.models import shards
 
@@ -28,7 +28,7 @@ def read_again(folder: Path) -> Iterator[Reading]:
     """Every reader's stages, ours first. Raises UserError when the folder is no export or its weights are damaged."""
     export = load_export(folder, force=True)
     golden = parity.read_sample(folder)
-    tokenizer, length = Tokenizer.load(folder), export.meta["text_length"]
+    tokenizer, length = Tokenizer.load(folder), export.meta.text_length
     ours = parity.Ours(export.spec, export.params, tokenizer, length)
     stages = [*_files(folder, export), *parity.compare(golden, ours)]
     yield Reading(f"clinicclip {clinicclip.__version__}", stages)
@@ -38,10 +38,10 @@ def read_again(folder: Path) -> Iterator[Reading]:
 
 def _files(folder: Path, export: Export) -> list[parity.Stage]:
     """Whether the folder says what its weights say, of its settings and of the golden file."""
-    weights = folder / WEIGHTS[export.meta["dialects"][0]]
+    weights = folder / WEIGHTS[dialects(export.spec)[0]]
     _, digest = contract.read(shards.parts(weights)[0])
     same = hashlib.sha256((folder / parity.TENSORS).read_bytes()).hexdigest() == digest
-    found = terms.differences(*settings(folder, export.spec, export.meta["text_length"], weights.name))
+    found = terms.differences(*settings(folder, export.meta, weights.name))
     return [
         parity.Stage(SETTINGS, float(len(found)), 0.0, "; ".join(found)),
         parity.Stage(GOLDEN, float(not same), 0.0, "" if same else f"{parity.TENSORS} is not the one the weights name"),

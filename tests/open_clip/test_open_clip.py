@@ -108,6 +108,17 @@ def test_doctor_reads_an_export_through_open_clip(local: Path, tmp_path: Path) -
     assert [re.search("the first is ([a-z ]+)", text)[1] for text in says] == ["settings", parity.PIXELS]
 
 
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_open_clip_pools_as_we_do_without_a_pooler(pooling: str, tmp_path: Path) -> None:
+    spec = dataclasses.replace(SPEC, text=dataclasses.replace(SPEC.text, pooling=pooling))
+    measured = micro_export.export(tmp_path / "out", spec, params=recipe["weights"](spec))["max_abs_difference"]
+    assert measured.keys() == {"open_clip"} and not (tmp_path / "out" / "config.json").exists()
+    assert max(measured["open_clip"][part] for part in ("image", "text")) <= 1e-5
+    np.testing.assert_allclose(
+        printed(snippet(tmp_path / "out", "open_clip"), tmp_path / "out"), expected(tmp_path / "out"), atol=1e-4
+    )
+
+
 def test_a_folder_of_open_clip_is_a_guest_with_its_own_preprocessing(local: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(local, tmp_path / "guest")
     for name in ("clinicclip.json", "config.json", "model.safetensors"):
