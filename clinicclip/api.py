@@ -23,7 +23,6 @@ from clinicclip.evals import prompts
 from clinicclip.evals.base import Rows
 from clinicclip.evals.truth import SQUASH
 from clinicclip.exporting import Origin, contract, is_export, write_export
-from clinicclip.exporting.meta import Meta
 from clinicclip.models import clip, convert
 from clinicclip.towers import Towers, in_turns
 from clinicclip.training import checkpoint as checkpoints
@@ -194,7 +193,7 @@ class ClinicCLIP:
             params=self.params,
             tokenizer=self.tokenizer,
             text_length=self.text_length,
-            config=self.config,
+            config={**self.config, **terms.noted(self.forced)},
             origin=self.origin,
             results=results,
             dtype=dtype,
@@ -216,22 +215,20 @@ class ClinicCLIP:
         how, by the pooler. Raises UserError when image size, mean and standard deviation, tokenizer, text length or
         pooling are not those the weights were trained with, unless ``force``; always when they are not read whole.
         """
-        path = importing.locate(place)
-        found = importing.load_model(path, pooling=pooling, force=force)
+        found = importing.load_model(place, pooling=pooling, force=force)
         tokenizer = Tokenizer.load(str(found.tokenizer))
         if tokenizer.vocab_size != found.spec.text.vocab_size:
             raise UserError(
                 f"{found.tokenizer}: a vocabulary of {tokenizer.vocab_size} pieces, the text tower has "
                 f"{found.spec.text.vocab_size} rows; put the tokenizer it was trained with beside the weights"
             )
-        meta = Meta.read(path) if is_export(path) else None
         return cls(
             spec=found.spec,
             params=found.params,
             tokenizer=tokenizer,
             text_length=found.text_length,
-            config=meta.config if meta else {IMPORTED: importing.table(found.rows)},
-            origin=meta.origin if meta else Origin.of_others(place),
+            config=found.meta.config if found.meta else {IMPORTED: importing.table(found.rows)},
+            origin=found.meta.origin if found.meta else Origin.of_others(place),
             source=Path(place).resolve().name,
             devices=devices,
         )._held_to(found.trained, place, force)
@@ -279,7 +276,7 @@ def load(checkpoint: str, *, pooling: str = "", force: bool = False) -> ClinicCL
     ``pooling`` and ``force`` as in `ClinicCLIP.from_pretrained`.
     """
     path, _, step = checkpoint.partition("@")
-    if not (Path(path) / "checkpoints").is_dir():
+    if not files.exists(Path(path) / "checkpoints"):
         return ClinicCLIP.from_pretrained(checkpoint, pooling=pooling, force=force)
     if step and not step.isdecimal():
         raise UserError(f"{checkpoint}: the part after @ is a step number")
@@ -293,23 +290,14 @@ def load_any(checkpoint: str, *, pooling: str = "", force: bool = False) -> Clin
     UserError, which names what would read a guest.
     """
     path = Path(checkpoint.partition("@")[0])
-    place = path if path.exists() else importing.locate(checkpoint)
+    place = path if files.exists(path) else importing.locate(checkpoint)
     layout = "" if pooling or is_export(place) else guests.find(place)
     lacking = guests.lacking(layout) if layout else ""
     if layout and not lacking:
-        return guests.Guest(place, layout, force=force, noted=_own_terms(place, force))
+        return guests.Guest(place, layout, force=force, noted=importing.own_terms(place, force=force))
     try:
         return load(checkpoint, pooling=pooling, force=force)
     except UserError as fault:
         if not lacking:
             raise
         raise UserError(f"{fault}; as a guest it is read with {lacking}", fault.table) from None
-
-
-def _own_terms(place: Path, force: bool) -> list[str]:
-    """Weights of ours say what they were trained with in whatever folder others read them. As `terms.require`."""
-    stated = next(filter(None, map(terms.stated, sorted(place.glob("*.safetensors")))), None)
-    if not stated:
-        return []
-    tokenizer = {"tokenizer": contract.tokenizer_digest(Tokenizer.load(place))}
-    return terms.require(place, [stated], tokenizer, *importing.trained_with(place)[1:], force=force)

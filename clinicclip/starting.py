@@ -13,7 +13,6 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from clinicclip import importing, terms
-from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.exporting import contract
 from clinicclip.models.clip import ClipSpec, init_params
@@ -78,8 +77,7 @@ def _held(config: ConfigDict) -> dict[str, Held]:
         given: dict[str, Any] = contract.images(model.image.image_size) if image else {}
         given |= {"pooling": model.text.pooling} if text else {}
         if text and any("tokenizer" in said for said in trained):
-            tokenizer = Tokenizer.load(importing.folder_of(importing.locate(place)))
-            given["tokenizer"] = contract.tokenizer_digest(tokenizer)
+            given |= contract.tokenizer_in(importing.folder_of(importing.locate(place)))
         found[key] = trained, given
     return found
 

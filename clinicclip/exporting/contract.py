@@ -44,6 +44,11 @@ def tokenizer_digest(tokenizer: Tokenizer) -> str:
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
 
+def tokenizer_in(folder: Path) -> dict[str, Any]:
+    """The term of the tokenizer that lies in a folder. Raises UserError where there is none."""
+    return {"tokenizer": tokenizer_digest(Tokenizer.load(folder))}
+
+
 def metadata(agreed: Mapping[str, Any], golden: Path) -> dict[str, str]:
     """What goes into the files of weights."""
     return {terms.KEY: json.dumps(dict(agreed)), terms.GOLDEN: hashlib.sha256(golden.read_bytes()).hexdigest()}

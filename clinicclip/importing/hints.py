@@ -8,6 +8,7 @@ from typing import Any
 
 from clinicclip import terms
 from clinicclip.errors import UserError
+from clinicclip.exporting import contract
 from clinicclip.exporting.dialects import OPEN_CLIP_POOLERS, TEXT
 from clinicclip.files import exists, read_object
 from clinicclip.importing import hub, weights
@@ -72,6 +73,17 @@ def trained_with(place: Path | str, *, image: bool = True, text: bool = True) ->
     """
     file = weights.weight_file(hub.locate(place))
     return (terms.stated(shards.parts(file)[0]), *read(file.parent, image=image, text=text).trained)
+
+
+def own_terms(place: Path, *, force: bool) -> list[str]:
+    """What is forced on weights of ours in a folder that others read them in, for they say how they were trained.
+
+    As `terms.require`.
+    """
+    stated = next(filter(None, map(terms.stated, sorted(place.glob("*.safetensors")))), None)
+    if not stated:
+        return []
+    return terms.require(place, [stated], contract.tokenizer_in(place), *trained_with(place)[1:], force=force)
 
 
 def _towers(vision: Any, language: Any, source: str, image: bool, text: bool) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from clinicclip.errors import UserError, listing, together, within
 from clinicclip.exporting import is_export, load_export
-from clinicclip.exporting.meta import META
+from clinicclip.exporting.meta import META, Meta
 from clinicclip.importing import hints as configs
 from clinicclip.importing import hub, weights
 from clinicclip.importing.graph import find_graph
@@ -33,7 +33,7 @@ TEXT_LENGTH = 256  # tokens, where nothing says how long texts were
 class Imported(NamedTuple):
     """A model as read: `tokenizer` is the folder to load the tokenizer from, `rows` the reading.
 
-    `trained` is what it was trained to be given.
+    `trained` is what it was trained to be given, `meta` what an export says besides.
     """
 
     spec: ClipSpec
@@ -42,6 +42,7 @@ class Imported(NamedTuple):
     text_length: int
     rows: tuple[Row, ...]
     trained: tuple[Terms, ...]
+    meta: Meta | None = None
 
 
 def load_model(place: Path | str, *, pooling: str = "", force: bool = False) -> Imported:
@@ -53,34 +54,35 @@ def load_model(place: Path | str, *, pooling: str = "", force: bool = False) -> 
     ambiguous.
     """
     path = hub.locate(place)
-    if is_export(path):
-        export = load_export(path, force=force)
-        rows: tuple[Row, ...] = (Row("whole model", path.name, "an export of this package", META),)
-        length, trained, tokenizer = export.meta.text_length, configs.trained_with(path), path
-        _require_alike(path, export.spec)
-        with within(path):
-            spec, params = pooled_by(pooling, export.spec, export.params)
-    else:
-        file = weights.weight_file(path)
-        said, trained = configs.read(file.parent), configs.trained_with(file)
-        spec, params, rows = read_model(weights.read(file), said, str(file), pooling=pooling)
-        length, tokenizer = min(said.text_length or TEXT_LENGTH, spec.text.max_positions), file.parent
-        by = "tokenizer_config.json" if said.text_length else f"assumed, at most {TEXT_LENGTH}"
-        rows = (*rows, Row("text length", "-", f"{length} tokens", by))
-    return Imported(spec, params, tokenizer, length, rows, trained)
+    return _own(path, pooling, force) if is_export(path) else _foreign(path, pooling)
 
 
-def _require_alike(folder: Path, spec: ClipSpec) -> None:
-    """Raises UserError when an export's configuration for others tells of other towers than its own facts.
+def _own(folder: Path, pooling: str, force: bool) -> Imported:
+    """An export. Raises UserError when its configurations for others tell of other towers than its own facts.
 
     Image size and pooling are terms, and held against the weights as such.
     """
-    said = configs.read(folder)
-    image = dataclasses.replace(said.image or spec.image, image_size=spec.image.image_size)
-    text = dataclasses.replace(said.text or spec.text, pooling=spec.text.pooling)
-    if other := [name for name, one in (("image", image), ("text", text)) if one != getattr(spec, name)]:
+    export, said = load_export(folder, force=force), configs.read(folder)
+    image = dataclasses.replace(said.image or export.spec.image, image_size=export.spec.image.image_size)
+    text = dataclasses.replace(said.text or export.spec.text, pooling=export.spec.text.pooling)
+    if other := [name for name, one in (("image", image), ("text", text)) if one != getattr(export.spec, name)]:
         towers = " and ".join(other)
         raise UserError(f"{folder}: its config.json tells of another {towers} tower than its {META}; export again")
+    with within(folder):
+        spec, params = pooled_by(pooling, export.spec, export.params)
+    row = Row("whole model", folder.name, "an export of this package", META)
+    trained = configs.trained_with(folder)
+    return Imported(spec, params, folder, export.meta.text_length, (row,), trained, export.meta)
+
+
+def _foreign(path: Path, pooling: str) -> Imported:
+    file = weights.weight_file(path)
+    said, trained = configs.read(file.parent), configs.trained_with(file)
+    spec, params, rows = read_model(weights.read(file), said, str(file), pooling=pooling)
+    length = min(said.text_length or TEXT_LENGTH, spec.text.max_positions)
+    by = "tokenizer_config.json" if said.text_length else f"assumed, at most {TEXT_LENGTH}"
+    row = Row("text length", "-", f"{length} tokens", by)
+    return Imported(spec, params, file.parent, length, (*rows, row), trained)
 
 
 def read_model(
