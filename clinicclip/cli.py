@@ -94,7 +94,7 @@ def add_model_flags(flags: argparse.ArgumentParser, note: str = "", required: bo
     places = f"WORKDIR, WORKDIR@STEP, an exported folder, or weights of others{note}"
     flags.add_argument("--checkpoint", required=required, help=places)
     flags.add_argument(
-        "--pooling", type=one_of(POOLINGS), default="", help=f"of texts: {', '.join(POOLINGS)}; default: as in training"
+        "--pooling", choices=POOLINGS, default="", help="of texts; default: as in training, else by the pooler"
     )
     flags.add_argument(
         "--force", action="store_true", help="load weights although they are given other than they were trained with"

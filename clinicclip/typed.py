@@ -71,7 +71,7 @@ def _require(kind: type, stored: Any, key: str) -> Any:
     fits = {
         bool: isinstance(stored, bool),
         int: type(stored) is int and 0 <= stored <= MOST,
-        float: type(stored) in (int, float) and math.isfinite(stored),
+        float: (type(stored) is float and math.isfinite(stored)) or (type(stored) is int and abs(stored) <= MOST),
         tuple: isinstance(stored, list),
     }.get(kind, isinstance(stored, kind))
     if not fits:

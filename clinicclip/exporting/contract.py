@@ -61,10 +61,7 @@ def read(weights: Path) -> tuple[dict[str, Any], str]:
             stored = file.metadata() or {}
         said, golden = json.loads(stored[terms.KEY]), stored[terms.GOLDEN]
     except (OSError, SafetensorError, KeyError, ValueError, RecursionError):
-        said = golden = None
-    if not isinstance(said, dict) or said.keys() != STATED or golden is None:
-        raise UserError(
-            f"{weights}: its metadata do not say how its images and texts were prepared ({terms.KEY}, {terms.GOLDEN}); "
-            "export the run again"
-        )
+        said, golden = None, ""
+    if not isinstance(said, dict) or said.keys() != STATED:
+        raise UserError(f"{weights}: does not say how its images and texts were prepared; export the run again")
     return said, golden

@@ -166,7 +166,7 @@ def read_sample(folder: Path) -> Sample:
         with safe_open(folder / TENSORS, "np") as file:
             texts = tuple(map(str, json.loads(file.metadata()["texts"])))
         pictures = tuple(arrays.pop(f"picture_{number}") for number in range(len(SHAPES)))
-        golden = Sample(pictures=pictures, texts=texts, **arrays)
+        golden: Sample | None = Sample(pictures=pictures, texts=texts, **arrays)
     except (KeyError, TypeError, ValueError, RecursionError):
         golden = None
     if golden is None or not _sound(golden):

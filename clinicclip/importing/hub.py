@@ -89,5 +89,7 @@ def _fetch(place: str, patterns: tuple[str, ...], *, offline: bool = False) -> P
             f"with `hf download {name}`, or give a folder"
         ) from None
     if not exists(Path(found, within)):
-        raise UserError(f"{place}: the hub's {name} has no {within}; look at its list of files")
+        raise UserError(
+            f"{place}: {name} came without {within}; look at its files, and fetch it where there is a network"
+        )
     return Path(found, within)

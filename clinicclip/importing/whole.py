@@ -156,7 +156,7 @@ def _told_by_shape(left: Mapping[str, np.ndarray], image: int, text: int, source
     maps, map_rows = _projections(left, image, text, source)
     dim = maps[0].shape[1]
     graph = find_graph(_left(left, maps), dim, source)
-    added = dict(loss.defaults)
+    added: Params = {**loss.defaults}
     if graph and graph.identity:
         added["graph_projection"] = {"kernel": np.eye(dim, dtype=np.float32)}
     leaves = (*loss.leaves, *maps, *(graph.leaves if graph else ()))
@@ -167,14 +167,15 @@ def _told_by_shape(left: Mapping[str, np.ndarray], image: int, text: int, source
 def _projections(
     left: Mapping[str, np.ndarray], image: int, text: int, source: str
 ) -> tuple[tuple[Leaf, ...], tuple[Row, ...]]:
-    found, odd = [], []
+    found: list[tuple[Leaf, Row]] = []
+    odd: list[UserError] = []
     for role, width in (("image", image), ("text", text)):
         try:
             found.append(find_projection(left, role, width, source))
         except UserError as fault:
             odd.append(fault)
     if odd:
-        raise together(*odd, source) if len(odd) > 1 else odd[0]
+        raise together(odd[0], odd[1], source) if len(odd) > 1 else odd[0]
     leaves, rows = zip(*found, strict=True)
     dims = [leaf.shape[1] for leaf in leaves]
     if dims[0] != dims[1] or leaves[0].keys == leaves[1].keys:

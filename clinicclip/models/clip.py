@@ -47,13 +47,13 @@ class ClipSpec:
             raise UserError(f"model.dtype={self.dtype!r}: one of {', '.join(DTYPES)}")
 
 
-def pooled_by(pooling: str, spec: ClipSpec, params: Mapping[str, Any]) -> tuple[ClipSpec, Mapping[str, Any]]:
+def pooled_by(pooling: str, spec: ClipSpec, params: Mapping[str, Any]) -> tuple[ClipSpec, dict[str, Any]]:
     """The same model with its texts pooled in one of `POOLINGS`; "" as they are.
 
     Raises UserError for another word, and for the pooler where there is none.
     """
     if pooling in ("", spec.text.pooling):
-        return spec, params
+        return spec, dict(params)
     pooled = dataclasses.replace(spec, text=dataclasses.replace(spec.text, pooling=pooling))
     if pooling == "pooler":
         raise UserError(f"pools its texts by {spec.text.pooling!r} and holds no pooler; leave its pooling as it is")

@@ -11,6 +11,7 @@ SPEC = {
           ("ab", [10**7, 1], [[1], [1]], [-1, 1], [0, 1], [1.5, 1], [], [1, 1, 1], [True, 1], [1] * 5000, None, {})),
         ("heads", [0, 4]), ("heads", [3, 4]), ("heads", [2, 10**30]), ("patch_size", 0), ("patch_size", 5),
         ("window_size", 10**9), ("image_size", "32"), ("embed_dim", 2**40), ("embed_dim", 16), ("mlp_ratio", math.inf),
+        ("mlp_ratio", 10**400),
         ("mlp_ratio", "4"), ("mlp_ratio", -4.0), ("drop_path", math.nan), ("drop_path", ...), ("stages", 2),
     ),
     "text": (

@@ -180,7 +180,6 @@ ESCAPES = (
     "a\0.safetensors", f"{'x' * 5000}.safetensors", "file:///x.safetensors", "absent.safetensors",
 )  # fmt: skip
 OTHERS = {
-    "nothing": b"",
     "a picture": b"\x89PNG\r\n",
     "a page": b"<!doctype html><title>404</title>",
     "a pointer": b"version https://git-lfs.github.com/spec/v1",
