@@ -215,6 +215,11 @@ def test_every_fault_is_listed_in_one_line(params):
     assert "1 unexpected: net.backbone.norm.offset" in told
     assert "encoder.layer.1.output.dense.weight (20, 24) instead of (24, 20)" in told
     assert "saved without its pooler" not in told
+    sound = foreign.script_state(params, replace(MICRO, graph=foreign.GRAPH))
+    stranger = "net.report_encoder.bert.encoder.layer.0.output.dense.lora_A"  # might be a projection by its shape
+    told = refusal(sound | {stranger: np.zeros((24, 4), np.float32)})
+    assert told.endswith(f"1 unexpected: {stranger}")
+    assert "2 unexpected: net.backbone.norm.offset, net.ema" in refusal(state | {"net.ema": np.zeros(3, np.float32)})
     del state["net.report_encoder.bert.pooler.dense.weight"], state["net.gcn.first.bias"]  # beside the towers, too
     told = refusal(state | {"net.adapter.weight": np.zeros(3, np.float32)})
     assert "3 missing: net.backbone.norm.bias, net.report_encoder.bert.pooler.dense.weight, " in told

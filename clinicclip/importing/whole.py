@@ -4,6 +4,7 @@ Our own exports say what they are. Anything else with a Swin and a BERT in it is
 open_clip checkpoint, a VisionTextDualEncoderModel or a training script's state under prefixes of its own.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -133,20 +134,24 @@ def _rest(
 ) -> _Rest:
     """The parts told by shape, among the arrays that the towers do not claim.
 
-    Raises UserError for towers that are not whole, too: then whatever lies under their prefixes is theirs, and what
-    else is odd is told in the same line.
+    What lies under a tower's prefix may be one of them only where all is clear with it; otherwise it is a stranger in
+    the tower. Raises UserError for towers that are not whole, too, and tells in the same line what else is odd.
     """
     left = _left(held, towers)
+    inside = [key for key in left if key.startswith(tuple(filter(None, prefixes)))]
+    outside = {key: array for key, array in left.items() if key not in inside}
     wrong = faults({key: array for key, array in held.items() if key not in left}, towers)
-    if broken := any(wrong.values()):
-        wrong["unexpected"] = [key for key in left if key.startswith(tuple(filter(None, prefixes)))]
-        left = {key: array for key, array in left.items() if key not in wrong["unexpected"]}
+    broken = any(wrong.values())
     try:
-        rest = _told_by_shape(left, image, text, source)
+        rest = _told_by_shape(outside if broken else left, image, text, source)
     except UserError as fault:
-        raise together(listing(f"{source}: {UNFIT}", wrong), fault, source) if broken else fault from None
+        if broken:
+            raise together(listing(f"{source}: {UNFIT}", wrong | {"unexpected": inside}), fault, source) from None
+        with contextlib.suppress(UserError):
+            return _told_by_shape(outside, image, text, source)  # and who takes all leaves will list the strangers
+        raise
     if broken:
-        raise listing(f"{source}: {UNFIT}", wrong)
+        raise listing(f"{source}: {UNFIT}", wrong | {"unexpected": [*_left(left, rest.leaves)]})
     return rest
 
 
