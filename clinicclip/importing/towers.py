@@ -65,9 +65,8 @@ def read_text_tower(place: Path | str, pooling: str) -> Reading:
     own = below(without_pooler(tensors, tower, pooling), tower)
     with pooler_wanted(tensors, tower, pooling):
         params = from_leaves(bert_leaves(spec, key=tower.key), own, source)["text"]
-    return Reading(
-        spec, params, (row, *said.rows, *left_behind(tensors, tower, pooling), *_beside(tensors, own, tower))
-    )
+    unread = (*left_behind(tensors, tower, pooling), *constants(own), *_beside(tensors, own, tower))
+    return Reading(spec, params, (row, *said.rows, *unread))
 
 
 def read_image_tower(place: Path | str) -> Reading:
