@@ -70,13 +70,16 @@ TERMS = (
     ("pooling", "mean"), ("pooling", ["pooler"]), ("crop", 0.9),
 )  # fmt: skip
 
+# Of what is done to any file of weights, what an export may meet in another place of the code.
+SEALED = ("truncated to 0.5", "an array", "shape", "dtype", "an index", f"a pickle as {FILE}", "a shard called '..")
+
 # Damage that the folder's own digests show, and, sealed, damage that they do not.
 EXPORTS: dict[str, Mutation] = {
     **{f"{key} {str(value)[:40]}": partial(at, META, key, value) for key, value in FACTS},
     **{f"{name}: {key} {value}": partial(at, name, key, value) for name, key, value in SAID},
     **{f"{name} is {what}": partial(put, name, content) for name in TEXTS for what, content in DAMAGED.items()},
     **{f"{n}, unsealed": WEIGHTS[n] for n in ("truncated to 0.5", "an array transposed", "a picture for weights")},
-    **{n: partial(sealed, change) for n, change in WEIGHTS.items() if "pickle as" not in n or FILE in n},
+    **{n: partial(sealed, change) for n, change in WEIGHTS.items() if n.startswith(SEALED)},
     **{f"extra {n}": partial(sealed, partial(arrays, change, name="extra.safetensors")) for n, change in EXTRA.items()},
     **{n: partial(sealed, partial(metadata, change)) for n, change in TOLD.items()},
     **{f"trained with {term} {value}": partial(sealed, partial(stated, term, value)) for term, value in TERMS},
