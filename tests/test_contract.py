@@ -1,5 +1,7 @@
 """What weights were trained to be given travels with them: another folder's word is refused, the first fault named."""
 
+import base64
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -9,8 +11,9 @@ import micro_export
 import numpy as np
 import pytest
 from safetensors import safe_open
+from safetensors.numpy import load, save
 
-from clinicclip import ClinicCLIP, cli, doctor, files, predict
+from clinicclip import ClinicCLIP, cli, doctor, files, predict, terms
 from clinicclip.data import images
 from clinicclip.data.tokenizer import train_wordpiece
 from clinicclip.errors import UserError
@@ -101,15 +104,38 @@ def test_a_pooling_that_is_none_is_told(folder: Path) -> None:
         ClinicCLIP.from_pretrained(folder, pooling="max")
 
 
-def test_every_file_of_weights_names_the_golden_file(micro_folder: Path) -> None:
+def metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, "np") as file:
+        return file.metadata()
+
+
+def test_every_file_of_weights_says_its_terms_and_those_for_others_hold_the_golden_tensors(micro_folder: Path) -> None:
     for name in ("model.safetensors", "extra.safetensors"):
-        trained, digest = contract.read(micro_folder / name)
-        assert trained["pooling"] == "pooler" and trained["image_size"] == 32 and len(digest) == 64
-        with safe_open(micro_folder / name, "np") as file:
-            assert file.metadata()["format"] == "pt"
+        trained, said = contract.read(micro_folder / name), metadata(micro_folder / name)
+        assert trained["pooling"] == "pooler" and trained["image_size"] == 32 and said["format"] == "pt"
+        assert ("golden" in said) == (name == "model.safetensors") and len(said["golden_sha256"]) == 64
+    tensors = load(base64.b64decode(metadata(micro_folder / "model.safetensors")["golden"]))  # as the card says
+    assert tensors["images"].dtype == np.uint8 and tensors["images"].shape == (3, 32, 32)
+    assert tensors["ids"].shape == (3, micro_export.LENGTH)
+    golden = contract.golden(micro_folder / "model.safetensors")
+    for picture, fixed, square in zip(golden.pictures, parity.fixed_pictures(), tensors["images"], strict=True):
+        np.testing.assert_array_equal(picture, fixed)
+        np.testing.assert_array_equal(square, images.resize(fixed, 32))
+    assert golden.texts == parity.TEXTS
+    for name in ("image_embedding", "text_embedding"):
+        np.testing.assert_allclose(np.linalg.norm(tensors[name], axis=1), 1, atol=1e-6)
     files.write_tensors(micro_folder.parent / "bare.safetensors", {"a": np.zeros(1, np.float32)}, {"format": "pt"})
     with pytest.raises(UserError, match="does not say how its images and texts were prepared"):
         contract.read(micro_folder.parent / "bare.safetensors")
+
+
+def relabelled(folder: Path, **said: str | None) -> None:
+    """The weights with other metadata, and known to be so to the export."""
+    path = folder / "model.safetensors"
+    told = {key: value for key, value in (metadata(path) | said).items() if value is not None}
+    tensor_file.write(path, tensor_file.read(path), metadata=told)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    edited(folder, "clinicclip.json", lambda meta: meta["files"].update({path.name: digest}))
 
 
 def examine(folder: Path) -> tuple[int, dict]:
@@ -122,7 +148,7 @@ def test_doctor_finds_nothing_odd_in_an_export_as_written(folder: Path, capsys) 
     code, told = examine(folder)
     assert code == 0 and "nothing odd was found" in capsys.readouterr().out
     stages = next(iter(told["sections"]["Stages"].values()))
-    assert list(stages) == ["settings", "golden file", *(parity.PIXELS, parity.TOKENS, parity.IMAGE, parity.TEXT)]
+    assert list(stages) == ["settings", *(parity.PIXELS, parity.TOKENS, parity.IMAGE, parity.TEXT)]
     assert all(stage["holds"] for stage in stages.values())
 
 
@@ -134,15 +160,11 @@ def test_doctor_names_the_first_stage_that_differs(folder: Path, stage: str, mon
     elif stage == parity.TOKENS:
         other_tokenizer(folder)
     else:
-        golden = parity.read_sample(folder)
-        parity.write_sample(folder, golden._replace(image_embedding=-golden.image_embedding))
-        weights = tensor_file.read(folder / "model.safetensors")
-        trained, _ = contract.read(folder / "model.safetensors")
-        told = contract.metadata(trained, folder / parity.TENSORS)
-        tensor_file.write(folder / "model.safetensors", weights, metadata=told)
-        from clinicclip.exporting import folder as export_folder
-
-        monkeypatch.setattr(export_folder, "_read_whole", lambda place, name, meta: tensor_file.read(place / name))
+        golden = contract.golden(folder / "model.safetensors")
+        packed = parity.packed(golden._replace(image_embedding=-golden.image_embedding))
+        relabelled(
+            folder, **contract.metadata({}, packed) | {terms.KEY: metadata(folder / "model.safetensors")[terms.KEY]}
+        )
     code, told = examine(folder)
     found = [finding["says"] for finding in told["findings"]]
     first = "settings" if stage == parity.TOKENS else stage
@@ -151,24 +173,45 @@ def test_doctor_names_the_first_stage_that_differs(folder: Path, stage: str, mon
     assert "Spoils an evaluation" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"golden": "no base64"}, "base64"),
+        ({"golden": "AAAA"}, "those of their digest"),
+        ({"golden": None}, "golden"),
+        ({"golden_sha256": None}, "golden"),
+    ],
+)
+def test_doctor_tells_damaged_golden_tensors_in_one_line(folder: Path, change: dict, says: str, capsys) -> None:
+    relabelled(folder, **change)
+    assert cli.call(doctor.main, doctor.parser(), ["checkpoint", str(folder), f"--output={folder.parent}"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "its golden inputs cannot be read" in error and says in error
+
+
+def bytes_of(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode(), np.uint8)
+
+
 GOLDEN = {
-    "no picture": (lambda t: t.pop("picture_1"), None),
-    "a stranger": (lambda t: t.update(more=t["ids"]), None),
-    "pictures of floats": (lambda t: t.update(picture_0=t["picture_0"].astype("float32")), None),
-    "flat squares": (lambda t: t.update(images=t["images"].ravel()), None),
-    "ids of floats": (lambda t: t.update(ids=t["ids"].astype("float32")), None),
-    "no texts": (lambda t: None, "7"),
-    "deep texts": (lambda t: None, "[" * 100_000),
-    "texts that are none": (lambda t: None, "{"),
+    "no picture": lambda t: t.pop("picture_1"),
+    "a stranger": lambda t: t.update(more=t["ids"]),
+    "pictures of floats": lambda t: t.update(picture_0=t["picture_0"].astype("float32")),
+    "flat squares": lambda t: t.update(images=t["images"].ravel()),
+    "ids of floats": lambda t: t.update(ids=t["ids"].astype("float32")),
+    "no texts": lambda t: t.update(texts=bytes_of("7")),
+    "deep texts": lambda t: t.update(texts=bytes_of("[" * 100_000)),
+    "half a text": lambda t: t.update(texts=bytes_of("{")),
 }
 
 
 @pytest.mark.parametrize("fault", GOLDEN)
-def test_doctor_tells_damaged_golden_inputs_in_one_line(folder: Path, fault: str, capsys) -> None:
-    change, texts = GOLDEN[fault]
-    arrays = tensor_file.read(folder / parity.TENSORS)
-    change(arrays)
-    tensor_file.write(folder / parity.TENSORS, arrays, metadata={"texts": texts or json.dumps(parity.TEXTS)})
-    assert cli.call(doctor.main, doctor.parser(), ["checkpoint", str(folder), f"--output={folder.parent}"]) == 1
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and f"{parity.TENSORS}: holds no golden inputs of this version" in error
+def test_golden_tensors_of_another_form_are_told_in_one_line(folder: Path, fault: str) -> None:
+    arrays = load(parity.packed(contract.golden(folder / "model.safetensors")))
+    GOLDEN[fault](arrays)
+    with safe_open(folder / "model.safetensors", "np") as file:
+        stated = {terms.KEY: file.metadata()[terms.KEY]}
+    relabelled(folder, **contract.metadata({}, save(arrays)) | stated)
+    with pytest.raises(UserError, match="its golden inputs cannot be read") as told:
+        contract.golden(folder / "model.safetensors")
+    assert "\n" not in str(told.value)

@@ -23,7 +23,7 @@ from clinicclip.models import convert, shards, tensor_file
 from clinicclip.models.clip import ClipSpec
 from clinicclip.models.torch_names import TRANSFORMERS
 
-EXTRA = "extra.safetensors"
+EXTRA, CARD = "extra.safetensors", "README.md"
 
 
 class Export(NamedTuple):
@@ -74,8 +74,7 @@ def write_export(
     params = convert.rounded(params, dtype)
     with _replacing(output) as draft:
         sample = parity.sample(spec, params, tokenizer, text_length)
-        parity.write_sample(draft, sample)
-        agreed = contract.metadata(contract.given(spec, tokenizer, text_length), draft / parity.TENSORS)
+        agreed = contract.metadata(contract.given(spec, tokenizer, text_length), parity.packed(sample))
         _write_weights(draft, spec, params, allowed, dtype, shard_bytes, agreed)
         tokenizer.save(draft, text_length)
         scale = float(params["logit_scale"])
@@ -96,8 +95,9 @@ def write_export(
             dtype=dtype,
             hub=hub,
         )
-        (draft / "README.md").write_text(text, encoding="utf-8")
-        _write_json(draft / META, dataclasses.asdict(_meta(draft, spec, text_length, config, origin, allowed)))
+        (draft / CARD).write_text(text, encoding="utf-8")
+        meta = _meta(draft, spec, text_length, config, origin, allowed, hub)
+        _write_json(draft / META, dataclasses.asdict(meta))
     return measured
 
 
@@ -122,15 +122,30 @@ def settings(
     folder: Path, meta: Meta, weights: str
 ) -> tuple[tuple[terms.Terms], terms.Terms, *tuple[terms.Terms, ...]]:
     """What the weights of an export say of their training; what we, and others by their files, give them."""
-    trained, _ = contract.read(shards.parts(folder / weights)[0])
-    return (trained,), contract.given(meta.spec, Tokenizer.load(folder), meta.text_length), *terms.beside(folder)
+    return (
+        (contract.read(shards.parts(folder / weights)[0]),),
+        contract.given(meta.spec, Tokenizer.load(folder), meta.text_length),
+        *terms.beside(folder),
+    )
 
 
 def _read_whole(folder: Path, name: str, digests: Mapping[str, str]) -> shards.Tensors:
     for path in shards.parts(folder / name):
-        if not path.is_file() or _sha256(path) != digests.get(path.name):
-            raise UserError(f"{path}: absent or changed since the export was written; export or copy again")
+        _require_same(path, digests.get(path.name))
     return shards.read(folder / name)
+
+
+def whole(folder: Path, meta: Meta) -> list[str]:
+    """The names of an export's files. Raises UserError unless all but the card are as they were written."""
+    for name, digest in meta.files.items():
+        if name != CARD:  # which its owner may complete
+            _require_same(folder / name, digest)
+    return [META, CARD, *(name for name in meta.files if name != CARD)]
+
+
+def _require_same(path: Path, digest: str | None) -> None:
+    if not path.is_file() or _sha256(path) != digest:
+        raise UserError(f"{path}: absent or changed since the export was written; export or copy again")
 
 
 def is_export(folder: Path) -> bool:
@@ -153,7 +168,8 @@ def _write_weights(
             shards.write(folder / WEIGHTS[dialect], tensors, metadata=metadata, limit=limit)
         else:  # open_clip reads a single file only
             tensor_file.write(folder / WEIGHTS[dialect], tensors, metadata=metadata)
-    tensor_file.write(folder / EXTRA, convert.extras(params, spec), metadata=metadata)
+    beside = {key: said for key, said in metadata.items() if key != contract.TENSORS}
+    tensor_file.write(folder / EXTRA, convert.extras(params, spec), metadata=beside)
 
 
 def _meta(
@@ -163,6 +179,7 @@ def _meta(
     config: Mapping[str, Any],
     origin: Origin,
     allowed: tuple[str, ...],
+    hub: str,
 ) -> Meta:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return Meta(
@@ -171,6 +188,7 @@ def _meta(
         dialects=allowed,
         spec=spec,
         text_length=text_length,
+        hub=hub,
         origin=origin,
         config=public(config),
         files={path.relative_to(folder).as_posix(): _sha256(path) for path in files},

@@ -53,6 +53,7 @@ class Meta:
     dialects: tuple[str, ...]
     spec: ClipSpec
     text_length: int
+    hub: str  # the id it is to be published under, or ""
     origin: Origin
     config: Mapping[str, Any]  # of the run
     files: Mapping[str, str]

@@ -27,6 +27,7 @@ FACTS = (
     ("spec.image", []), ("spec.text", None), ("spec.graph", []), ("spec.graph", None), ("spec.dim", 0),
     ("spec.dim", 11), ("spec.dtype", "int8"), ("spec.remat", 1), ("spec.towers", 3),
     *((key, ...) for key in ("format", "clinicclip", "dialects", "spec", "text_length", "origin", "config", "files")),
+    ("hub", ...), ("hub", 7), ("hub", None),
     *(("format", value) for value in (2, "1", None, [1])),
     *(("text_length", value) for value in (0, 2, 30, 41, 10**9, "40", True, None, 40.5)),
     ("origin", []), ("origin", None), ("origin.owner", "me"), ("origin.name", 7), ("origin.steps", -1),
@@ -61,7 +62,6 @@ TOLD = {
     "terms are deep": lambda said: said.update(clinicclip="[" * 100_000),
     "terms are none": lambda said: said.update(clinicclip="{}"),
     "terms are not there": lambda said: said.pop("clinicclip"),
-    "no golden file is named": lambda said: said.pop("golden_sha256"),
     "nothing is said": lambda said: said.clear(),
 }
 TERMS = (
