@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NoReturn
 
 from clinicclip.errors import UsageError, UserError, nearest
+from clinicclip.models.sizes import POOLINGS
 
 PREEMPTED = 75
 CONFIG_OVERRIDE = "--config."
@@ -92,6 +93,9 @@ def add_model_flags(flags: argparse.ArgumentParser, note: str = "", required: bo
     """The flags of a program that uses a model."""
     places = f"WORKDIR, WORKDIR@STEP, an exported folder, or weights of others{note}"
     flags.add_argument("--checkpoint", required=required, help=places)
+    flags.add_argument(
+        "--pooling", choices=POOLINGS, default="", help="of texts; default: as in training, else by the pooler"
+    )
     flags.add_argument(
         "--force", action="store_true", help="load weights although they are given other than they were trained with"
     )

@@ -73,7 +73,7 @@ def evaluate(args: argparse.Namespace) -> int:
     suites.check_names(chosen, findings)
     places = scoring.places(args.data)
     prompts.PromptSet.load(args.prompts)
-    model = api.load_any(args.checkpoint, force=args.force)
+    model = api.load_any(args.checkpoint, pooling=args.pooling, force=args.force)
     for line in model.config.get(api.IMPORTED, ()):
         print(line, flush=True)
     setting = scoring.Setting(

@@ -26,6 +26,14 @@ def make_folder(path: Path) -> None:
         raise UserError(f"{path}: cannot be made into a folder ({fault.strerror}); choose another place") from None
 
 
+def exists(path: Path) -> bool:
+    """Whether something is there; what no file can be called is not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def digest(folder: Path, pattern: str) -> str:
     """Twelve hex digits over the names and contents of the files of a folder, and of the folders in it."""
     content = hashlib.sha256()

@@ -117,7 +117,7 @@ def _task(args: argparse.Namespace) -> Task:
     """Opens model and data. Raises UserError when they do not allow the jobs."""
     mesh = sharding.make_mesh()
     sharding.microbatches(args.batch_size, 0, mesh.size)
-    model = api.load(args.checkpoint, force=args.force)
+    model = api.load(args.checkpoint, pooling=args.pooling, force=args.force)
     split = args.split or sets.held_out_split(args.data_dir, model.config)
     learnt = args.train_split or sets.other_split(args.data_dir, "train", split, model.config)
     if not learnt:

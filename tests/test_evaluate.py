@@ -73,7 +73,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     monkeypatch.setattr(api, "load", lambda checkpoint: Other() if "other" in checkpoint else Model())
-    monkeypatch.setattr(api, "load_any", lambda checkpoint, force=False: api.load(checkpoint))
+    monkeypatch.setattr(api, "load_any", lambda checkpoint, **named: api.load(checkpoint))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
 
     def call(*flags: str) -> int:
