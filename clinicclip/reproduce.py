@@ -6,14 +6,11 @@ each run, one after the other; the same command goes on where it stopped, betwee
 """
 
 import argparse
-import fcntl
 import functools
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,7 +67,7 @@ def main(args: argparse.Namespace) -> int:
         builder.read_manifest(folder)
     files.make_folder(args.output)
     try:
-        with host.StopRequest(), _alone(args.output) as lock:
+        with host.StopRequest(), files.alone(args.output) as lock:
             for number, job in enumerate(jobs, 1):
                 code = _run(job, args, f"{number} of {len(jobs)}", lock)
                 if code:
@@ -146,19 +143,6 @@ def _child(words: Sequence[str], log: Path, lock: int) -> int:
             child.terminate()
             child.wait()
             raise
-
-
-@contextmanager
-def _alone(output: Path) -> Iterator[int]:
-    """Holds the folder's lock, by its file descriptor. Raises UserError when another process holds it."""
-    descriptor = os.open(output / "lock", os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield descriptor
-    except BlockingIOError:
-        raise UserError(f"{output} is being worked on by another process: wait for its end, or end it") from None
-    finally:
-        os.close(descriptor)
 
 
 def write_tables(output: Path, jobs: Sequence[Job], further: Sequence[str] = ()) -> None:

@@ -1,7 +1,9 @@
 """A run in several processes is the run of one on as many devices: what is fed, learned, saved, measured, told."""
 
 import json
+import platform
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from flax.traverse_util import flatten_dict
 from clinicclip import cli
 from clinicclip.data import builder
 from clinicclip.errors import UserError
-from clinicclip.training import checkpoint, metrics
+from clinicclip.training import checkpoint, segments
 from clinicclip.training import processes as joined
 
 STEPS = 3
@@ -100,6 +102,17 @@ parser = cli.Parser(program="join", description="", example="")
 sys.exit(cli.call(lambda args: processes.join(), parser, []))
 """
 
+# Two processes that work together until the one whose number is given is killed.
+DIES = """
+import os, signal, sys
+from clinicclip.training import lost, processes
+processes.join(heartbeat=2)
+with lost.bound(2):
+    for turn in range(9):
+        dies = turn and processes.jax.process_index() == int(sys.argv[1])
+        processes.everywhere(lambda: os.kill(os.getpid(), signal.SIGKILL) if dies else None)
+"""
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -159,7 +172,7 @@ def assert_same_parameters(ours: Path, theirs: Path) -> None:
 def assert_same_results(ours: Path, theirs: Path) -> None:
     """Equal but for the order in which floats were summed."""
     assert_same_parameters(ours, theirs)
-    columns = [metrics.read(folder / "metrics.jsonl") for folder in (ours, theirs)]
+    columns = [segments.read(folder / "metrics.jsonl") for folder in (ours, theirs)]
     assert [r["step"] for r in columns[0]] == [r["step"] for r in columns[1]] == [1, 2, 2, 3]
     for one, other in zip(*columns, strict=True):
         assert one["metrics"] == pytest.approx(other["metrics"], rel=1e-5)
@@ -267,6 +280,15 @@ def test_a_process_that_does_not_come_is_told_in_time(
 
     (ended,) = processes.start(["-c", JOIN], tmp_path, processes=1, devices=1, placed=first_of_two, timeout=60)
     assert ended.code == 1 and ended.err.startswith(says) and ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_dead_process_ends_the_others_soon_with_a_line_that_names_it(tmp_path: Path, victim: int) -> None:
+    ended = processes.start(["-c", DIES, victim], tmp_path, processes=2, devices=1, timeout=20)
+    left = ended[1 - victim]
+    assert (left.code, ended[victim].code) == (1, -signal.SIGKILL)
+    (line,) = [line for line in left.err.splitlines() if not line.startswith("[Gloo]")]
+    assert line.startswith(f"error: process {victim} of 2 ({platform.node()}) went away: see in its log")
 
 
 def test_processes_tell_each_other_what_they_found_and_what_failed(tmp_path: Path) -> None:

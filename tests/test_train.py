@@ -20,7 +20,7 @@ from clinicclip import config as config_files
 from clinicclip.data import builder, patients
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
-from clinicclip.training import checkpoint, metrics
+from clinicclip.training import checkpoint, segments
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -73,7 +73,7 @@ def test_the_run_folder_holds_everything_the_readme_promises(finished: tuple[Pat
 
 
 def test_metrics_keep_what_is_deterministic_apart_from_timing(finished: tuple[Path, str]) -> None:
-    records = metrics.read(finished[0] / "metrics.jsonl")
+    records = segments.read(finished[0] / "metrics.jsonl")
     steps = [r for r in records if "loss" in r["metrics"]]
     assert [r["step"] for r in steps] == list(range(1, STEPS + 1))
     assert {"loss/clip", "loss/graph", "grad_norm", "soft_labels/kept", "truncated"} <= steps[0]["metrics"].keys()
@@ -121,7 +121,9 @@ def test_being_stopped_while_the_report_is_made_is_75_and_the_same_command_finis
     with monkeypatch.context() as patch:
         patch.setattr(runs, "finish", lambda run, state: signal.raise_signal(signal.SIGTERM))
         assert train.train(tiny(**config), tmp_path, range(1)) == cli.PREEMPTED
-    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")  # where TensorBoard's plugin and xprof look
+    planes = jax.profiler.ProfileData.from_file(str(trace)).planes
+    assert any("train_step" in event.name for plane in planes for line in plane.lines for event in line.events)
     before = (tmp_path / "metrics.jsonl").read_bytes()
     assert not (tmp_path / "DONE").exists()
     assert train.train(tiny(**config), tmp_path) == 0
@@ -160,7 +162,7 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(
     assert train.train(tiny(evaluate_every=3), tmp_path) == 0
     whole, parts = (checkpoint.read_params(folder / "checkpoints")[1] for folder in (finished[0], tmp_path))
     jax.tree.map(np.testing.assert_array_equal, whole, parts)
-    columns = [[(r["step"], r["metrics"]) for r in metrics.read(f / "metrics.jsonl")] for f in (finished[0], tmp_path)]
+    columns = [[(r["step"], r["metrics"]) for r in segments.read(f / "metrics.jsonl")] for f in (finished[0], tmp_path)]
     assert columns[0] == columns[1]
 
 
