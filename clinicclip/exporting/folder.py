@@ -138,7 +138,7 @@ def _read_whole(folder: Path, name: str, meta: Mapping[str, Any]) -> shards.Tens
 def read_meta(folder: Path) -> dict[str, Any]:
     """What `META` of an export says. Raises UserError when it is absent, damaged or newer."""
     try:
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        meta = json.loads(files.content(folder / META))
     except OSError as error:
         raise UserError(f"{folder}: no {META}, so this is not an export of ours") from error
     except (ValueError, RecursionError) as error:
