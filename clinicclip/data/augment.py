@@ -8,11 +8,14 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 from clinicclip.errors import UserError
+
+cv2.setNumThreads(0)  # whoever calls has threads or processes of its own
 
 # Pixels of the image a pixel of the view up to which four neighbours are enough: of radiographs of 256 pixels at 160,
 # a view was as close to one drawn at four times the resolution as by turning first and shrinking with a wide filter.
@@ -68,32 +71,33 @@ def render(image: Image.Image, view: View, size: int) -> UInt8[np.ndarray, "{siz
     """The drawn view of a gray image at `size` x `size` pixels: rotated, cropped and shrunk, then levels."""
     left, upper, right, lower = view.box
     if view.rotation and max((right - left) * image.width, (lower - upper) * image.height) <= _DIRECT * size:
-        image = _turn_and_crop(image, view, size)
+        pixels = _turn_and_crop(np.asarray(image), view, size)
     else:
         if view.rotation:
             # Turning is the dear part: pixels beyond twice the wanted resolution are averaged away before it.
             image = image.reduce(max(1, min(image.size) // (2 * size)))
             image = image.rotate(view.rotation, Image.Resampling.BILINEAR)
         box = (left * image.width, upper * image.height, right * image.width, lower * image.height)
-        image = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+        pixels = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
     levels = (np.arange(256) - 127.5) * (1.0 + view.contrast) + 127.5 + 255.0 * view.brightness
-    # Bytes translate faster than arrays index.
-    pixels = image.tobytes().translate(np.clip(np.rint(levels), 0, 255).astype(np.uint8).tobytes())
-    return np.frombuffer(pixels, np.uint8).reshape(size, size)
+    return cv2.LUT(pixels, np.clip(np.rint(levels), 0, 255).astype(np.uint8))
 
 
-def _turn_and_crop(image: Image.Image, view: View, size: int) -> Image.Image:
+def _turn_and_crop(pixels: UInt8[np.ndarray, "h w"], view: View, size: int) -> UInt8[np.ndarray, "{size} {size}"]:
     """Turning about the centre and cropping as one map of pixels, each interpolated from its four neighbours.
 
-    At half the cost of the two steps, and closer to the ideal picture while hardly any pixels are passed over.
+    Closer to the ideal picture than two steps while hardly any pixels are passed over. OpenCV has the map at a
+    sixth of Pillow's time.
     """
     left, upper, right, lower = view.box
-    across, down = (right - left) * image.width / size, (lower - upper) * image.height / size
-    middle_x, middle_y = image.width / 2, image.height / 2
-    x, y = left * image.width - middle_x, upper * image.height - middle_y
+    height, width = pixels.shape
+    across, down = (right - left) * width / size, (lower - upper) * height / size
+    middle_x, middle_y = width / 2, height / 2
+    x, y = left * width - middle_x, upper * height - middle_y
     cos, sin = math.cos(math.radians(view.rotation)), math.sin(math.radians(view.rotation))
-    matrix = (
-        *(cos * across, -sin * down, cos * x - sin * y + middle_x),
-        *(sin * across, cos * down, sin * x + cos * y + middle_y),
-    )
-    return image.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+    turned = np.array([[cos * across, -sin * down], [sin * across, cos * down]])
+    origin = np.array([cos * x - sin * y + middle_x, sin * x + cos * y + middle_y])
+    # Positions above count from the image's corner, OpenCV's from the middle of its first pixel.
+    matrix = np.column_stack([turned, origin + turned @ (0.5, 0.5) - 0.5])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(pixels, matrix, (size, size), flags=flags)
