@@ -20,6 +20,7 @@ import importlib
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -36,7 +37,9 @@ GOAL, QUICK = 1.0, 24
 def parser() -> cli.Parser:
     """The program's flags."""
     flags = cli.Parser(program="faults_run", description=__doc__ or "", example="python bench/faults_run.py --quick")
-    flags.add_argument("--quick", action="store_true", help=f"{QUICK} faults, drawn by the seed, that need no run")
+    flags.add_argument(
+        "--quick", action="store_true", help=f"{QUICK} faults, drawn by the seed, that need neither run nor mount"
+    )
     flags.add_argument("--seed", type=functools.partial(cli.count), default=0, help="of the places and of --quick")
     flags.add_argument("--only", default="", metavar="PLACE[,PLACE]", help="faults of these places")
     flags.add_argument("--share", type=_share, default=(1, 1), metavar="K/N", help="every Nth fault from the Kth on")
@@ -48,11 +51,14 @@ def main(args: argparse.Namespace) -> int:
     """Plants, judges and counts; exits 1 when a fault is not told."""
     root = Path(__file__).parents[1]
     sys.path[:0] = [str(root / "tests" / "support"), str(root / "launch")]
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ |= {"JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}
-        os.environ |= {"JAX_COMPILATION_CACHE_DIR": f"{folder}/compiled"}
-        os.environ |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    folder = tempfile.mkdtemp()  # a TemporaryDirectory would be removed by whatever is forked, too
+    os.environ |= {"JAX_PLATFORMS": "cpu", "HF_HUB_OFFLINE": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}
+    os.environ |= {"JAX_COMPILATION_CACHE_DIR": f"{folder}/compiled"}
+    os.environ |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    try:
         return plant(args, Path(folder))
+    finally:
+        shutil.rmtree(folder)
 
 
 def plant(args: argparse.Namespace, folder: Path) -> int:
@@ -61,7 +67,7 @@ def plant(args: argparse.Namespace, folder: Path) -> int:
     places = args.only.split(",") if args.only else list(cases.PLACES)
     planted = [fault for place in places for fault in cases.of(place)]
     if args.quick:
-        few = [fault for fault in planted if not run_faults.needs_run(fault)]
+        few = [fault for fault in planted if not (fault.trains or fault.disk or run_faults.needs_run(fault))]
         planted = random.Random(args.seed).sample(few, min(QUICK, len(few)))
     planted = planted[args.share[0] - 1 :: args.share[1]]
     run_faults.load()
