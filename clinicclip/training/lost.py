@@ -54,13 +54,13 @@ def listen(hosts: Sequence[str]) -> None:
 
 
 @contextmanager
-def bound(patience: float) -> Iterator[None]:
+def bound(heartbeat: int) -> Iterator[None]:
     """Holds back what was raised because another process has gone, until `listen` has named that process."""
     try:
         yield
     except Exception as fault:
         if jax.process_count() > 1 and CUT_OFF.search(str(fault)):
-            time.sleep(patience + MARGIN)
+            time.sleep(heartbeat + MARGIN)
         raise
 
 
