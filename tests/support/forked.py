@@ -1,6 +1,7 @@
 """Programs in processes forked from this one, which has imported all that they need and asked jax for nothing."""
 
 import atexit
+import faulthandler
 import os
 import signal
 import sys
@@ -77,7 +78,8 @@ def _work(work: Callable[[], int], place: Path) -> NoReturn:
         for number, kind in ((1, "out"), (2, "err")):
             file = os.open(f"{place}.{kind}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
             os.dup2(file, number)
-        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+        faulthandler.enable(2)
         code = work()
     except BaseException:
         traceback.print_exc()
