@@ -24,6 +24,7 @@ from clinicclip.evals.base import Rows
 from clinicclip.evals.truth import SQUASH
 from clinicclip.exporting import Origin, contract, is_export, write_export
 from clinicclip.exporting.folder import read_meta
+from clinicclip.exporting.origin import FILE as ORIGIN
 from clinicclip.models import clip, convert
 from clinicclip.towers import Towers, in_turns
 from clinicclip.training import checkpoint as checkpoints
@@ -268,7 +269,7 @@ def load(checkpoint: str, *, force: bool = False) -> ClinicCLIP:
     ``force`` as in `ClinicCLIP.from_pretrained`.
     """
     path, _, step = checkpoint.partition("@")
-    if not (Path(path) / "checkpoints").is_dir():
+    if not any((Path(path) / name).exists() for name in ("checkpoints", ORIGIN)):  # a run that saved nothing yet, too
         return ClinicCLIP.from_pretrained(checkpoint, force=force)
     if step and not step.isdecimal():
         raise UserError(f"{checkpoint}: the part after @ is a step number")

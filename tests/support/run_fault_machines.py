@@ -1,5 +1,6 @@
 """Faults of disks, and of machines that should work as one."""
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -18,7 +19,7 @@ from clinicclip.training import processes
 RUN, EXPORT = "--checkpoint={root}/run", "--checkpoint={root}/export"
 SETS = ("--data=phantom:{root}/data", "--suite=pair_strict", "--draws=2")
 PLACES = {
-    "a disk without room": ("size=16k", "{root}/disk/o"),
+    "a disk without room": ("size=4k", "{root}/disk/o"),
     "a disk that takes no more files": ("nr_inodes=1", "{root}/disk/o"),
     "a read-only disk": ("ro", "{root}/disk/o"),
     "a place that takes no folder": ("", "/proc/o"),
@@ -44,7 +45,10 @@ def of_storage() -> Iterator[Fault]:
             "finetune": (EXPORT, "--data_dir={root}/data", "--shares=1", "--seeds=1", f"--output={place}"),
             "reproduce": ("--data=phantom:{root}/data", f"--output={place}"),
         }.items():
-            yield Fault("storage", f"{program} to {name}", program, argv, ("/o", "/disk", "/proc"), disk=options)
+            if options.startswith("size") and program in ("finetune", "reproduce"):
+                continue  # they train before they need more room
+            names = ("/o", "/disk", "/proc", "/texts.txt")
+            yield Fault("storage", f"{program} to {name}", program, argv, names, disk=options)
     argv = training("--workdir={root}/disk/o", **LONG)
     for name, blow in (("fills", _fill), ("turns read-only", _close), ("loses the run's folder", _vanish)):
         for records in (1, 5):
@@ -128,9 +132,11 @@ def _after(records: int, workdir: str, blow: Strike) -> Strike:
 
 
 def _fill(root: Path, pids: Sequence[int]) -> bool:
-    room = os.statvfs(root / "disk")
-    with (root / "disk" / "filler").open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize)
+    with (root / "disk" / "filler").open("wb", buffering=0) as file:
+        for size in (2**20, 2**12):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(size))
     return True
 
 
