@@ -36,6 +36,7 @@ setup(
         "transformers>=5,<6",
         "huggingface_hub>=1.3",
         "fsspec>=2024.6",
+        "etils[epath]>=1.12",
         "safetensors>=0.8",
         "tokenizers>=0.22",
         "jraph>=0.0.6.dev0",

@@ -44,7 +44,7 @@ from clinicclip.data.augment import AugmentSpec
 from clinicclip.data.draws import TrainSpec
 from clinicclip.data.sources import Source
 from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
-from clinicclip.training import metrics
+from clinicclip.training import segments
 
 GOAL = 1.5
 BATCH, SIZE, LENGTH, VOCABULARY = 64, 224, 256, 2000
@@ -281,7 +281,7 @@ def main(args: argparse.Namespace) -> int:
 
 def wait_share(workdir: Path) -> float:
     """The share of its time that a run of `train` waited for data, in the median of the stretches it wrote down."""
-    records = metrics.read(workdir / "metrics.jsonl")
+    records = segments.read(workdir / "metrics.jsonl")
     return statistics.median(record["timing"]["data_wait_share"] for record in records if record["timing"])
 
 

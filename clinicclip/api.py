@@ -23,6 +23,7 @@ from clinicclip.evals import prompts
 from clinicclip.evals.base import Rows
 from clinicclip.evals.truth import SQUASH
 from clinicclip.exporting import Origin, contract, is_export, write_export
+from clinicclip.exporting.origin import FILE as ORIGIN
 from clinicclip.models import clip, convert
 from clinicclip.towers import Towers, in_turns
 from clinicclip.training import checkpoint as checkpoints
@@ -280,7 +281,8 @@ def load(checkpoint: str, *, pooling: str = "", force: bool = False) -> ClinicCL
     ``pooling`` and ``force`` as in `ClinicCLIP.from_pretrained`.
     """
     path, _, step = checkpoint.partition("@")
-    if not files.exists(Path(path) / "checkpoints"):
+    # A run that has saved nothing yet is one, too.
+    if not any(files.exists(Path(path) / name) for name in ("checkpoints", ORIGIN)):
         return ClinicCLIP.from_pretrained(checkpoint, pooling=pooling, force=force)
     if step and not step.isdecimal():
         raise UserError(f"{checkpoint}: the part after @ is a step number")

@@ -165,7 +165,7 @@ def _require_same(args: argparse.Namespace, task: Task) -> None:
     path = args.output / JOB
     if not path.is_file():
         files.write_whole(path, json.dumps(asked, indent=1) + "\n")
-    held = json.loads(path.read_text())
+    held = files.read_json(path, (), "delete the folder and run again")
     other = [key for key in asked if asked[key] != held.get(key)]
     if other:
         raise UserError(f"{path}: these jobs are of another {', '.join(other)}; choose another --output")
