@@ -5,6 +5,7 @@ Or two of its results: how far they are apart, and why.
 
 import argparse
 import functools
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -122,6 +123,8 @@ def _place(
     """Which splits of a folder are scored, learnt from and chosen by. Raises UserError for what was trained on."""
     split = args.split or sets.held_out_split(folder, model.config)
     _refuse_overlap(name, split, sets.overlap(folder, split, model.config, model.trained_on), args.allow_overlap)
+    if kinship := sets.kinship(folder, model.config):
+        print(f"warning: {name}: {kinship} (no id tells): these may be no held-out numbers", file=sys.stderr)
     users = {"train": suites.LEARNING, "validation": suites.CHOOSING}
     others = {
         role: getattr(args, f"{role}_split") or sets.other_split(folder, role, split, model.config)

@@ -129,23 +129,6 @@ def test_phantom_truth_is_stored_with_graph_boxes_and_gold(tmp_path: Path) -> No
     assert any(len(record["boxes"]) == len(record["box_names"]) > 0 for record in stored)
 
 
-def test_tfds_opens_the_folder_without_this_package(prepared: Path) -> None:
-    script = """
-import sys, warnings
-import tensorflow_datasets as tfds
-from pathlib import Path
-out = Path(sys.argv[1])
-stored = tfds.builder_from_directory(out / "folder" / sys.argv[2])
-named = tfds.data_source("folder", data_dir=out, split="train")
-direct = stored.as_data_source(split="train")
-assert len(named) == len(direct) == stored.info.splits["train"].num_examples > 0
-assert named[0]["image"].ndim == 3 and named[0]["patient"] == direct[0]["patient"]
-assert not {"tensorflow", "clinicclip", "jax"} & set(sys.modules)
-"""
-    done = run(script, prepared, records.FORMAT)
-    assert done.returncode == 0, done.stderr
-
-
 def test_preparing_imports_neither_tensorflow_nor_jax(source: Path, tmp_path: Path) -> None:
     script = """
 import sys

@@ -1,7 +1,7 @@
 """A release -> a prepared folder: TFDS records in ArrayRecord shards, split by patient, with a manifest.
 
-OUTPUT holds manifest.json, dropped.jsonl and NAME/VERSION/, which ``tfds.builder_from_directory`` and
-``tfds.data_source(NAME, data_dir=OUTPUT)`` open without this package.
+OUTPUT holds manifest.json, dropped.jsonl and clinicclip_NAME/VERSION/, which ``tfds.builder_from_directory`` and
+``tfds.data_source("clinicclip_NAME", data_dir=OUTPUT)`` open without this package.
 """
 
 import bisect
