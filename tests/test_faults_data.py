@@ -61,8 +61,10 @@ def test_a_dry_run_and_a_limit_account_for_all_there_is(
     assert cli.call(prepare.main, prepare.parser(), [*argv, "--dry_run"]) == 0
     told = capsys.readouterr().out
     assert not (tmp_path / "out").exists() and " would hold" in told
-    for _, reason in clean[name].drops:
-        assert reason in told
+    for reason in {reason for _, reason in clean[name].drops}:
+        ids = [identity for identity, why in clean[name].drops if why == reason]
+        (line,) = [line for line in told.splitlines() if line.split()[1:2] == [f"{reason}:"]]
+        assert any(identity in line for identity in ids) and ("..." in line) == (len(ids) > 5)
     assert cli.call(prepare.main, prepare.parser(), [*argv, "--limit=2"]) == 0
     printed = capsys.readouterr().out
     assert ": 2 used" in printed and "not read (--limit)" in printed

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clinicclip import cli, prepare
+from clinicclip import account, cli, prepare
 from clinicclip.data import builder, images, negation, records, schema, shards
 from clinicclip.data.generators import templates
 from clinicclip.data.manifest import DROPPED, MANIFEST, PARTIAL, read_manifest
@@ -496,4 +496,4 @@ def test_reports_without_a_graph_get_one_by_rules_and_the_account_says_so(source
     assert counts["records_with_graph_by_rules"] == 60 and counts["graphs_over_budget"] == 0
     assert counts["graph_nodes"] == sum(len(record["graph_spans"]) for record in stored.values())
     assert counts["graph_edges"] == sum(len(record["graph_edges"]) for record in stored.values())
-    assert "60 report graphs (60 by rules)" in prepare.account(read_manifest(prepared))
+    assert "60 report graphs (60 by rules)" in account.told(read_manifest(prepared))

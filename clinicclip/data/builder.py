@@ -119,8 +119,9 @@ def write(
     ``source`` is the folder of a release on disk, ``options`` the settings of its reader; ``limit`` 0 is all.
     ``joins`` add to the studies, one after the other, what other files or models say of them. Negated reports are
     written by templates, or by a language ``model``. With a ``runner``, Apache Beam makes the shards. A killed run
-    continues from its finished shards. ``dry_run`` reads and counts everything and writes nothing. Raises UserError
-    for a faulty source, or an output that is taken or cannot be written.
+    continues from its finished shards. ``dry_run`` reads and counts everything, names the first ids of what is left out
+    as ``examples``, and writes nothing. Raises UserError for a faulty source, or an output that is taken or cannot be
+    written.
     """
     reader = releases.READERS[release]
     settings: dict[str, Any] = {"release": release, "source": str(source.resolve()) if source else None}
@@ -217,7 +218,9 @@ def _prepare(
     if not account["splits"]:
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in account["dropped"].items())
         raise UserError(f"{reader.NAME}: nothing to prepare, every report and image is dropped ({reasons})")
-    if folder is not None:
+    if folder is None:
+        account["examples"] = ledger.examples()
+    else:
         lines = (json.dumps(drop._asdict()) + "\n" for drop in ledger.drops)
         with shards.writing(folder.parent):
             files.write_whole(folder / DROPPED, "".join(lines))
