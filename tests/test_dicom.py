@@ -3,6 +3,7 @@
 from typing import Any
 
 import dicoms
+import judging
 import numpy as np
 import pytest
 from dicoms import SHAPE, fault, ramp, table
@@ -230,3 +231,18 @@ def test_other_plain_syntaxes_are_read(syntax: str) -> None:
     made.file_meta.TransferSyntaxUID = syntax
     made["PixelData"].VR = "OW"
     np.testing.assert_array_equal(gray(made), gray(dicoms.dataset(pixels, 12)))
+
+
+@pytest.mark.parametrize("kind", judging.INSIDE)
+@pytest.mark.parametrize(
+    ("name", "bits"),
+    [("jpeg_baseline", 8), *((name, bits) for name, bits in CASES if name.startswith("jpeg_lossless"))],
+)
+def test_a_jpeg_damaged_inside_is_refused(name: str, bits: int, kind: str) -> None:
+    syntax, _, _, encode = dicoms.SYNTAXES[name]
+    noise = np.random.default_rng(0).normal(0, 2**bits / 50, SHAPE)
+    pixels = (ramp(bits) / 2 + 2 ** (bits - 2) + noise).astype(ramp(bits).dtype)
+    stream = encode(pixels, bits)
+    assert gray(dicoms.compress(dicoms.dataset(pixels, bits), syntax, stream)).shape == SHAPE
+    damaged = dicoms.compress(dicoms.dataset(pixels, bits), syntax, judging.spoilt(stream, judging.INSIDE[kind]))
+    assert fault(dicoms.content(damaged)) == "image_unreadable"
