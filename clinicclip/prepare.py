@@ -65,7 +65,8 @@ def parser() -> cli.Parser:
         "--runner",
         type=cli.one_of(beam.RUNNERS),
         metavar="NAME",
-        help=f"let Apache Beam make the shards, on workers that see source and output: {', '.join(beam.RUNNERS)}",
+        help="let Apache Beam make the shards, on workers that mount the disk of source and output under the same "
+        f"paths (buckets are not read): {', '.join(beam.RUNNERS)}",
     )
     add("--beam_options", default="", metavar="'...'", help="for the runner: '--project=P --region=R ...'")
     add("--dry_run", action="store_true", help="say what would be written and dropped; write nothing")

@@ -31,7 +31,7 @@ assert not {"tensorflow", "clinicclip", "jax"} & set(sys.modules)
 def test_every_release_is_opened_without_this_package(tmp_path: Path) -> None:
     for name, fake in fault_cases.FAKES.items():
         judging.account(name, fake, fake.make(tmp_path / name / "in"), tmp_path / name / "out")
-    options = {"level": "easy", "studies": 6, "size": 32}
+    options = {"level": "easy", "studies": 6, "size": 64}
     builder.write("phantom", tmp_path / "phantom" / "out", options=options, shorter_side=16)
     places = [tmp_path / name / "out" / read_manifest(tmp_path / name / "out")["folder"] for name in READERS]
     done = subprocess.run([sys.executable, "-c", OPENED, *places], capture_output=True, text=True, timeout=120)
@@ -41,7 +41,7 @@ def test_every_release_is_opened_without_this_package(tmp_path: Path) -> None:
 
 def test_a_folder_under_its_earlier_name_is_still_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publish, "DATASET", "{}")
-    manifest = builder.write("phantom", tmp_path, options={"level": "easy", "studies": 4, "size": 32}, shorter_side=16)
+    manifest = builder.write("phantom", tmp_path, options={"level": "easy", "studies": 4, "size": 64}, shorter_side=16)
     monkeypatch.undo()
     assert manifest["folder"] == f"phantom/{records.FORMAT}"
     assert len(builder.open_source(tmp_path, "+".join(manifest["splits"]))) == 4

@@ -139,7 +139,8 @@ def write(
         return finished
     with _workshop(output) as partial:
         if runner:
-            beam.make_shards(functools.partial(_listed, release, arguments, joins, partial, recipe, limit), runner)
+            tasks = functools.partial(_listed, release, arguments, joins, partial, recipe, limit)
+            beam.make_shards(tasks, runner, arguments.get("source"))
         writer = model.open(partial / llm.ANSWERS) if model else None
         account, summaries = _prepare(reader, arguments, joins, partial, recipe, limit, workers, writer)
         manifest = publish.describe(reader, settings) | account
