@@ -10,14 +10,15 @@ from typing import Any
 import dicoms
 import fakes
 import fakes_labelled
-import faults_labelled
 import numpy as np
+import planting
 import pytest
 from PIL import Image
 
 from clinicclip import cli, doctor
 from clinicclip.data import builder, schema
 from clinicclip.data.phantom import world
+from clinicclip.data.releases import rsna
 
 REPORT = "FINDINGS: The heart is enlarged. There is a small left pleural effusion.\nIMPRESSION: Cardiomegaly, case {}."
 WORD = "zanzibar"  # in every planted report, and never to be printed
@@ -174,7 +175,7 @@ LONG = " ".join(f"There is a {letter} density." for letter in "abcdefghijklmnop"
 PLANTED: dict[str, Mapping[str, Any]] = {
     "looks_inverted": {"gray": 255 - radiograph(3)},
     "looks_upside_down": {"gray": radiograph(3)[::-1].copy()},
-    "looks_sideways": {"gray": np.rot90(radiograph(3)).copy()},
+    "looks_sideways": {"gray": np.rot90(radiograph(3), 3).copy()},
     "burned_in_annotation": {"gray": scan(BurnedInAnnotation="YES", PatientIdentityRemoved="YES")},
     "personal_header": {"gray": scan()},
     "low_contrast": {"gray": 100 + radiograph(3) // 16},
@@ -202,7 +203,8 @@ def test_a_box_over_the_border_and_people_nobody_can_tell_are_to_be_looked_at(ex
     root = fakes_labelled.rsna(tmp_path / "in")
     for seed, path in enumerate(sorted((root / "stage_2_train_images").iterdir()), start=20):
         path.write_bytes(scan(seed, PatientIdentityRemoved="YES"))
-    (image,) = {*faults_labelled.RSNA["box over the border"](root, random.Random(1))} & {*fakes_labelled.RSNA}
+    over = planting.put(rsna.TARGETS[0], "95", "width", where=lambda row: row["Target"] == "1", name="patientId")
+    (image,) = {*over(root, random.Random(1))} & {*fakes_labelled.RSNA}
     builder.write("rsna", tmp_path / "rsna", source=root, options={"split": "image"}, say=lambda line: None)
     code, told = examine(str(tmp_path / "rsna"))
     assert (code, set(found(told))) == (0, {"box_clipped", "people_untold"})

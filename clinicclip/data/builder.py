@@ -26,6 +26,7 @@ from clinicclip.data.manifest import DROPPED, MANIFEST, PARTIAL, Ledger, read_ma
 from clinicclip.data.records import CorruptRecord, Recipe
 from clinicclip.data.schema import Drop, Record, Sketch, Study
 from clinicclip.data.shards import Summary, Task
+from clinicclip.data.waiting import waiting
 from clinicclip.errors import UserError, nearest
 
 __all__ = ["Source", "open_source", "read_manifest", "write"]
@@ -140,7 +141,8 @@ def write(
     with _workshop(output) as partial:
         if runner:
             tasks = functools.partial(_listed, release, arguments, joins, partial, recipe, limit)
-            beam.make_shards(tasks, runner, arguments.get("source"))
+            with waiting(f"{release}: shards by {runner.name}"):
+                beam.make_shards(tasks, runner, arguments.get("source"))
         writer = model.open(partial / llm.ANSWERS) if model else None
         account, summaries = _prepare(reader, arguments, joins, partial, recipe, limit, workers, writer)
         manifest = publish.describe(reader, settings) | account
@@ -203,7 +205,7 @@ def _prepare(
     writer: llm.Writer | None = None,
 ) -> tuple[dict[str, Any], list[Summary]]:
     """The account of all that was read, and every shard's summary; without ``folder`` nothing is written."""
-    with _reading(reader.NAME):
+    with _reading(reader.NAME), waiting(f"{reader.NAME}: counting reports and images"):
         expected = reader.count(**arguments)
     ledger = Ledger(reader.NAME, reader.SPLITS)
     summaries = []
