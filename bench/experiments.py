@@ -12,8 +12,7 @@ import time
 from pathlib import Path
 
 from clinicclip import cli, host, runs
-from clinicclip import config as config_files
-from clinicclip.train import fit
+from clinicclip.train import configured, fit
 from clinicclip.training import watch
 
 TOLD = ("cxr_align/task", "pair_strict/", "zero_shot/")
@@ -37,11 +36,7 @@ def parser() -> cli.Parser:
 
 def main(args: argparse.Namespace) -> int:
     """Trains, scores on validation, prints the findings and one JSON line."""
-    host.tune_allocator()
-    host.keep_compiled()
-    config = config_files.load(args.config, args.overrides)
-    if args.data_dir:
-        config.data.dir = args.data_dir
+    config = configured(args)
     with host.StopRequest() as stop:
         run = runs.set_up(config, args.workdir)
         began = time.process_time()

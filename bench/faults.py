@@ -85,7 +85,7 @@ def run(
     """
     quick = os.environ | {
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": str(ROOT),
     }
     if processes > 1:

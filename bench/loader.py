@@ -41,6 +41,7 @@ from clinicclip import cli, tabular
 from clinicclip.data import builder, draws, pipeline
 from clinicclip.data.augment import AugmentSpec
 from clinicclip.data.draws import TrainSpec
+from clinicclip.data.sources import Source
 from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
 from clinicclip.training import metrics
 
@@ -135,7 +136,7 @@ class Tokenised:
 class Data(NamedTuple):
     """What all ways read."""
 
-    source: pipeline.Source
+    source: Source
     pairs: Pairs
     tokenizer: Path
 

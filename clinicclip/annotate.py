@@ -19,8 +19,8 @@ from clinicclip import files, frozen
 from clinicclip.data import builder, draws, records
 from clinicclip.data import features as tables
 from clinicclip.data.features import FeatureTable, TfidfSvd
-from clinicclip.data.pipeline import Source
 from clinicclip.data.schema import Graph, Record
+from clinicclip.data.sources import Source
 from clinicclip.errors import UserError
 
 FOLDER = "features"

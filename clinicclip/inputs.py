@@ -13,11 +13,11 @@ import numpy as np
 from jaxtyping import UInt64
 from ml_collections import ConfigDict
 
-from clinicclip import annotate, assemble, files, starting
+from clinicclip import annotate, assemble, dataset, files, starting
 from clinicclip import config as config_files
-from clinicclip.data import builder, patients, pipeline
+from clinicclip.data import builder, patients
 from clinicclip.data.features import FeatureTable
-from clinicclip.data.pipeline import Source
+from clinicclip.data.sources import Readable, Remembered, Source
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.exporting import ORIGIN, Origin
@@ -61,11 +61,11 @@ def open_inputs(config: ConfigDict, workdir: Path) -> RunInputs:
         raise UserError(
             f"process {jax.process_index()} does not see {stored}: all processes must share the run's folder"
         )
-    manifest = assemble.require_data(config)
+    manifest = dataset.require_data(config)
     starting.require_weights(config)
-    source = pipeline.Remembered(builder.open_source(config.data.dir, config.data.train), config.data.memory_bytes)
+    source = Remembered(builder.open_source(config.data.dir, config.data.train), config.data.memory_bytes)
     config.data.digest = annotate.data_digest(manifest)
-    origin = assemble.origin(config, manifest, workdir.name)
+    origin = dataset.origin(config, manifest, workdir.name)
     make = resume_inputs if stored.exists() else first_inputs
     tokenizer, features = make(config, workdir, source, manifest)
     origin = dataclasses.replace(origin, steps=config.total_steps)
@@ -100,7 +100,7 @@ def first_inputs(
 
     So are whose records they are and, last, the resolved configuration. Raises UserError as `open_inputs`.
     """
-    data, read = config.data, pipeline.Readable(source)
+    data, read = config.data, Readable(source)
     if len(source) - len(read) > data.max_corrupt:
         raise UserError(
             f"{data.dir}: {len(source) - len(read)} of {len(source)} records of data.train={data.train} cannot be "
@@ -108,10 +108,10 @@ def first_inputs(
         )
     trained_on = require_disjoint(config, read, manifest["name"])
     files.make_folder(workdir)
-    tokenizer = assemble.make_tokenizer(config, read, manifest)
+    tokenizer = dataset.make_tokenizer(config, read, manifest)
     assemble.resolve(config, studies=len(source), tokenizer=tokenizer)
     tokenizer.save(workdir / "tokenizer", data.text_length)
-    features = assemble.frozen_features(config, manifest, read, workdir)
+    features = dataset.frozen_features(config, manifest, read, workdir)
     patients.save(workdir, trained_on)
     config_files.save(config, workdir / "config.json")
     return tokenizer, features
@@ -128,7 +128,7 @@ def resume_inputs(
     tokenizer = Tokenizer.load(str(workdir / "tokenizer"))
     assemble.resolve(config, studies=len(source), tokenizer=tokenizer)
     require_same_run(workdir / "config.json", config)
-    return tokenizer, assemble.stored_features(config, manifest, workdir)
+    return tokenizer, dataset.stored_features(config, manifest, workdir)
 
 
 def require_same_run(stored: Path, config: ConfigDict) -> None:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clinicclip.data.pipeline import Source
 from clinicclip.data.records import CorruptRecord
+from clinicclip.data.sources import Source
 from clinicclip.errors import UserError
 from clinicclip.training.metrics import FAULT, MetricWriter, NoWriter
 from clinicclip.training.progress import say

@@ -67,11 +67,7 @@ def steps(text: str) -> range:
 
 def main(args: argparse.Namespace) -> int:
     """Loads the configuration and trains."""
-    host.tune_allocator()
-    host.keep_compiled()
-    config = config_files.load(args.config, args.overrides)
-    if args.data_dir:
-        config.data.dir = args.data_dir
+    config = configured(args)
     workdir = Path(args.workdir) if args.workdir else config_files.default_workdir(args.config)
     try:
         with host.StopRequest():
@@ -80,6 +76,16 @@ def main(args: argparse.Namespace) -> int:
     except host.Stopped:
         return cli.PREEMPTED
     return train(config, workdir, args.profile_steps)
+
+
+def configured(args: argparse.Namespace) -> ConfigDict:
+    """The configuration of a command line, in a process made ready to train."""
+    host.tune_allocator()
+    host.keep_compiled()
+    config = config_files.load(args.config, args.overrides)
+    if args.data_dir:
+        config.data.dir = args.data_dir
+    return config
 
 
 def train(config: ConfigDict, workdir: Path, traced: range = range(0)) -> int:
@@ -125,7 +131,7 @@ def fit(run: runs.Run, stop: host.StopRequest, watched: watch.Watch) -> step.Tra
         ):
             device = devices.known(jax.devices()[0].device_kind)
             log = Log(writer, bar, config.batch_size, device and device.flops, {"seed": config.seed, **run.facts})
-            known = checkpoints.meta(start) if start else {}
+            known = checkpoint.read_facts(run.workdir / "checkpoints", start) if start else {}
             skipped = Skipped(writer, run.inputs.source, config.data.max_corrupt, config.batch_size, known)
             for now in range(start, config.total_steps + 1):
                 watched.step(now)

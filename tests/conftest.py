@@ -1,6 +1,7 @@
 """Every test sees eight simulated CPU devices and strict rank promotion; both must be set before jax starts."""
 
 import atexit
+import fcntl
 import os
 import shutil
 import tempfile
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
     import clinicclip
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+# Files that take minutes: begun first, so that no worker is left alone with one at the end.
+LONG = ("test_processes.py", "test_forms.py", "test_step.py", "test_train.py", "test_faults.py", "test_plan.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the long files first; xdist deals files out in this order."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture
@@ -48,3 +58,17 @@ def micro_model(micro_folder: Path) -> "clinicclip.ClinicCLIP":
     import clinicclip
 
     return clinicclip.ClinicCLIP.from_pretrained(micro_folder)
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """160 prepared phantom studies, made once for all workers, for all tests that leave them as they are."""
+    from clinicclip.data import builder
+
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    with (root / "phantom.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # who comes second finds them complete
+        options = {"level": "easy", "studies": 160, "size": 64}
+        builder.write("phantom", root / "phantom", options=options, say=lambda line: None)
+    return root / "phantom"

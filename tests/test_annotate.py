@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from clinicclip import annotate, assemble, cli, frozen, importing, prepare
+from clinicclip import annotate, assemble, cli, dataset, frozen, importing, prepare
 from clinicclip import config as config_files
 from clinicclip.data import builder, draws, features, packing, records
 from clinicclip.data.features import FeatureTable, TfidfSvd
@@ -20,6 +20,7 @@ from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.models.bert import Bert
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
 ROOT = Path(__file__).parents[1]
 write_bert = runpy.run_path(str(ROOT / "tests" / "support" / "bert_folder.py"))["write"]
 POSITIONS = 40  # of the small BERT
@@ -209,12 +210,12 @@ def test_a_run_uses_what_is_stored_and_else_computes_the_same(
     source = builder.open_source(data, "train")
     with monkeypatch.context() as patch:
         patch.setattr(annotate, "find", lambda *_: None)
-        computed = assemble.frozen_features(config, manifest, source, tmp_path)
+        computed = dataset.frozen_features(config, manifest, source, tmp_path)
     assert computed is not None and (tmp_path / "features").is_dir()
-    again = assemble.stored_features(config, manifest, tmp_path)
+    again = dataset.stored_features(config, manifest, tmp_path)
     annotate.store(data, manifest, wanted, dim=24)
-    used = assemble.frozen_features(config, manifest, source, tmp_path / "other")
-    found = assemble.stored_features(config, manifest, tmp_path / "other")
+    used = dataset.frozen_features(config, manifest, source, tmp_path / "other")
+    found = dataset.stored_features(config, manifest, tmp_path / "other")
     assert not (tmp_path / "other").exists()
     for record in list(source)[:8]:
         graph = records.stored_graph(record)
@@ -230,7 +231,7 @@ def test_features_a_run_began_with_and_that_are_gone_are_told(data: Path, folder
     config = run_config(data, "tfidf")
     config.seed = 77
     with pytest.raises(UserError, match="are gone"):
-        assemble.stored_features(config, read_manifest(data), tmp_path)
+        dataset.stored_features(config, read_manifest(data), tmp_path)
 
 
 def test_a_folder_gives_the_width_of_the_features(data: Path, folder: Path) -> None:

@@ -8,8 +8,8 @@ import fakes
 import numpy as np
 import planted
 import pytest
+from preparing import call
 
-from clinicclip import cli, prepare
 from clinicclip.data import builder, schema
 from clinicclip.data.releases import chestxray14
 from clinicclip.data.schema import Box, Drop
@@ -21,10 +21,6 @@ from clinicclip.evals.base import EmbedFns
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return fakes.chestxray14(tmp_path / "nih")
-
-
-def call(*argv: object) -> int:
-    return cli.call(prepare.main, prepare.parser(), [str(word) for word in argv])
 
 
 def test_images_come_with_their_labels_boxes_and_facts(root: Path) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import fakes
 import pytest
+from preparing import call
 
-from clinicclip import cli, prepare
 from clinicclip.data import builder, schema
 from clinicclip.data.releases import chexpert
 from clinicclip.data.schema import Drop, Study
@@ -22,10 +22,6 @@ def read(root: Path, **options: Any) -> tuple[dict[str, Study], dict[str, str]]:
     items = list(chexpert.read(root, **options))
     studies = {item.image_id: item for item in items if isinstance(item, Study)}
     return studies, {item.id: item.reason for item in items if isinstance(item, Drop)}
-
-
-def call(*argv: object) -> int:
-    return cli.call(prepare.main, prepare.parser(), [str(word) for word in argv])
 
 
 def test_frontal_images_come_with_their_labels(root: Path) -> None:

@@ -34,10 +34,9 @@ BATCH = 16
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data_dir(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prepared data of which three training records are damaged."""
-    folder = tmp_path_factory.mktemp("damaged")
-    builder.write("phantom", folder, options={"level": "easy", "studies": 160, "size": 64}, say=lambda line: None)
+    folder = shutil.copytree(phantom, tmp_path_factory.mktemp("damaged") / "data")
     changes = {UNDECODABLE: damaged.without_picture, INCOMPLETE: damaged.without_sex}
     damaged.rewrite(folder, "train", changes)
     damaged.flip(folder, "train", CORRUPT)

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from loading import make_record
 
-from clinicclip import assemble, config
+from clinicclip import assemble, config, dataset
 from clinicclip.data import draws, records
 from clinicclip.data.augment import AugmentSpec
 from clinicclip.data.draws import DrawStudy, TrainSpec
 from clinicclip.data.features import FeatureTable
 from clinicclip.data.generators import templates
-from clinicclip.data.schema import FINDINGS, INDEX, UNKNOWN, Record, Study
+from clinicclip.data.schema import FINDINGS, INDEX, UNCERTAIN, UNKNOWN, Record, Study
 from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
 from clinicclip.errors import UserError
 
@@ -38,7 +39,7 @@ def tokenizer() -> Tokenizer:
     return train_wordpiece([" ".join(ABNORMAL + NORMAL), *templates.TRAIN.patterns, *templates.EVAL.patterns], 300)
 
 
-def texts(tokenizer: Tokenizer, record: Record, count: int = 40, **changes: str) -> list[tuple[int, ...]]:
+def texts(tokenizer: Tokenizer, record: Record, count: int = 40, **changes: str | int) -> list[tuple[int, ...]]:
     draw = DrawStudy(dataclasses.replace(SPEC, **changes), tokenizer, None)
     return [tuple(draw.random_map(record, np.random.default_rng(seed))["text_tokens"]) for seed in range(count)]
 
@@ -118,7 +119,7 @@ def test_frozen_features_cover_whatever_is_drawn(
 ) -> None:
     overrides = [("data.text_mode", text_mode), ("data.sentence_filter", sentence_filter)]
     chosen = config.load("configs/dt.py:data=phantom,size=micro", overrides)
-    table = assemble.frozen_features(chosen, {"files": {}}, [MIXED, HEALTHY], tmp_path)
+    table = dataset.frozen_features(chosen, {"files": {}}, [MIXED, HEALTHY], tmp_path)
     draw = DrawStudy(assemble.train_spec(chosen), tokenizer, table)
     for record in (MIXED, HEALTHY):
         drawn = [draw.random_map(record, np.random.default_rng(seed)) for seed in range(20)]
@@ -206,3 +207,23 @@ def test_a_sentence_made_of_a_label_has_no_place_in_the_stream_of_frozen_feature
 def test_a_share_of_label_sentences_is_a_share() -> None:
     with pytest.raises(UserError, match=r"label_sentences=1.5: expected a share"):
         dataclasses.replace(SPEC, label_sentences=1.5)
+
+
+def test_labels_of_a_subset_keep_parents_and_drop_what_is_not_said() -> None:
+    labels = np.full(14, UNKNOWN, np.int8)
+    labels[[INDEX["edema"], INDEX["lung_opacity"], INDEX["cardiomegaly"]]] = 1
+    drawn = [s for s in draws.sentences(make_record(5)) if s.finding == INDEX["edema"]]
+    kept = draws.restrict(labels, drawn)
+    assert np.flatnonzero(kept == 1).tolist() == sorted((INDEX["edema"], INDEX["lung_opacity"]))
+    assert labels[INDEX["cardiomegaly"]] == 1
+
+
+@pytest.mark.parametrize("uncertain", [0, 1])
+def test_uncertain_labels_count_as_told(uncertain: int) -> None:
+    labels = np.array([1, 0, UNCERTAIN, UNKNOWN] + [0] * 10, np.int8)
+    assert draws.target_labels(labels, uncertain).tolist() == [1, 0, uncertain] + [0] * 11
+
+
+def test_max_sentences_bounds_the_subset(tokenizer: Tokenizer) -> None:
+    single = {encoded(tokenizer, sentence) for sentence in MIXED["sentences"]}
+    assert set(texts(tokenizer, MIXED, text_mode="sentences", max_sentences=1)) == single

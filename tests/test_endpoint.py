@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import preparing
 import pytest
 from language_model import LanguageModel, Reply, denial, serve
 
@@ -12,7 +13,7 @@ from clinicclip.data.generators import endpoint, llm
 from clinicclip.data.generators.endpoint import Endpoint, Patience
 from clinicclip.data.generators.llm import Question
 from clinicclip.data.schema import INDEX
-from clinicclip.errors import UsageError, UserError
+from clinicclip.errors import UsageError
 
 QUICK = Patience(timeout=0.3, attempts=3, pause=0.01)
 
@@ -29,10 +30,9 @@ def url(model: LanguageModel) -> Iterator[str]:
 
 
 def complaint(call: Callable[[], object]) -> str:
-    with pytest.raises(UserError) as caught:
-        call()
-    assert "\n" not in str(caught.value) and "Nodule of" not in str(caught.value)
-    return str(caught.value)
+    told = preparing.complaint(call)
+    assert "Nodule of" not in told
+    return told
 
 
 def ask(url: str, kept: Path, patience: Patience = QUICK, concurrency: int = 2) -> dict[Question, str]:

@@ -14,25 +14,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import preparing
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from language_model import LanguageModel, Reply, denial, serve
 from PIL import Image
+from preparing import call, everything
 
-from clinicclip import cli, prepare
+from clinicclip import prepare
 from clinicclip.data import builder
 from clinicclip.data.generators import endpoint, llm, templates
 from clinicclip.data.generators.endpoint import Endpoint, Patience
 from clinicclip.data.generators.llm import Question
 from clinicclip.data.manifest import PARTIAL, read_manifest
 from clinicclip.data.schema import INDEX
-from clinicclip.errors import UserError
 
 ROOT = Path(__file__).parents[1]
-SIDES = ("left", "right")
 FINDINGS = ("pleural effusion", "pneumothorax", "nodule", "atelectasis", "consolidation", "granuloma")
-STATEMENTS = [f"{size} {side} {x}." for size in ("Small", "Large") for side in SIDES for x in FINDINGS]
+STATEMENTS = [f"{size} {side} {x}." for size in ("Small", "Large") for side in ("left", "right") for x in FINDINGS]
 QUICK = Patience(timeout=0.3, attempts=3, pause=0.01)
 
 
@@ -65,20 +65,10 @@ def write(source: Path, output: Path, url: str, **options: Any) -> dict[str, Any
     return builder.write("folder", output, source=source, shorter_side=32, model=made, **options)
 
 
-def everything(output: Path) -> list[dict[str, Any]]:
-    return list(builder.open_source(output, "+".join(read_manifest(output)["splits"])))
-
-
 def complaint(call: Callable[[], object]) -> str:
-    with pytest.raises(UserError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    assert not any(statement in str(caught.value) for statement in STATEMENTS)
-    return str(caught.value)
-
-
-def call(*argv: object) -> int:
-    return cli.call(prepare.main, prepare.parser(), [str(word) for word in argv])
+    told = preparing.complaint(call)
+    assert not any(statement in told for statement in STATEMENTS)
+    return told
 
 
 # What is sent, and what becomes of it
@@ -91,7 +81,7 @@ def test_records_hold_what_the_model_wrote_and_say_so(
     args = ("folder", f"--source={source}", f"--output={output}", "--generator=llm", f"--base_url={url}")
     assert call(*args) == 0
     assert not capsys.readouterr().err
-    records = everything(output)
+    records = everything(output).values()
     assert len(records) == len(STATEMENTS) + 1
     for record in records:
         statement = record["sentences"][-1]
@@ -140,7 +130,7 @@ def test_an_answer_that_does_not_flip_the_finding_is_dropped_and_counted(
     assert manifest["language"][f"records_not_negated_{reason}"] == len(STATEMENTS)
     assert "records_with_negated_report" not in manifest["language"]
     assert {
-        record["negated"] + record["omitted"] + record["negated_by"] for record in everything(tmp_path / "out")
+        record["negated"] + record["omitted"] + record["negated_by"] for record in everything(tmp_path / "out").values()
     } == {""}
 
 
@@ -228,7 +218,7 @@ def test_a_killed_run_asks_nothing_twice(source: Path, tmp_path: Path, model: La
     model.asked = []
     assert subprocess.run(command, cwd=ROOT, timeout=60, check=False).returncode == 0
     assert not answered & set(model.asked) and len(model.asked) == len(STATEMENTS) - 8
-    assert sum(bool(record["negated"]) for record in everything(tmp_path / "out")) == len(STATEMENTS)
+    assert sum(bool(record["negated"]) for record in everything(tmp_path / "out").values()) == len(STATEMENTS)
 
 
 def test_a_second_preparation_asks_nothing_that_is_in_the_answers(
@@ -239,7 +229,7 @@ def test_a_second_preparation_asks_nothing_that_is_in_the_answers(
     asked = len(model.asked)
     write(source, tmp_path / "two", url, model=kept)
     assert len(model.asked) == asked > 0
-    one, two = ([record["negated"] for record in everything(tmp_path / name)] for name in ("one", "two"))
+    one, two = ([record["negated"] for record in everything(tmp_path / name).values()] for name in ("one", "two"))
     assert one == two
 
 

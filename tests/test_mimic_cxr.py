@@ -1,30 +1,19 @@
-"""MIMIC-CXR-JPG: the official layout is read as it comes, and every planted fault is named."""
+"""MIMIC-CXR-JPG: the official layout is read as it comes."""
 
 import gzip
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import mimic
-import numpy as np
 import pytest
-from PIL import Image
+from mimic import read
+from preparing import call
 
-from clinicclip import cli, prepare
-from clinicclip.data import builder, schema
-from clinicclip.data.manifest import DROPPED, PARTIAL, read_manifest
+from clinicclip.data import builder, schema, shards
+from clinicclip.data.manifest import PARTIAL, read_manifest
 from clinicclip.data.releases import mimic_cxr
-from clinicclip.data.schema import Drop, Study
 from clinicclip.errors import UserError
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -33,27 +22,9 @@ def root(tmp_path: Path) -> Path:
     return mimic.fake(tmp_path / "mimic")
 
 
-def read(root: Path, **options: Any) -> tuple[dict[str, Study], dict[str, str]]:
-    """{image: study} and {"kind id": reason}, ids of images by their place in the fake."""
-    numbers = {shot.image: str(i) for i, shot in enumerate(mimic.SHOTS)}
-    items = list(mimic_cxr.read(root, **options))
-    studies = {numbers[item.image_id]: item for item in items if isinstance(item, Study)}
-    drops = {f"{d.kind} {numbers.get(d.id, d.id)}": d.reason for d in items if isinstance(d, Drop)}
-    return studies, drops
-
-
-LEFT_OUT = {
-    "image 1": "not_frontal",
-    "image 6": "not_frontal",
-    "report 50985099": "report_without_frontal_image",
-    "image 7": "view_unknown",
-    "report 51967283": "report_without_frontal_image",
-}
-
-
 def test_frontal_images_are_paired_with_the_report_of_their_study(root: Path) -> None:
     studies, drops = read(root)
-    assert sorted(studies) == ["0", "2", "3", "4", "5", "8"] and drops == LEFT_OUT
+    assert sorted(studies) == ["0", "2", "3", "4", "5", "8"] and drops == mimic.LEFT_OUT
     first = studies["0"]
     assert (first.patient, first.study, first.view, first.split) == ("10000032", "50414267", "PA", "train")
     assert first.image == mimic.image_path(root, mimic.SHOTS[0]) and first.image.is_file()
@@ -144,67 +115,6 @@ def test_the_later_names_of_the_tables_are_found(root: Path) -> None:
     assert list(mimic_cxr.read(root)) == expected
 
 
-# Planted faults: named in the account
-
-
-def plant(root: Path) -> dict[str, str]:
-    """One fault of every kind that costs a study alone, and the fates they must meet."""
-    shots, added = mimic.SHOTS, ("aa", "bb", "cc")
-    mimic.image_path(root, shots[2]).unlink()
-    path = mimic.image_path(root, shots[3])
-    path.write_bytes(path.read_bytes()[:600])
-    Image.fromarray(np.full((40, 48), 9, np.uint8)).save(mimic.image_path(root, shots[4]))
-    rows = "".join(f"{name},10000032,5000000{i},CHEST,AP,40,48,1,1\n" for i, name in enumerate(added[:2]))
-    mimic.rewrite(root / mimic.METADATA, lambda text: text + rows)
-    mimic.rewrite(root / mimic.SPLIT, lambda text: text + "aa,50000000,10000032,train\ncc,50000002,10000032,train\n")
-    blank = mimic.HEAD + " FINDINGS:\n\n IMPRESSION:\n"
-    mimic.write_zip(root / mimic.ZIP, s50578979=blank, s52967284=b"FINDINGS: \xff\xfe", s59999999="IMPRESSION: Clear.")
-    return LEFT_OUT | {
-        "image 2": "image_missing",
-        "image 3": "image_unreadable",
-        "image 4": "image_constant",
-        "image 5": "report_without_sections",
-        "image 8": "report_unreadable",
-        "image aa": "report_missing",
-        "image bb": "split_missing",
-        "image cc": "metadata_missing",
-        "report 53189527": "image_missing",
-        "report 57375967": "image_unreadable",
-        "report 50578979": "report_without_sections",
-        "report 52967284": "report_unreadable",
-        "report 59999999": "report_without_image",
-        **{f"label 5000000{i}": "label_missing" for i in range(3)},
-    }
-
-
-@pytest.mark.parametrize("dry_run", [False, True])
-def test_every_planted_fault_is_in_the_account_under_its_name(root: Path, tmp_path: Path, dry_run: bool) -> None:
-    planted = plant(root)
-    output = tmp_path / "out"
-    manifest = builder.write("mimic_cxr", output, source=root, shorter_side=32, dry_run=dry_run)
-    assert manifest["source"] == {"reports": 8, "images": 12, "patients": 5}
-    assert manifest["published"] == {"reports": 227_835, "images": 377_110, "patients": 65_379}
-    for kind in ("image", "report"):
-        reasons = [reason for name, reason in planted.items() if name.startswith(kind)]
-        counts = {reason: reasons.count(reason) for reason in sorted(set(reasons))}
-        assert manifest[f"{kind}s"] == {"used": 1, **counts}
-    assert manifest["labels"] == {"label_missing": 3}
-    assert output.exists() != dry_run
-    if not dry_run:
-        numbers = {shot.image: str(i) for i, shot in enumerate(mimic.SHOTS)}
-        lines = (output / DROPPED).read_text()
-        named = [json.loads(line) for line in lines.splitlines()]
-        assert {f"{d['kind']} {numbers.get(d['id'], d['id'])}": d["reason"] for d in named} == planted
-        assert "cardiomegaly" not in lines.lower()
-
-
-def test_images_on_the_disk_that_no_table_names_are_in_the_account(root: Path) -> None:
-    beside = mimic.image_path(root, mimic.SHOTS[0]).with_stem("dd")
-    beside.write_bytes(b"")
-    assert mimic_cxr.count(root)["images"] == len(mimic.SHOTS) + 1
-    assert read(root)[1] == LEFT_OUT | {"image dd": "metadata_missing"}
-
-
 def test_records_hold_what_training_and_evaluation_read(root: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     builder.write("mimic_cxr", output, source=root, shorter_side=32, workers=2)
@@ -224,90 +134,7 @@ def test_a_limit_takes_the_first_pairs_and_counts_the_rest(root: Path, tmp_path:
     assert manifest["reports"] == {"used": 2, "beyond_limit": 5}
 
 
-# Planted faults: one clear line
-
-
-def drop_column(name: str, column: str) -> Callable[[Path], None]:
-    return lambda root: mimic.rewrite(root / name, lambda text: text.replace(column, f"{column}x", 1))
-
-
-def repeat_row(name: str) -> Callable[[Path], None]:
-    return lambda root: mimic.rewrite(root / name, lambda text: text + text.splitlines()[1] + "\n")
-
-
-def replace(name: str, old: str, new: str) -> Callable[[Path], None]:
-    return lambda root: mimic.rewrite(root / name, lambda text: text.replace(old, new))
-
-
-def cut(name: str) -> Callable[[Path], None]:
-    return lambda root: os.truncate(root / name, (root / name).stat().st_size // 2)
-
-
-def twice_in_zip(root: Path) -> None:
-    with zipfile.ZipFile(root / mimic.ZIP, "a") as archive:
-        archive.writestr("copy/p10/p10000032/s50414267.txt", "Again.")
-
-
-def no_reports_in_zip(root: Path) -> None:
-    with zipfile.ZipFile(root / mimic.ZIP, "w") as archive:
-        archive.writestr("readme.txt", "nothing here")
-
-
-TABLES = (mimic.METADATA, mimic.SPLIT, mimic.CHEXPERT)
-
-
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (lambda root: (root / "files").rename(root / "pictures"), ("files/", "--source")),
-        *(((lambda root, name=name: (root / name).unlink()), (name[:-3], "fetch")) for name in TABLES),
-        *((cut(name), (name, "not a whole table")) for name in TABLES),
-        *((drop_column(name, "study_id"), (name, "lacks the column study_id")) for name in (*TABLES, mimic.GOLD)),
-        *((repeat_row(name), (name, "remove one")) for name in (*TABLES, mimic.GOLD)),
-        (drop_column(mimic.METADATA, "ViewPosition"), ("ViewPosition", mimic.METADATA)),
-        (drop_column(mimic.METADATA, "dicom_id"), ("dicom_id", mimic.METADATA)),
-        (drop_column(mimic.SPLIT, "split"), ("lacks the column split",)),
-        (drop_column(mimic.CHEXPERT, "Edema"), (mimic.CHEXPERT, "edema", "Edemax")),
-        (drop_column(mimic.GOLD, "Airspace Opacity"), (mimic.GOLD, "unknown column Airspace Opacityx")),
-        (replace(mimic.CHEXPERT, ",1.0,", ",2.0,"), ("study 50414267", "'2.0'")),
-        (replace(mimic.SPLIT, "validate", "valid"), ("'valid'", "validate")),
-        (replace(mimic.SPLIT, "53189527,10000032", "53189527,10000033"), ("another patient",)),
-        (replace(mimic.METADATA, "10000764", ""), ("lacks its dicom_id, subject_id or study_id",)),
-        (lambda root: (root / mimic.ZIP).unlink(), ("mimic-cxr-reports.zip", "--reports=ZIP")),
-        (cut(mimic.ZIP), ("mimic-cxr-reports.zip", "not a whole zip")),
-        (twice_in_zip, ("s50414267.txt twice",)),
-        (no_reports_in_zip, ("no reports in",)),
-    ],
-)
-def test_what_spoils_the_release_is_one_clear_line(
-    root: Path, tmp_path: Path, damage: Callable[[Path], Any], words: tuple[str, ...], capsys: Any
-) -> None:
-    damage(root)
-    assert call("mimic_cxr", f"--source={root}", f"--output={tmp_path / 'out'}") == 1
-    printed = capsys.readouterr().err
-    assert printed.count("\n") == 1 and all(word in printed for word in ("mimic_cxr", *words)), printed
-    assert not (tmp_path / "out" / "manifest.json").exists()
-
-
-def test_a_study_or_patient_in_two_splits_is_refused(root: Path, tmp_path: Path) -> None:
-    shot = mimic.SHOTS[4]
-    mimic.rewrite(
-        root / mimic.SPLIT,
-        lambda text: text.replace(
-            f"{shot.image},{shot.study},{shot.patient},validate", f"{shot.image},{shot.study},{shot.patient},test"
-        ),
-    )
-    with pytest.raises(
-        UserError, match=r"patient 10000764 is in two splits, (validation and test|test and validation)"
-    ):
-        builder.write("mimic_cxr", tmp_path / "out", source=root)
-
-
 # The program
-
-
-def call(*argv: object) -> int:
-    return cli.call(prepare.main, prepare.parser(), [str(word) for word in argv])
 
 
 def test_the_program_says_what_was_found_of_what_is_published(root: Path, tmp_path: Path, capsys: Any) -> None:
@@ -350,26 +177,21 @@ def test_wrong_settings_are_one_line(
     assert words in printed and printed.count("\n") == 1
 
 
-def test_a_killed_run_goes_on_where_it_was(root: Path, tmp_path: Path) -> None:
-    script = """
-import sys, time
-from clinicclip import cli, prepare
-from clinicclip.data import shards
-shards.RECORDS_PER_SHARD = 1
-make, pause = shards.make, float(sys.argv.pop(1))
-shards.make = lambda task: (time.sleep(pause), make(task))[1]
-sys.exit(cli.call(prepare.main, prepare.parser(), sys.argv[1:]))
-"""
-    output = tmp_path / "out"
-    arguments = ["mimic_cxr", f"--source={root}", f"--output={output}"]
-    with subprocess.Popen([sys.executable, "-c", script, "0.2", *arguments], cwd=ROOT) as started:
-        while len(list((output / PARTIAL).glob("*.json"))) < 2:
-            assert started.poll() is None
-            time.sleep(0.005)
-        os.kill(started.pid, signal.SIGKILL)
+def test_a_run_cut_off_goes_on_where_it_was(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output, make, made = tmp_path / "out", shards.make, []
+    monkeypatch.setattr(shards, "RECORDS_PER_SHARD", 1)
+
+    def two(task: shards.Task) -> Any:
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(make(task))
+        return made[-1]
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shards, "make", two)
+        builder.write("mimic_cxr", output, source=root)
     finished = {path.stat().st_ino for path in (output / PARTIAL).glob("*.array_record")}
-    done = subprocess.run([sys.executable, "-c", script, "0", *arguments], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    builder.write("mimic_cxr", output, source=root)
     kept = {path.stat().st_ino for path in output.rglob("*.array_record-*")}
-    assert len(finished & kept) >= 2
+    assert len(finished) == 2 and finished <= kept
     assert len(builder.open_source(output, "train+validation+test")) == 6

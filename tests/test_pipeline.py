@@ -15,8 +15,9 @@ from loading import FULL, LENGTH, SIZE, WIDTH, Loader, assert_equal, lockstep, m
 from clinicclip.data import draws, images
 from clinicclip.data.augment import STILL
 from clinicclip.data.features import FeatureTable
-from clinicclip.data.pipeline import HOST_ONLY, Batch, Remembered, batch_shapes, examples
-from clinicclip.data.schema import INDEX, UNCERTAIN, UNKNOWN, Record
+from clinicclip.data.pipeline import HOST_ONLY, Batch, batch_shapes, examples
+from clinicclip.data.schema import UNKNOWN, Record
+from clinicclip.data.sources import Remembered
 from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
 from clinicclip.errors import UserError
 
@@ -221,28 +222,6 @@ def test_sentence_mode_draws_subsets_in_order_with_their_own_feature_labels_and_
         assert all(study["labels"][finding] == 1 for finding in present)
         assert study["labels"].sum() <= 3 * len(present)
         assert study["negated_valid"] and study["negated_tokens"] != study["text_tokens"]
-
-
-def test_max_sentences_bounds_the_subset(source: list[Record], tokenizer: Tokenizer, table: FeatureTable) -> None:
-    draw = draws.DrawStudy(dataclasses.replace(FULL, max_sentences=1), tokenizer, table)
-    single = {tuple(tokens) for tokens in tokenizer.encode(source[0]["sentences"], LENGTH)[0]}
-    drawn = {tuple(draw.random_map(source[0], np.random.default_rng(seed))["text_tokens"]) for seed in range(30)}
-    assert drawn == single
-
-
-def test_labels_of_a_subset_keep_parents_and_drop_what_is_not_said(source: list[Record]) -> None:
-    labels = np.full(14, UNKNOWN, np.int8)
-    labels[[INDEX["edema"], INDEX["lung_opacity"], INDEX["cardiomegaly"]]] = 1
-    drawn = [s for s in draws.sentences(source[5]) if s.finding == INDEX["edema"]]
-    kept = draws.restrict(labels, drawn)
-    assert np.flatnonzero(kept == 1).tolist() == sorted((INDEX["edema"], INDEX["lung_opacity"]))
-    assert labels[INDEX["cardiomegaly"]] == 1
-
-
-@pytest.mark.parametrize("uncertain", [0, 1])
-def test_uncertain_labels_count_as_told(uncertain: int) -> None:
-    labels = np.array([1, 0, UNCERTAIN, UNKNOWN] + [0] * 10, np.int8)
-    assert draws.target_labels(labels, uncertain).tolist() == [1, 0, uncertain] + [0] * 11
 
 
 def test_studies_without_labels_or_a_known_normal_are_not_valid(load: Loader, source: list[Record]) -> None:

@@ -1,5 +1,6 @@
 """The main job, tiny but whole: train, report, export, stop, resume; and how it refuses to start or to go on."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from clinicclip import config as config_files
 from clinicclip.data import builder, patients
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
-from clinicclip.training import checkpoint, metrics
+from clinicclip.training import checkpoint, metrics, step
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -29,27 +30,20 @@ def overrides(**more: object) -> list[tuple[str, str]]:
     return [(key, str(value)) for key, value in (TINY | {k.replace("__", "."): v for k, v in more.items()}).items()]
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("phantom")
-    builder.write("phantom", folder, options={"level": "easy", "studies": 160, "size": 64}, say=lambda line: None)
-    return folder
-
-
 @pytest.fixture
-def tiny(data_dir: Path) -> Callable[..., ConfigDict]:
+def tiny(phantom: Path) -> Callable[..., ConfigDict]:
     def make(**more: object) -> ConfigDict:
-        return config_files.load("configs/n_g_dtcg.py:demo", overrides(**{"data__dir": data_dir} | more))
+        return config_files.load("configs/n_g_dtcg.py:demo", overrides(**{"data__dir": phantom} | more))
 
     return make
 
 
 @pytest.fixture(scope="module")
-def finished(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def finished(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The run folder and the output of one uninterrupted run, started as a user starts it."""
     workdir = tmp_path_factory.mktemp("runs") / "whole"
     flags = [f"--config.{key}={value}" for key, value in overrides(evaluate_every=3)]
-    where = [f"--workdir={workdir}", f"--data_dir={data_dir}"]
+    where = [f"--workdir={workdir}", f"--data_dir={phantom}"]
     line = [sys.executable, "-m", "clinicclip.train", "--config=configs/n_g_dtcg.py:demo", *where, *flags]
     alike = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "true"}  # as `quick_compile`, so that runs compare
     done = subprocess.run(line, capture_output=True, text=True, timeout=600, check=False, env=alike)
@@ -115,17 +109,18 @@ def test_a_run_does_not_go_on_with_other_data(
 
 
 def test_being_stopped_while_the_report_is_made_is_75_and_the_same_command_finishes(
-    tiny: Callable[..., ConfigDict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: tuple[Path, str], tiny: Callable[..., ConfigDict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = {"total_steps": 1, "evals__suites": '("pair_strict",)'}
+    workdir = shutil.copytree(finished[0], tmp_path / "run", ignore=shutil.ignore_patterns("DONE", "report", "export"))
+    config = {"evaluate_every": 3, "evals__suites": '("pair_strict",)'}
+    before = (workdir / "metrics.jsonl").read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(runs, "finish", lambda run, state: signal.raise_signal(signal.SIGTERM))
-        assert train.train(tiny(**config), tmp_path, range(1)) == cli.PREEMPTED
-    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
-    before = (tmp_path / "metrics.jsonl").read_bytes()
-    assert not (tmp_path / "DONE").exists()
-    assert train.train(tiny(**config), tmp_path) == 0
-    assert (tmp_path / "DONE").exists() and (tmp_path / "metrics.jsonl").read_bytes() == before
+        assert train.train(tiny(**config), workdir) == cli.PREEMPTED
+    assert not (workdir / "DONE").exists()
+    assert train.train(tiny(**config), workdir) == 0
+    assert (workdir / "report" / "report.html").exists() and (workdir / "export" / "model.safetensors").exists()
+    assert (workdir / "DONE").exists() and (workdir / "metrics.jsonl").read_bytes() == before
 
 
 def test_run_and_export_embed_alike(finished: tuple[Path, str]) -> None:
@@ -137,26 +132,35 @@ def test_run_and_export_embed_alike(finished: tuple[Path, str]) -> None:
     np.testing.assert_array_equal(run.embed_texts(texts), export.embed_texts(texts))
 
 
+def before_step(number: int, does: Callable[[step.TrainState], step.TrainState]) -> Callable[..., step.Step]:
+    """A `train.make_step` whose step of that number, from 0, is given what ``does`` makes of the state."""
+    make_step = train.make_step
+
+    def make(*parts: object) -> step.Step:
+        real = make_step(*parts)
+
+        def stepped(state: step.TrainState, batch: dict) -> tuple:
+            return real(does(state) if int(state.step) == number else state, batch)
+
+        stepped.lower = real.lower
+        return stepped
+
+    return make
+
+
 def test_a_run_stopped_and_resumed_equals_one_that_was_not(
     finished: tuple[Path, str], tiny: Callable[..., ConfigDict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_step = train.make_step
-
-    def stopping_step(*parts: object) -> Callable:
-        step = make_step(*parts)
-
-        def stepped(state, batch):
-            if int(state.step) == 2:
-                signal.raise_signal(signal.SIGTERM)
-            return step(state, batch)
-
-        stepped.lower = step.lower
-        return stepped
+    def stopped(state: step.TrainState) -> step.TrainState:
+        signal.raise_signal(signal.SIGTERM)
+        return state
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "make_step", stopping_step)
-        assert train.train(tiny(evaluate_every=3), tmp_path) == cli.PREEMPTED
+        patch.setattr(train, "make_step", before_step(2, stopped))
+        assert train.train(tiny(evaluate_every=3), tmp_path, range(1)) == cli.PREEMPTED
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
     assert not (tmp_path / "DONE").exists()
+    monkeypatch.setattr(runs, "finish", lambda run, state: None)  # the report is another test's
     assert train.train(tiny(evaluate_every=3), tmp_path) == 0
     whole, parts = (checkpoint.read_params(folder / "checkpoints")[1] for folder in (finished[0], tmp_path))
     jax.tree.map(np.testing.assert_array_equal, whole, parts)
@@ -174,10 +178,14 @@ def test_other_settings_are_refused_in_the_folder_of_a_run(
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_records(
-    tiny: Callable[..., ConfigDict], tmp_path: Path
+    tiny: Callable[..., ConfigDict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def spoilt(state: step.TrainState) -> step.TrainState:
+        return dataclasses.replace(state, params=jax.tree.map(lambda leaf: leaf * np.nan, state.params))
+
+    monkeypatch.setattr(train, "make_step", before_step(1, spoilt))
     with pytest.raises(UserError, match=r"step 2: loss or gradient is not finite.*Records: easy-"):
-        train.train(tiny(optim__learning_rate=1e38, optim__warmup=0.0, optim__clip_norm=0.0), tmp_path)
+        train.train(tiny(evaluate_every=3), tmp_path)
     assert not (tmp_path / "DONE").exists()
     told = json.loads((tmp_path / "fault.json").read_text())
     assert (
@@ -235,12 +243,10 @@ def test_a_runs_checkpoint_is_held_to_what_it_was_trained_with(finished: tuple[P
     np.testing.assert_array_equal(api.load(str(folder), force=True).tokenizer.vocabulary[-1], words[-2])
 
 
-def test_a_run_knows_whom_it_learnt_from_and_its_export_tells_nobody(
-    finished: tuple[Path, str], data_dir: Path
-) -> None:
-    learnt = patients.of("phantom", builder.open_source(data_dir, "train"))
+def test_a_run_knows_whom_it_learnt_from_and_its_export_tells_nobody(finished: tuple[Path, str], phantom: Path) -> None:
+    learnt = patients.of("phantom", builder.open_source(phantom, "train"))
     np.testing.assert_array_equal(api.load(str(finished[0])).trained_on, learnt)
-    assert len(learnt) == builder.read_manifest(data_dir)["splits"]["train"]["patients"]
+    assert len(learnt) == builder.read_manifest(phantom)["splits"]["train"]["patients"]
     assert not list((finished[0] / "export").rglob(patients.FILE))
     assert len(api.load(str(finished[0] / "export")).trained_on) == 0
 

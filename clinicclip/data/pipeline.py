@@ -11,7 +11,7 @@ no iterator state is stored. A study whose record cannot be read keeps its place
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import grain
 import numpy as np
@@ -23,6 +23,7 @@ from clinicclip.data.draws import DrawStudy, TrainSpec, empty_record
 from clinicclip.data.features import FeatureTable
 from clinicclip.data.records import CorruptRecord
 from clinicclip.data.schema import CHEXPERT, FINDINGS, GRAPH_TYPES, Record
+from clinicclip.data.sources import Source
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 
@@ -33,67 +34,6 @@ NAMED = 100  # records that a process names of those of its batch that it skips
 TEXTS = ("text_ids", "negated_ids")  # packed: their number of rows depends on the texts
 # Calls a function in every process and gives back what all of them returned, in their order.
 Everywhere = Callable[[Callable[[], dict[str, Any]]], list[dict[str, Any]]]
-
-
-@runtime_checkable
-class Source(Protocol):
-    """Random access to records; picklable when worker processes are used."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Record: ...
-
-
-class Remembered:
-    """A source that keeps what it has read, as long as `budget` bytes last: small data sets are parsed once.
-
-    Kept records are handed out again, so nobody may change them. Worker processes start with nothing kept, and
-    each has the budget for itself.
-    """
-
-    BESIDES_IMAGE = 8192  # bytes of a record's text and numbers, about
-
-    def __init__(self, source: Source, budget: int) -> None:
-        self._source, self._budget = source, budget
-        self._kept: dict[int, Record] = {}
-        self._free = budget
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index: int) -> Record:
-        record = self._kept.get(index)
-        if record is None:
-            record = self._source[index]
-            size = len(record["image"]) + self.BESIDES_IMAGE
-            if size <= self._free:
-                self._free -= size
-                self._kept[index] = record
-        return record
-
-    def __reduce__(self) -> tuple[type["Remembered"], tuple[Source, int]]:
-        return Remembered, (self._source, self._budget)
-
-
-class Readable:
-    """The records of a source that can be read, under new numbers; all are read once to know them."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._numbers = [number for number in range(len(source)) if self._reads(number)]
-
-    def _reads(self, number: int) -> bool:
-        try:
-            self._source[number]
-        except CorruptRecord:
-            return False
-        return True
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __getitem__(self, index: int) -> Record:
-        return self._source[self._numbers[index]]
 
 
 class Batches:

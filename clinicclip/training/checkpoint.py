@@ -92,11 +92,6 @@ class Checkpoints:
         with _damage(self._folder / str(step)):
             return self._manager.restore(step, args=ocp.args.Composite(state=restore))["state"]
 
-    def meta(self, step: int) -> dict[str, Any]:
-        """The JSON facts stored beside the state of ``step``."""
-        with _damage(self._folder / str(step)):
-            return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-
     def _set_damaged_aside(self) -> None:
         steps = _steps(self._folder)
         whole = None

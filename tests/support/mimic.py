@@ -6,10 +6,13 @@ import io
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
+
+from clinicclip.data.releases import mimic_cxr
+from clinicclip.data.schema import Drop, Study
 
 METADATA = "mimic-cxr-2.0.0-metadata.csv.gz"
 SPLIT = "mimic-cxr-2.0.0-split.csv.gz"
@@ -60,6 +63,14 @@ TEXTS = {
     "50985099": HEAD + " IMPRESSION:\n\n Normal chest.\n",
     "51967283": HEAD + " IMPRESSION:\n\n Normal chest.\n",
     "52967284": HEAD + " IMPRESSION:\n\n Right basilar atelectasis.\n",
+}
+
+LEFT_OUT = {  # of the fake as it is
+    "image 1": "not_frontal",
+    "image 6": "not_frontal",
+    "report 50985099": "report_without_frontal_image",
+    "image 7": "view_unknown",
+    "report 51967283": "report_without_frontal_image",
 }
 
 
@@ -128,3 +139,12 @@ def write_zip(path: Path, **changes: str | bytes | None) -> None:
             if text is not None:
                 patient = patients[study]
                 archive.writestr(f"files/p{patient[:2]}/p{patient}/s{study}.txt", text)
+
+
+def read(root: Path, **options: Any) -> tuple[dict[str, Study], dict[str, str]]:
+    """{image: study} and {"kind id": reason}, ids of images by their place in the fake."""
+    numbers = {shot.image: str(i) for i, shot in enumerate(SHOTS)}
+    items = list(mimic_cxr.read(root, **options))
+    studies = {numbers[item.image_id]: item for item in items if isinstance(item, Study)}
+    drops = {f"{d.kind} {numbers.get(d.id, d.id)}": d.reason for d in items if isinstance(d, Drop)}
+    return studies, drops

@@ -43,7 +43,7 @@ def start(
     folder.mkdir(parents=True, exist_ok=True)
     shared = os.environ | {
         "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",  # much is compiled here and little is run
         "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
