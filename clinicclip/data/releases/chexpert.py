@@ -97,7 +97,7 @@ def read(source: Path, *, five_by_200: str = "", draw_seed: int = 0) -> Iterator
 
 def _files(source: Path) -> dict[str, Path]:
     """Every image on the disk, by its path as the tables have it."""
-    found = {}
+    found: dict[str, Path] = {}
     for folder in FOLDERS:
         batches = sorted(source.glob(BATCHES[folder])) if folder in BATCHES else []
         for home in (source / folder, *batches, *(batch / folder for batch in batches)):
