@@ -46,7 +46,7 @@ RULES = "rules"
 
 def parser() -> cli.Parser:
     """The command line of this program."""
-    result = cli.Parser(program="prepare", description=__doc__ or "", example=EXAMPLE)
+    result = cli.Parser(program="prepare", description=__doc__ or "", example=EXAMPLE, stores=("--beam_options",))
     add = result.add_argument
     known = sorted(releases.READERS)
     add("release", type=cli.one_of(known), help=f"what to read: {', '.join(known)}")

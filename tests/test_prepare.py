@@ -161,7 +161,11 @@ def test_a_runner_without_beam_names_the_extra(
         (["--runner=DirectRunner"], 1, "clinicclip[beam]"),
         (["--runner=DirectRunner", "--dry_run"], 2, "leave out --dry_run"),
         (["--runner=DirectRuner"], 2, "did you mean DirectRunner?"),
-        (["--beam_options=--region=x"], 2, "belongs to --runner"),
+        (
+            ["--beam_options=--region=x --temp_location=gs://b/t"],
+            2,
+            "belongs to --runner",
+        ),  # Beam's own may be a bucket
         (["--runner=SparkRunner", "--beam_options='x"], 2, "--beam_options"),
     ):
         assert cli.call(prepare.main, prepare.parser(), [*flags, *more]) == code
