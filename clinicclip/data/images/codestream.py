@@ -2,8 +2,8 @@
 
 Decoded by imagecodecs, one package for all of them but JPEG of eight bits (`jpeg`): of pydicom's plugins, gdcm ends
 the whole process on a damaged stream, and lossless and 12-bit JPEG are otherwise left to a package under the GPL.
-Damage inside is told of JPEG of eight bits, of JPEG-LS and HTJ2K by their decoders, of other JPEG mostly (`_is_damaged`);
-JPEG 2000 has nothing to know it by while its packets are whole, and confines it to a few blocks.
+Damage inside is told of JPEG of eight bits, of JPEG-LS and HTJ2K by their decoders, of other JPEG mostly
+(`_is_damaged`); JPEG 2000 has nothing to know it by while its packets are whole, and confines it to a few blocks.
 """
 
 import importlib
