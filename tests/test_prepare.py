@@ -146,6 +146,7 @@ def test_a_limit_takes_the_first_pairs_and_counts_the_rest(source: Path, tmp_pat
 def test_a_dry_run_counts_the_same_and_writes_nothing(source: Path, prepared: Path, tmp_path: Path) -> None:
     told = builder.write("folder", tmp_path / "out", source=source, shorter_side=32, dry_run=True)
     assert not (tmp_path / "out").exists()
+    assert not told.pop("examples")  # nothing is dropped
     assert told | {"files": read_manifest(prepared)["files"]} == read_manifest(prepared)
 
 
