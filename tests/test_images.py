@@ -162,6 +162,12 @@ def test_pixels_damaged_inside_are_refused(kind: str, options: dict[str, Any]) -
     assert caught.value.reason == "image_unreadable"
 
 
+def test_padding_before_and_after_the_end_of_a_jpeg_is_no_damage() -> None:
+    whole = images.encode(radiograph(200, 200))
+    for padded in (whole + b"\0" * 600, whole[:-2] + b"\0\0" + whole[-2:], whole[:-2] + b"\xff\xff" + whole[-2:]):
+        np.testing.assert_array_equal(images.read(padded).gray, images.decode(whole))
+
+
 def test_a_folder_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "a.png").mkdir()
     assert reason(tmp_path / "a.png") == "image_unreadable"

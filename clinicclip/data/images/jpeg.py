@@ -1,7 +1,8 @@
 """JPEG of eight bits by libjpeg-turbo: gray levels, at a reduced scale where no more is needed.
 
 Where a stream is damaged inside, libjpeg warns and makes up what it lacks. Pillow, OpenCV and imagecodecs keep the
-warning to themselves; simplejpeg hands it on, and here it is an error.
+warning to themselves; simplejpeg hands it on, and here it is an error. Of what stands behind the end, or pads the last
+scan by a byte or two, libjpeg does not warn.
 """
 
 import numpy as np
