@@ -115,17 +115,18 @@ def load_export(folder: Path | str, *, force: bool = False) -> Export:
         raise UserError(f"{folder / META}: does not say what an export's does; export again") from None
     dialect = dialects(spec)[0]
     weights, extra = (_read_whole(folder, name, meta) for name in (WEIGHTS[dialect], EXTRA))
-    terms.require(folder, *settings(folder, spec, meta["text_length"], WEIGHTS[dialect]), force=force)
+    trained, given = settings(folder, spec, meta["text_length"], WEIGHTS[dialect])
+    terms.require(folder, trained, *given, force=force)
     params = convert.from_torch(weights, extra, spec, dialect, source=str(folder / WEIGHTS[dialect]))
     return Export(spec, params, folder, meta)
 
 
 def settings(
     folder: Path, spec: ClipSpec, text_length: int, weights: str
-) -> tuple[tuple[terms.Terms], terms.Terms, *tuple[terms.Terms, ...]]:
+) -> tuple[tuple[terms.Terms], list[terms.Terms]]:
     """What the weights of an export say of their training; what we, and others by their files, give them."""
     trained, _ = contract.read(shards.parts(folder / weights)[0])
-    return (trained,), contract.given(spec, Tokenizer.load(folder), text_length), *terms.beside(folder)
+    return (trained,), [contract.given(spec, Tokenizer.load(folder), text_length), *terms.beside(folder)]
 
 
 def _read_whole(folder: Path, name: str, meta: Mapping[str, Any]) -> shards.Tensors:

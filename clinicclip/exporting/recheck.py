@@ -41,7 +41,8 @@ def _files(folder: Path, export: Export) -> list[parity.Stage]:
     weights = folder / WEIGHTS[export.meta["dialects"][0]]
     _, digest = contract.read(shards.parts(weights)[0])
     same = hashlib.sha256((folder / parity.TENSORS).read_bytes()).hexdigest() == digest
-    found = terms.differences(*settings(folder, export.spec, export.meta["text_length"], weights.name))
+    trained, given = settings(folder, export.spec, export.meta["text_length"], weights.name)
+    found = terms.differences(trained, *given)
     return [
         parity.Stage(SETTINGS, float(len(found)), 0.0, "; ".join(found)),
         parity.Stage(GOLDEN, float(not same), 0.0, "" if same else f"{parity.TENSORS} is not the one the weights name"),
