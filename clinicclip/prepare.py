@@ -34,9 +34,9 @@ mimic_cxr: DIR is the download of MIMIC-CXR-JPG; --reports names mimic-cxr-repor
   to) where it is not in DIR; --labels=chexpert, negbio, text or a CheXbert table says whose training labels to take.
 openi: views are those of projections.csv (image,uid,view) or indiana_projections.csv in DIR, else of the headers of
   NLMCXR_dcm's files; NLMCXR_png's files do not say theirs, so that without a table they need --views=all.
-rsna, siim_acr, padchest: all images are for testing. --split=hash makes train, validation and test by patient (rsna:
-  with pneumonia-challenge-dataset-mappings_2018.json of RSNA in DIR); rsna and siim_acr do not say whose an image is:
-  --split=image makes them by image, several of a person being in several.
+rsna, siim_acr, padchest: all images are for testing. --split=hash makes train, validation and test by patient, of rsna
+  with RSNA's pneumonia-challenge-dataset-mappings_2018.json in DIR. Without it, and of siim_acr, nobody knows whose an
+  image is: --split=image makes them by image, where a person may be in several.
 ms_cxr, cxr_align: DIR holds the released table or JSON; --images names the download of MIMIC-CXR-JPG.
 --labeller=chexbert.pth reads labels by CheXbert; vocab.txt of bert-base-uncased beside it, or --labeller_tokenizer.
 --features works on data prepared before, too: give the same command again with it."""
