@@ -63,12 +63,14 @@ def _is_damaged(stream: bytes, decode: Callable[[bytes], np.ndarray], samples: n
 
     Where data are lacking, others put before the end marker are read; where too many are left, the last are not.
     """
-    end = stream.rfind(_END_OF_IMAGE)  # no marker can occur in coded pixels
+    # No marker can occur in coded pixels; bytes ff may fill up what stands before one.
+    coded = stream[: max(0, stream.rfind(_END_OF_IMAGE))].rstrip(b"\xff")
 
     def alters(cut: int, filling: bytes) -> bool:  # begins with 0: what is cut may leave a byte ff, half of a marker
-        return not np.array_equal(decode(stream[: end - cut] + b"\0" + filling + stream[end:]), samples)
+        changed = coded[: len(coded) - cut] + b"\0" + filling + _END_OF_IMAGE
+        return not np.array_equal(decode(changed), samples)
 
-    return end < 0 or alters(0, b"\x55\xaa\x55") or not any(alters(3, byte * 2) for byte in (b"\0", b"\x55", b"\xaa"))
+    return not coded or alters(0, b"\x55\xaa\x55") or not any(alters(3, byte * 2) for byte in (b"\0", b"\x55", b"\xaa"))
 
 
 def _frame(stream: bytes) -> tuple[int, int, int] | None:
