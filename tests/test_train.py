@@ -157,7 +157,7 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(
 
     with monkeypatch.context() as patch:
         patch.setattr(train, "make_step", before_step(2, stopped))
-        assert train.train(tiny(evaluate_every=3), tmp_path, range(1)) == cli.PREEMPTED
+        assert train.train(tiny(evaluate_every=3), tmp_path, range(1, 2)) == cli.PREEMPTED
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
     assert not (tmp_path / "DONE").exists()
     monkeypatch.setattr(runs, "finish", lambda run, state: None)  # the report is another test's
