@@ -57,7 +57,6 @@ def test_files_bytes_arrays_and_squares_embed_alike(micro_model: api.ClinicCLIP,
     np.testing.assert_allclose(np.linalg.norm(embedded, axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_embeddings_do_not_depend_on_batches_or_devices(
     micro_model: api.ClinicCLIP, micro_folder: Path, squares: np.ndarray
 ) -> None:

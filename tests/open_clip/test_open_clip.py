@@ -183,7 +183,6 @@ def test_a_file_that_is_not_wholly_of_the_layout_is_refused(tmp_path: Path) -> N
         api.load_any(str(tmp_path))
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_a_full_size_export_is_read_alike_by_both_libraries(tmp_path: Path) -> None:
     full = dataclasses.replace(recipe["SIZES"]["full"], graph=GcnSpec())
     pieces = micro_export.TOKENIZER.vocabulary
