@@ -8,6 +8,7 @@ chosen by a score. Jobs that are done are not done again; the same command goes 
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -125,6 +126,8 @@ def _task(args: argparse.Namespace) -> Task:
     known = sets.overlap(args.data_dir, split, model.config, model.trained_on)
     if known:
         raise UserError(f"{args.data_dir}, split {split}: this model was trained on {known}; choose another --split")
+    if kinship := sets.kinship(args.data_dir, model.config):
+        print(f"warning: {args.data_dir}: {kinship} (no id tells): these may be no held-out numbers", file=sys.stderr)
     name = builder.read_manifest(args.data_dir)["name"]
     train, test = (
         sets.open_set(name, args.data_dir, part, image_size=model.image_size, limit=args.limit)

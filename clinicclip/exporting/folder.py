@@ -112,21 +112,17 @@ def load_export(folder: Path | str, *, force: bool = False) -> Export:
     with within(folder / META):
         dialect = dialects(meta.spec)[0]
     weights, extra = (_read_whole(folder, name, meta.files) for name in (WEIGHTS[dialect], EXTRA))
-    terms.require(folder, *settings(folder, meta, WEIGHTS[dialect]), force=force)
+    trained, given = settings(folder, meta, WEIGHTS[dialect])
+    terms.require(folder, trained, *given, force=force)
     sources = {"source": str(folder / WEIGHTS[dialect]), "extra_source": str(folder / EXTRA)}
     params = convert.from_torch(weights, extra, meta.spec, dialect, **sources)
     return Export(params, folder, meta)
 
 
-def settings(
-    folder: Path, meta: Meta, weights: str
-) -> tuple[tuple[terms.Terms], terms.Terms, *tuple[terms.Terms, ...]]:
+def settings(folder: Path, meta: Meta, weights: str) -> tuple[tuple[terms.Terms], list[terms.Terms]]:
     """What the weights of an export say of their training; what we, and others by their files, give them."""
-    return (
-        (contract.read(shards.parts(folder / weights)[0]),),
-        contract.given(meta.spec, Tokenizer.load(folder), meta.text_length),
-        *terms.beside(folder),
-    )
+    trained = contract.read(shards.parts(folder / weights)[0])
+    return (trained,), [contract.given(meta.spec, Tokenizer.load(folder), meta.text_length), *terms.beside(folder)]
 
 
 def _read_whole(folder: Path, name: str, digests: Mapping[str, str]) -> shards.Tensors:

@@ -28,7 +28,8 @@ def read_again(folder: Path) -> Iterator[Reading]:
     export = load_export(folder, force=True)
     weights, length = WEIGHTS[dialects(export.spec)[0]], export.meta.text_length
     golden = contract.golden(shards.parts(folder / weights)[0])
-    said = terms.differences(*settings(folder, export.meta, weights))
+    trained, given = settings(folder, export.meta, weights)
+    said = terms.differences(trained, *given)
     ours = parity.Ours(export.spec, export.params, Tokenizer.load(folder), length)
     agreed = parity.Stage(SETTINGS, float(len(said)), 0.0, "; ".join(said))
     yield Reading(f"clinicclip {clinicclip.__version__}", [agreed, *parity.compare(golden, ours)])
