@@ -18,7 +18,7 @@ from clinicclip import config as config_files
 from clinicclip.data import images as pictures
 from clinicclip.data import patients
 from clinicclip.data.tokenizer import Tokenizer
-from clinicclip.errors import UserError, require_list, within
+from clinicclip.errors import UserError, is_unicode, require_list, within
 from clinicclip.evals import prompts
 from clinicclip.evals.base import Rows
 from clinicclip.evals.truth import SQUASH
@@ -144,6 +144,10 @@ class ClinicCLIP:
         for number, text in enumerate(texts, start=1):
             if not isinstance(text, str):  # such as the nan that a table has for an empty cell
                 raise UserError(f"text {number} of {len(texts)} is a {type(text).__name__}; expected a string")
+            if not is_unicode(text):
+                raise UserError(
+                    f"text {number} of {len(texts)} holds half a character (a lone surrogate), which is no text"
+                )
         ids, _ = self.tokenizer.encode(texts, self.text_length)
         vectors = np.zeros((len(ids), self.spec.dim), np.float32)
         for rows, embedded in self._towers.texts(self._placed, ids, self.text_length, self.tokenizer.pad_id):

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 import clinicclip
-from clinicclip import cli, host, sources, vectors
+from clinicclip import cli, files, host, sources, vectors
 from clinicclip.data.images import ImageFault
 from clinicclip.errors import UsageError, UserError
 
@@ -55,9 +55,10 @@ def main(args: argparse.Namespace) -> int:
         print(line, file=sys.stderr)
     settings = {"kind": "texts" if args.texts else "images", "count": len(names), "part": args.part}
     settings |= {"input_sha256": _digest([names, texts]), **model.describe()}
-    store = vectors.Store(args.output, args.format, settings)
+    files.make_folder(args.output)
     try:
-        with host.StopRequest():
+        with host.StopRequest(), files.alone(args.output):
+            store = vectors.Store(args.output, args.format, settings)
             faults = _embed(model, store, names, texts or paths, args.part)
     except host.Stopped:
         print("stopped; what was embedded is kept, the same command goes on")
@@ -71,15 +72,16 @@ def main(args: argparse.Namespace) -> int:
 def _embed(
     model: "clinicclip.ClinicCLIP", store: vectors.Store, names: Sequence[str], items: Sequence[str | Path], size: int
 ) -> dict[str, str]:
-    """Makes the parts that are not there; what could not be read in any of them, by name."""
+    """Makes the parts that are not there, or of files that were others; what could not be read in any, by name."""
     faults: dict[str, str] = {}
     with tqdm(total=len(names), disable=None, unit=" embedded", smoothing=0.05) as bar:
         for number, first in enumerate(range(0, len(names), size)):
             these, rows = names[first : first + size], items[first : first + size]
-            found = store.unreadable(number)
+            source = _digest([these, list(map(_stamp, rows))])
+            found = store.unreadable(number, source)
             if found is None:
                 part = _part(these, _vectors(model, rows, bar), model.spec.dim)
-                store.write(number, part)
+                store.write(number, part, source)
                 found = dict(part.unreadable)
             else:
                 bar.update(len(these))
@@ -105,6 +107,17 @@ def _part(names: Sequence[str], rows: Iterator[np.ndarray | ImageFault], dim: in
             kept.append(name)
             embedded.append(row)
     return vectors.Part(kept, np.stack(embedded) if embedded else np.zeros((0, dim), np.float32), faults)
+
+
+def _stamp(item: str | Path) -> str:
+    """A text, or what tells a file from one that had its name before: bytes and time of the last change."""
+    if isinstance(item, str):
+        return item
+    try:
+        told = item.stat()
+    except OSError:  # which is told when it is read
+        return ""
+    return f"{told.st_size} {told.st_mtime_ns}"
 
 
 def _digest(content: Sequence[Sequence[str]]) -> str:

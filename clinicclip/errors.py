@@ -68,6 +68,11 @@ def require_list(given: object, kind: str) -> None:
         raise UserError(f"expected a list of {kind}, not one alone: give [{type(given).__name__}]")
 
 
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold a string; a lone surrogate, as JSON and names of files may have, it cannot."""
+    return text == text.encode("utf-8", "replace").decode()
+
+
 @contextlib.contextmanager
 def library_says(message: str) -> Iterator[None]:
     """Turns whatever a library raises into a UserError of one line: the message, and what it says."""

@@ -78,7 +78,7 @@ def evaluate(args: argparse.Namespace) -> int:
     for line in model.config.get(api.IMPORTED, ()):
         print(line, flush=True)
     setting = scoring.Setting(
-        checkpoint=scoring.absolute(args.checkpoint),
+        checkpoint=scoring.Checkpoint(scoring.absolute(args.checkpoint), args.pooling, args.force),
         data={name: _place(args, name, where, model, chosen) for name, where in places.items()},
         suites=chosen,
         findings=findings,

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clinicclip import api, files, guests, scoring, tabular
+from clinicclip import files, guests, scoring, tabular
 from clinicclip.errors import UserError
 from clinicclip.evals import comparing, sets, stored
 from clinicclip.evals.stored import Stored
 from clinicclip.evals.tables import headlines
-from clinicclip.scoring import Setting
+from clinicclip.scoring import Checkpoint, Setting
 from clinicclip.tabular import Table
 
 BEFORE, AFTER = "run anew", "left over"  # between what was stored and what today's code and machine give
@@ -28,7 +28,7 @@ HOW = (
     "and machine do not matter."
 )
 Scores = dict[tuple[str, str], float]
-Load = Callable[[str], scoring.Model]
+Load = Callable[[Checkpoint], scoring.Model]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class State:
     """One stop on the way from A to B: whose model, preprocessing, tokenizer and setting."""
 
     setting: Setting
-    view: str  # checkpoint that lends its preprocessing
-    tokenizer: str  # checkpoint that lends it
+    view: Checkpoint  # checkpoint that lends its preprocessing
+    tokenizer: Checkpoint  # checkpoint that lends it
 
     @classmethod
     def own(cls, setting: Setting) -> "State":
@@ -62,7 +62,7 @@ def explain(first: Path, second: Path, output: Path) -> int:
     if len(differing) == 1:
         lines += ["nothing that the results tell of differs"]
     print("\n".join(lines), flush=True)
-    load: Load = functools.cache(api.load_any)
+    load: Load = functools.cache(Checkpoint.load)
     settings, reason = runnable(*sides, load)
     moved = [] if settings is None else walk(*sides, *settings, load)
     told = tabular.markdown(moves(moved)) if moved else [f"Not run anew: {reason}."]

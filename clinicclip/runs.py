@@ -123,7 +123,7 @@ def publish(run: Run, model: api.ClinicCLIP, evaluation: Evaluation) -> None:
     """Writes the report and the export, where the model can be exported, and prints both."""
     workdir, data, evals = run.workdir, run.config.data, run.config.evals
     setting = scoring.Setting(
-        checkpoint=scoring.absolute(f"{workdir}@{run.config.total_steps}"),
+        checkpoint=scoring.Checkpoint(scoring.absolute(f"{workdir}@{run.config.total_steps}")),
         data={data.name: scoring.Place(str(Path(data.dir).resolve()), data.test, evals.limit, digest=data.digest)},
         suites=tuple(evals.suites),
         findings=tuple(evals.findings),

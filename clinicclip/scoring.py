@@ -21,6 +21,7 @@ from clinicclip.evals.base import EmbedFns, EvalSet, Rows
 from clinicclip.evals.embedding import Store
 from clinicclip.evals.results import Evaluation
 from clinicclip.evals.truth import View
+from clinicclip.importing import hub
 
 BATCH = 256  # images that a guest is given at once
 SETTING = "setting.json"  # beside the results
@@ -48,10 +49,26 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Checkpoint:
+    """Weights, as anywhere on this machine they are named, and how they are loaded (`api.load_any`)."""
+
+    place: str
+    pooling: str = ""
+    force: bool = False
+
+    def __str__(self) -> str:
+        return self.place
+
+    def load(self) -> Model:
+        """The model. Raises UserError."""
+        return api.load_any(self.place, pooling=self.pooling, force=self.force)
+
+
+@dataclass(frozen=True)
 class Setting:
     """All that decides the numbers of an evaluation, beside the code."""
 
-    checkpoint: str
+    checkpoint: Checkpoint
     data: dict[str, Place]
     suites: tuple[str, ...]
     findings: tuple[str, ...]
@@ -74,13 +91,19 @@ class Setting:
         fields: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in told.items()
         }
-        fields["data"] = {name: Place(**place) for name, place in told["data"].items()}
-        return cls(**fields)
+        try:
+            fields["checkpoint"] = Checkpoint(**told["checkpoint"])
+            fields["data"] = {name: Place(**place) for name, place in told["data"].items()}
+            return cls(**fields)
+        except (AttributeError, TypeError):
+            raise UserError(f"{folder / SETTING}: is damaged, or of another version; evaluate again") from None
 
 
 def absolute(checkpoint: str) -> str:
-    """``WORKDIR[@STEP]`` or a folder, as it is named from anywhere."""
+    """``WORKDIR[@STEP]`` or a folder, as it is named from anywhere; an id of the hub is named so already."""
     folder, at, step = checkpoint.partition("@")
+    if hub.is_id(checkpoint) and not files.exists(Path(folder)):
+        return checkpoint
     return f"{Path(folder).resolve()}{at}{step}"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clinicclip.data.images import SUFFIXES
-from clinicclip.errors import UserError
+from clinicclip.errors import UserError, is_unicode
 
 LIST = ".txt"  # ends the name of a list of image files, one a line, or of a file of texts
 
@@ -30,7 +30,7 @@ def image_files(words: Sequence[str]) -> list[Path]:
     if not found:
         raise UserError("no images: name files, folders, or lists of files (*.txt)")
     for name in map(str, found):
-        if name != name.encode("utf-8", "replace").decode():  # no table or record could hold it
+        if not is_unicode(name):  # no table or record could hold it
             raise UserError(f"{name!a}: its name is not in UTF-8; rename it")
     return found
 
@@ -52,6 +52,10 @@ def texts(path: Path) -> tuple[list[str], list[str]]:
         if not isinstance(row, dict) or not isinstance(row.get("text"), str):
             raise UserError(f'{path} line {number}: expected {{"text": ...}}, with "id" if you like')
         names.append(str(row.get("id", number)))
+        if not (is_unicode(names[-1]) and is_unicode(row["text"])):
+            raise UserError(
+                f"{path} line {number}: its text or id holds half a character (a lone surrogate), which is no text"
+            )
         found.append(row["text"])
     return names, found
 

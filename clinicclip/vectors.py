@@ -16,7 +16,7 @@ from clinicclip.errors import UserError
 
 SETTINGS = "embeddings.json"
 FORMATS = ("safetensors", "parquet")
-EMBEDDING, NAME, UNREADABLE = "embedding", "name", "unreadable"
+EMBEDDING, NAME, UNREADABLE, SOURCE = "embedding", "name", "unreadable", "source_sha256"
 
 
 class Part(NamedTuple):
@@ -31,11 +31,15 @@ class Store:
     """A folder of parts.
 
     A part in safetensors holds ``embedding`` and, in its metadata, JSON: ``name``, a list, and ``unreadable``, reasons
-    by name. In parquet, ``name`` and ``embedding`` are columns and ``unreadable`` is in the schema's metadata.
+    by name. In parquet, ``name`` and ``embedding`` are columns and ``unreadable`` is in the schema's metadata. Beside
+    it both have ``source_sha256``, a digest of what the part was made from.
     """
 
     def __init__(self, folder: Path, form: str, settings: Mapping[str, Any]) -> None:
-        """Opens a folder for embeddings made with these settings. Raises UserError where there are others."""
+        """Opens a folder that is there for embeddings made with these settings.
+
+        Raises UserError where it holds others.
+        """
         self._folder, self._form = folder, form
         if form == "parquet":
             _arrow()
@@ -44,8 +48,8 @@ class Store:
         if path.is_file():
             _refuse_other(path, files.read_json(path, (), "delete the folder and run again"), settings)
         else:
-            files.make_folder(folder)
-            if any(file.name != f"{SETTINGS}.tmp" for file in folder.iterdir()):  # which a kill may leave
+            ours = (f"{SETTINGS}.tmp", files.LOCK)  # which a kill may leave
+            if any(file.name not in ours for file in folder.iterdir()):
                 raise UserError(f"{folder}: holds files that are no embeddings of ours; choose another --output")
             files.write_whole(path, json.dumps(settings, indent=1) + "\n")
 
@@ -53,29 +57,35 @@ class Store:
         """The file of a part."""
         return self._folder / f"part-{number:05d}.{self._form}"
 
-    def write(self, number: int, part: Part) -> None:
-        """Writes a part, whole or not at all. Raises OSError."""
-        unreadable = json.dumps(dict(part.unreadable))
+    def write(self, number: int, part: Part, source: str) -> None:
+        """Writes a part, whole or not at all, with a digest of its source. Raises OSError."""
+        facts = {UNREADABLE: json.dumps(dict(part.unreadable)), SOURCE: source}
         if self._form == "safetensors":
-            facts = {NAME: json.dumps(list(part.names)), UNREADABLE: unreadable}
+            facts[NAME] = json.dumps(list(part.names))
             files.write_tensors(self.path(number), {EMBEDDING: part.embedding}, facts)
         else:
-            files.write_whole(self.path(number), _parquet(part, unreadable))
+            files.write_whole(self.path(number), _parquet(part, facts))
 
-    def unreadable(self, number: int) -> dict[str, str] | None:
-        """Why some of a part were not embedded, by name; None where it is still to be made. Raises UserError."""
+    def unreadable(self, number: int, source: str) -> dict[str, str] | None:
+        """Why some of a part were not embedded, by name; None where it is still to be made from this source.
+
+        Raises UserError.
+        """
         path = self.path(number)
         if not path.is_file():
             return None
         try:
             if self._form == "safetensors":
                 with safe_open(path, "np") as file:
-                    facts = file.metadata()[UNREADABLE]
+                    facts = file.metadata()
             else:
-                facts = _arrow().read_schema(path).metadata[UNREADABLE.encode()]
-            return json.loads(facts)
-        except (SafetensorError, ValueError, KeyError, TypeError):
-            raise UserError(f"{path}: is damaged; delete it and run again") from None
+                facts = {key.decode(): value.decode() for key, value in _arrow().read_schema(path).metadata.items()}
+            found, before = json.loads(facts[UNREADABLE]), facts[SOURCE]
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError):  # pyarrow's without errno
+            found = before = None
+        if not isinstance(found, dict):
+            raise UserError(f"{path}: is damaged or cannot be read; delete it and run again")
+        return found if before == source else None
 
 
 def _refuse_other(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -85,12 +95,12 @@ def _refuse_other(path: Path, before: Mapping[str, Any], now: Mapping[str, Any])
         raise UserError(f"{path}: made with other settings ({told}); choose another --output or delete it")
 
 
-def _parquet(part: Part, unreadable: str) -> bytes:
+def _parquet(part: Part, facts: Mapping[str, str]) -> bytes:
     parquet, arrow = _arrow(), importlib.import_module("pyarrow")
     values = arrow.array(part.embedding.reshape(-1))
     columns = [arrow.array(list(part.names), arrow.string())]
     columns.append(arrow.FixedSizeListArray.from_arrays(values, part.embedding.shape[1]))
-    table = arrow.table(columns, [NAME, EMBEDDING]).replace_schema_metadata({UNREADABLE: unreadable})
+    table = arrow.table(columns, [NAME, EMBEDDING]).replace_schema_metadata(facts)
     stored = io.BytesIO()
     parquet.write_table(table, stored)
     return stored.getvalue()

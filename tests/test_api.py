@@ -129,6 +129,8 @@ def test_one_thing_alone_is_not_taken_for_several(micro_model: api.ClinicCLIP, s
         micro_model.zero_shot(squares, "edema")
     with pytest.raises(UserError, match="text 2 of 2 is a float; expected a string"):
         micro_model.embed_texts(text for text in ("no edema", float("nan")))
+    with pytest.raises(UserError, match="text 1 of 1 holds half a character"):
+        micro_model.embed_texts(["\ud800"])
 
 
 def test_every_finding_has_prompts_that_can_be_scored(micro_model: api.ClinicCLIP) -> None:

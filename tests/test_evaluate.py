@@ -15,6 +15,7 @@ import pytest
 
 from clinicclip import api, cli, evaluate, explain, guests, scoring
 from clinicclip.data import builder, patients
+from clinicclip.errors import UserError
 from clinicclip.evals import sets
 from clinicclip.evals.base import EvalSet, Rows
 from clinicclip.evals.suites import Beside
@@ -174,9 +175,11 @@ def test_what_moves_a_number_adds_up_to_the_whole_difference(
 
 def test_one_exchange_after_the_other_makes_of_a_all_of_b() -> None:
     place = scoring.Place("here", "test", 0, "train", "validation", "0a")
-    a = scoring.Setting("a", {"x": place}, ("probe",), (), "plain", 0, 0)
+    a = scoring.Setting(scoring.Checkpoint("a"), {"x": place}, ("probe",), (), "plain", 0, 0)
     there = scoring.Place("there", "fold4", 9, "fold0", "fold3", "1b")
-    b = dataclasses.replace(a, checkpoint="b", data={"x": there}, findings=("edema",), prompts="reports", seed=1)
+    b = dataclasses.replace(
+        a, checkpoint=scoring.Checkpoint("a", "mean"), data={"x": there}, findings=("edema",), prompts="reports", seed=1
+    )
     state, seen = explain.State.own(a), []
     for exchange in explain.EXCHANGES.values():
         before, state = state, exchange(state, b)
@@ -184,6 +187,22 @@ def test_one_exchange_after_the_other_makes_of_a_all_of_b() -> None:
     assert state == explain.State.own(b) and not any(seen)
     beside = explain.EXCHANGES["training and validation split"](explain.State.own(a), b).setting
     assert beside == dataclasses.replace(a, data={"x": dataclasses.replace(place, train="fold0", validation="fold3")})
+
+
+def test_a_setting_names_weights_from_anywhere_and_how_they_were_loaded(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "x").mkdir(parents=True)
+    for told in ("runs/x", "runs/x@9", "lone"):
+        assert scoring.absolute(told) == f"{tmp_path.resolve()}/{told}"
+    assert scoring.absolute("org/name:file.pt@main") == "org/name:file.pt@main"
+    setting = scoring.Setting(scoring.Checkpoint("org/name", "cls", True), {}, (), (), "plain", 0, 0)
+    setting.save(tmp_path)
+    assert scoring.Setting.load(tmp_path) == setting
+    monkeypatch.setattr(api, "load_any", lambda place, *, pooling, force: (place, pooling, force))
+    assert setting.checkpoint.load() == ("org/name", "cls", True)
+    (tmp_path / "setting.json").write_text(json.dumps({**dataclasses.asdict(setting), "checkpoint": "org/name"}))
+    with pytest.raises(UserError, match="of another version; evaluate again"):
+        scoring.Setting.load(tmp_path)
 
 
 def test_preprocessing_and_guests_are_exchanged_as_far_as_they_can_be(

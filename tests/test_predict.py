@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from clinicclip import api, cli, embed, predict, sources, vectors
+from clinicclip import api, cli, embed, files, predict, sources, vectors
 from clinicclip.data import schema
 from clinicclip.errors import UserError
 from clinicclip.exporting import parity
@@ -79,12 +79,14 @@ def test_predict_writes_a_record_an_image_by_default_of_the_fourteen(radiographs
         (embed, ["x.png", "--output=empty/full"], 1, "no embeddings of ours"),
         (embed, ["--texts=none.txt", "--output=out"], 1, "cannot be read"),
         (embed, ["--texts=/dev/null", "--output=out"], 1, "/dev/null: is empty"),
+        (embed, ["--texts=half.jsonl", "--output=out"], 1, "half.jsonl line 2: its text or id holds half a character"),
     ],
 )
 def test_faults_are_one_line(program, flags, code, says, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty" / "full").mkdir(parents=True)
     (tmp_path / "empty" / "full" / "thesis.doc").write_text("years of work")
+    (tmp_path / "half.jsonl").write_text('{"text": "whole"}\n{"id": "\\ud800", "text": "half"}\n')
     assert run(program, *flags) == code
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and says in error
@@ -123,26 +125,54 @@ def test_embed_stopped_goes_on_with_the_same_command_and_refuses_another(
     out = tmp_path / "out"
     write: Callable = vectors.Store.write
 
-    def stopping(store: vectors.Store, number: int, part: vectors.Part) -> None:
+    def stopping(store: vectors.Store, number: int, part: vectors.Part, source: str) -> None:
         if number == 1:
             signal.raise_signal(signal.SIGTERM)
-        write(store, number, part)
+        write(store, number, part, source)
 
     with monkeypatch.context() as patch:
         patch.setattr(vectors.Store, "write", stopping)
         assert run(embed, radiographs, f"--output={out}", "--part=3") == cli.PREEMPTED
-    assert {path.name for path in out.iterdir()} == {"embeddings.json", "part-00000.safetensors"}
+    assert {path.name for path in out.iterdir()} == {"embeddings.json", "part-00000.safetensors", files.LOCK}
     first = (out / "part-00000.safetensors").stat()
     assert run(embed, radiographs, f"--output={out}", "--part=3") == 1
-    assert len(list(out.iterdir())) == 4 and (out / "part-00000.safetensors").stat() == first
+    assert len(list(out.glob("part-*"))) == 3 and (out / "part-00000.safetensors").stat() == first
     assert "6 of 7 images embedded" in capsys.readouterr().out
     shutil.copy(radiographs / "0.png", radiographs / "7.png")
     assert run(embed, radiographs, f"--output={out}", "--part=3") == 1
     assert "made with other settings (count was 7, is 8; input_sha256" in capsys.readouterr().err
     (radiographs / "7.png").unlink()
-    (out / "part-00000.safetensors").write_bytes(b"")
-    assert run(embed, radiographs, f"--output={out}", "--part=3") == 1
-    assert "is damaged; delete it" in capsys.readouterr().err
+    with files.alone(out):
+        assert run(embed, radiographs, f"--output={out}", "--part=3") == 1
+    assert "being worked on by another process" in capsys.readouterr().err
+
+
+def test_embed_makes_the_parts_of_changed_images_again(radiographs: Path, tmp_path: Path) -> None:
+    words = (embed, radiographs, f"--output={tmp_path / 'out'}", "--part=3")
+    assert run(*words) == 1
+    before = [path.stat() for path in sorted((tmp_path / "out").glob("part-*"))]
+    shutil.copy(radiographs / "0.png", radiographs / "b" / "6.jpg")
+    assert run(*words) == 0
+    after = [path.stat() for path in sorted((tmp_path / "out").glob("part-*"))]
+    assert after[:2] == before[:2] and after[2] != before[2]
+
+
+@pytest.mark.parametrize("form", vectors.FORMATS)
+def test_a_part_is_of_its_source_or_damaged(form: str, tmp_path: Path) -> None:
+    store = vectors.Store(tmp_path, form, {})
+    store.write(0, vectors.Part(["a"], np.ones((1, 2), np.float32), {"b": "unreadable"}), "source")
+    assert store.unreadable(0, "source") == {"b": "unreadable"}
+    assert store.unreadable(0, "other") is store.unreadable(1, "source") is None
+    whole = store.path(0).read_bytes()
+    if form == "parquet":  # a footer that cannot be read
+        broken = whole[:-40] + b"\xff" * 32 + whole[-8:]
+    else:  # no object
+        broken = whole.replace(rb"{\"b\": \"unreadable\"}", rb"[\"b\", \"unreadable\"]")
+    assert len(broken) == len(whole) and broken != whole
+    for content in (b"", whole[:20], broken):
+        store.path(0).write_bytes(content)
+        with pytest.raises(UserError, match="is damaged or cannot be read; delete it"):
+            store.unreadable(0, "source")
 
 
 def test_embed_reads_texts_by_line_and_by_record(micro_model: api.ClinicCLIP, tmp_path: Path, capsys) -> None:

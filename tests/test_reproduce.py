@@ -27,7 +27,7 @@ from clinicclip import cli, host, reproduce
 from clinicclip.data import builder
 from clinicclip.evals import references, report, suites
 from clinicclip.evals.references import REFERENCES
-from clinicclip.scoring import Place, Setting, data_digest
+from clinicclip.scoring import Checkpoint, Place, Setting, data_digest
 
 SUITES = ("zero_shot", "cxr_align", "pair_strict", "retrieval")
 MANIFEST: dict[str, Any] = {"name": "phantom", "settings": {}, "splits": {"test": {"records": 50}}, "source": {}}
@@ -37,7 +37,7 @@ MANIFEST: dict[str, Any] = {"name": "phantom", "settings": {}, "splits": {"test"
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What runs come to: one by chance, one that sees."""
     evalset, folder = planted.evalset(50), tmp_path_factory.mktemp("reports")
-    setting = Setting("run", {"planted": Place("somewhere", "test")}, SUITES, (), "reports", 30, 0)
+    setting = Setting(Checkpoint("run"), {"planted": Place("somewhere", "test")}, SUITES, (), "reports", 30, 0)
     for name, embed in {"chance": planted.chance(evalset), "oracle": planted.oracle(evalset)}.items():
         evaluation = suites.run_suites(embed, [evalset], SUITES, draws=30)
         report.write_numbers(evaluation, folder / name, provenance={"checkpoint": name, "clinicclip": "0"})
@@ -92,7 +92,7 @@ class Children:
         found = suites.run_suites(planted.chance(evalset), [evalset], ("zero_shot",), draws=3)
         report.write_numbers(found, output, provenance={"checkpoint": name, "clinicclip": "0"})
         place = Place(str(Path(folder).resolve()), split, digest=data_digest(Path(folder)))
-        Setting("run", {name: place}, ("zero_shot",), (), "reports", 3, 0).save(output)
+        Setting(Checkpoint("run"), {name: place}, ("zero_shot",), (), "reports", 3, 0).save(output)
 
 
 @pytest.fixture
