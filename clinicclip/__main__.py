@@ -18,6 +18,7 @@ PROGRAMS = {
     "predict": "images and a model -> zero-shot similarities by finding, as CSV or JSON lines",
     "embed": "large folders of images, or texts, and a model -> embeddings as safetensors or parquet; resumes",
     "export": "a checkpoint -> a folder that transformers and open_clip load without this package",
+    "push": "an export -> its repositories on a hub, private unless told otherwise; nothing else publishes anything",
 }
 
 

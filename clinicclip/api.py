@@ -18,7 +18,7 @@ from clinicclip import config as config_files
 from clinicclip.data import images as pictures
 from clinicclip.data import patients
 from clinicclip.data.tokenizer import Tokenizer
-from clinicclip.errors import UserError
+from clinicclip.errors import UserError, require_list
 from clinicclip.evals import prompts
 from clinicclip.evals.base import Rows
 from clinicclip.evals.truth import SQUASH
@@ -88,13 +88,15 @@ class ClinicCLIP:
         """Side of the square input images, in pixels."""
         return self.spec.image.image_size
 
-    def embed_images(self, images: UInt8[np.ndarray, "n s s"] | Sequence[pictures.Source]) -> Float[np.ndarray, "n d"]:
-        """Unit embeddings of images: JPEG, PNG or DICOM files (paths or bytes), gray arrays [h, w], or ready squares.
+    def embed_images(self, images: np.ndarray | Iterable[pictures.Source]) -> Float[np.ndarray, "n d"]:
+        """Unit embeddings of images in a list, each as `data.images.square` takes them: JPEG, PNG or DICOM files (paths
+        or bytes), Pillow images, arrays of gray or colour; or of ready squares, one array [n, s, s] of 8-bit gray.
 
-        Files and single arrays are squashed to ``image_size``; an array [n, s, s] must have that size. Raises
+        Those of a list are squashed to ``image_size``; ready squares must have that size. Raises
         `data.images.ImageFault`, a UserError, for the first image that cannot be used; see ``stream_images``.
         """
         if isinstance(images, np.ndarray):
+            pictures.require_ready(images, self.image_size)
             return self.embed_rows(images).vectors
         vectors = []
         for row in self.stream_images(images):
@@ -106,9 +108,6 @@ class ClinicCLIP:
     def embed_rows(self, squares: UInt8[np.ndarray, "n s s"], *, patches: bool = False) -> Rows:
         """Unit embeddings of ready squares with their marks, and their patches (`models.clip.ClinicCLIP.embed_patches`)
         where they are asked for, all in batches of one size."""
-        side = self.image_size
-        if squares.shape[1:] != (side, side) or squares.dtype != np.uint8:
-            raise UserError(f"images are {squares.shape[1:]}, this model takes {side} x {side}: pass a list of images")
         if not len(squares):
             return Rows(np.zeros((0, self.spec.dim), np.float32), np.zeros(0, np.uint32))
         most = self._towers.most_images
@@ -127,6 +126,7 @@ class ClinicCLIP:
 
         The next batches are read while the devices are at work on some.
         """
+        require_list(images, "images")
         squares = pictures.squares(images, self.image_size, ahead=2 * self._towers.most_images)
         batches = iter(lambda: list(itertools.islice(squares, self._towers.most_images)), [])
         for rows in in_turns(self._rows, batches):
@@ -138,21 +138,25 @@ class ClinicCLIP:
         rows = iter(np.asarray(self._towers.images(self._placed, np.stack(found))) if found else ())
         return [item if isinstance(item, pictures.ImageFault) else next(rows) for item in batch]
 
-    def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
-        """Unit embeddings of texts; those longer than ``text_length`` tokens are cut."""
-        ids, _ = self.tokenizer.encode(list(texts), self.text_length)
+    def embed_texts(self, texts: Iterable[str]) -> Float[np.ndarray, "n d"]:
+        """Unit embeddings of texts; those longer than ``text_length`` tokens are cut. Raises UserError for others."""
+        require_list(texts, "texts")
+        texts = list(texts)
+        for number, text in enumerate(texts, start=1):
+            if not isinstance(text, str):  # such as the nan that a table has for an empty cell
+                raise UserError(f"text {number} of {len(texts)} is a {type(text).__name__}; expected a string")
+        ids, _ = self.tokenizer.encode(texts, self.text_length)
         vectors = np.zeros((len(ids), self.spec.dim), np.float32)
         for rows, embedded in self._towers.texts(self._placed, ids, self.text_length, self.tokenizer.pad_id):
             vectors[rows] = embedded
         return vectors
 
-    def zero_shot(
-        self, images: UInt8[np.ndarray, "n s s"] | Sequence[pictures.Source], findings: Sequence[str]
-    ) -> prompts.Scores:
+    def zero_shot(self, images: np.ndarray | Iterable[pictures.Source], findings: Sequence[str]) -> prompts.Scores:
         """Similarities, no probabilities, of images to the prompts of findings, columns in their order.
 
         Images as in ``embed_images``, findings out of `data.schema.FINDINGS`. Raises UserError for others.
         """
+        require_list(findings, "findings")
         sides = prompts.embed_all(findings, self.embed_texts)
         return prompts.scores(self.embed_images(images), sides)
 

@@ -134,7 +134,9 @@ def call(main: Callable[[argparse.Namespace], int | None], parser: Parser, argv:
     # Libraries log through absl, with tracebacks, what they also raise; a fault is told once, below.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
-        return main(parser.read(argv)) or 0
+        code = main(parser.read(argv)) or 0
+        sys.stdout.flush()  # here, where a full disk behind it is told as one
+        return code
     except UsageError as fault:
         return _fail(fault, 2)
     except UserError as fault:
@@ -142,13 +144,20 @@ def call(main: Callable[[argparse.Namespace], int | None], parser: Parser, argv:
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:  # the reader of our output went away; there is nobody left to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 1
     except OSError as fault:
         if fault.errno not in STORAGE_FAULTS:
             raise
+        if not fault.filename:
+            _drop_output()
         where = f" at {fault.filename}" if fault.filename else ""
         return _fail(f"storage: {fault.strerror}{where}; free space or choose another folder, then run again", 1)
+
+
+def _drop_output() -> None:
+    """What standard output still holds is written nowhere, since it would fail again at the end of the process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: object, code: int, table: Sequence[str] = ()) -> int:

@@ -1,7 +1,9 @@
 """The exceptions a user is meant to read: one line that names what was wrong and what to do about it."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePath
 
 FEW = 12  # names that one line still holds
 
@@ -39,3 +41,21 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """``; did you mean X?`` for the known name closest to a mistyped one, or an empty string."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {found[0]}?" if found else ""
+
+
+def require_list(given: object, kind: str) -> None:
+    """Raises UserError for one where several are asked for: a string would be taken letter by letter."""
+    if isinstance(given, str | bytes | PurePath):
+        raise UserError(f"expected a list of {kind}, not one alone: give [{type(given).__name__}]")
+
+
+@contextlib.contextmanager
+def library_says(message: str) -> Iterator[None]:
+    """Turns whatever a library raises into a UserError of one line: the message, and what it says."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as fault:
+        said = " ".join(str(fault).split())[:200]
+        raise UserError(f"{message} ({type(fault).__name__}: {said})") from None

@@ -134,6 +134,8 @@ def _place(
 def _told(found: scoring.Opened) -> Iterator[str]:
     measured = found.measured
     yield f"{measured.name}: {len(measured)} studies of split {measured.split}"
+    if measured.coarse:
+        yield f"note: {measured.name}: {measured.coarse}"
     for role, other in found.beside._asdict().items():
         if other:
             yield f"{measured.name}: {len(other)} studies of split {other.split} for {role}"

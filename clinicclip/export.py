@@ -11,7 +11,6 @@ from huggingface_hub.utils import validate_repo_id
 
 from clinicclip import api, cli
 from clinicclip.exporting import parity
-from clinicclip.exporting.dialects import TEXT, text_id
 from clinicclip.models.clip import DTYPES
 
 EXAMPLE = "python -m clinicclip.export --checkpoint=runs/n_g_dtcg-demo --output=exports/demo"
@@ -25,9 +24,7 @@ def parser() -> cli.Parser:
     flags.add_argument(
         "--dtype", type=cli.one_of(DTYPES), default=DTYPES[0], help=f"of the weights: {', '.join(DTYPES)}"
     )
-    flags.add_argument(
-        "--hub", type=hub_id, metavar="ORG/NAME", help="where it will be published, by you: nothing is sent"
-    )
+    flags.add_argument("--hub", type=hub_id, metavar="ORG/NAME", help="where `push` will publish it: nothing is sent")
     return flags
 
 
@@ -51,7 +48,8 @@ def main(args: argparse.Namespace) -> int:
     model.export(args.output, results, dtype=args.dtype, hub=args.hub or "")
     for file in sorted(path for path in args.output.rglob("*") if path.is_file()):
         print(f"{file.stat().st_size / 1e6:10.2f} MB  {file.relative_to(args.output)}")
-    print(f"to publish it, if the terms of its data allow: {_upload(args.output, args.hub)}")
+    if args.hub:
+        print(f"to publish it, if the terms of its data allow: python -m clinicclip.push {args.output}")
     report = args.output / parity.REPORT
     if not report.is_file():
         print(
@@ -64,12 +62,6 @@ def main(args: argparse.Namespace) -> int:
             f"image {found['image']:.1e}, text {found['text']:.1e}"
         )
     return 0
-
-
-def _upload(folder: Path, hub: str | None) -> str:
-    """The command; open_clip's configuration of the text tower goes into a place of its own."""
-    command = f"hf upload {hub or 'ORG/NAME'} {folder}"
-    return f"{command} && hf upload {text_id(hub)} {folder / TEXT}" if hub and (folder / TEXT).is_dir() else command
 
 
 def _results(checkpoint: str, parameters: str) -> list[dict[str, Any]]:

@@ -98,10 +98,8 @@ def main(args: argparse.Namespace) -> int:
     for share, by_seed in by_share.items():
         evaluation.results.extend(shares.results(task.test, bootstrap, f"finetune/auroc@{share:g}", by_seed))
     report.write(evaluation, args.output, provenance=task.model.describe())
-    for result in evaluation.results:
-        if result.metric.endswith("/macro"):
-            print(f"{result.metric}  {result.value:.3f} [{result.ci_low:.3f}, {result.ci_high:.3f}]  {result.note}")
-    print(f"results: {args.output / 'results.json'}")
+    print("\n".join(report.summary_lines(evaluation)))
+    print(f"\nreport: {args.output / 'report.html'}")
     return 0
 
 

@@ -13,7 +13,8 @@ LIST = ".txt"  # ends the name of a list of image files, one a line, or of a fil
 def image_files(words: Sequence[str]) -> list[Path]:
     """The files named: images as they stand, of a folder all below it by suffix, of a list its lines.
 
-    What a list names is looked for beside it. Raises UserError for a folder or list without any image, or none at all.
+    What a list names is looked for beside it. Raises UserError for a folder or list without any image, for none at all,
+    and for a name that could not be written down.
     """
     found: list[Path] = []
     for path in map(Path, words):
@@ -28,6 +29,9 @@ def image_files(words: Sequence[str]) -> list[Path]:
         found += here
     if not found:
         raise UserError("no images: name files, folders, or lists of files (*.txt)")
+    for name in map(str, found):
+        if name != name.encode("utf-8", "replace").decode():  # no table or record could hold it
+            raise UserError(f"{name!a}: its name is not in UTF-8; rename it")
     return found
 
 

@@ -45,7 +45,7 @@ class Store:
             _refuse_other(path, files.read_json(path, (), "delete the folder and run again"), settings)
         else:
             files.make_folder(folder)
-            if any(folder.iterdir()):
+            if any(file.name != f"{SETTINGS}.tmp" for file in folder.iterdir()):  # which a kill may leave
                 raise UserError(f"{folder}: holds files that are no embeddings of ours; choose another --output")
             files.write_whole(path, json.dumps(settings, indent=1) + "\n")
 

@@ -5,11 +5,13 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8").strip()
+if os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true") == "true":
+    # Much is compiled here and little is run: without costly passes and by its older emitters, XLA needs half the time.
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # what a worker or a command compiles, no other compiles again
@@ -33,15 +35,6 @@ LONG = ("test_processes.py", "test_forms.py", "test_step.py", "test_train.py", "
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the long files first; xdist deals files out in this order."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
-
-
-@pytest.fixture
-def quick_compile() -> Iterator[None]:
-    """For tests that compile much and run little: XLA leaves out its costly passes."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,6 @@ from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.models.bert import Bert
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 ROOT = Path(__file__).parents[1]
 write_bert = runpy.run_path(str(ROOT / "tests" / "support" / "bert_folder.py"))["write"]
 POSITIONS = 40  # of the small BERT

@@ -48,7 +48,8 @@ def test_the_package_alone_imports_no_jax() -> None:
 def test_files_bytes_arrays_and_squares_embed_alike(micro_model: api.ClinicCLIP, radiographs: list[Path]) -> None:
     gray = parity.fixed_pictures()[0]
     png, jpeg, dicom = radiographs
-    ways = [png, str(png), png.read_bytes(), gray, dicom, gray.astype(np.float32) * 3 - 7]
+    ways = [png, str(png), png.read_bytes(), gray, dicom, gray.astype(np.float32) * 3 - 7, gray.astype(np.uint16) * 257]
+    ways += [Image.open(png), np.stack([gray] * 3, axis=2)]
     embedded = micro_model.embed_images(ways)
     square = micro_model.embed_images(images.resize(gray, SIDE)[None])
     np.testing.assert_allclose(embedded, np.repeat(square, len(ways), axis=0), atol=1e-5)
@@ -56,7 +57,6 @@ def test_files_bytes_arrays_and_squares_embed_alike(micro_model: api.ClinicCLIP,
     np.testing.assert_allclose(np.linalg.norm(embedded, axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_embeddings_do_not_depend_on_batches_or_devices(
     micro_model: api.ClinicCLIP, micro_folder: Path, squares: np.ndarray
 ) -> None:
@@ -100,16 +100,35 @@ def test_faults_take_the_place_of_images_in_a_stream_and_are_raised_otherwise(
     micro_model: api.ClinicCLIP, radiographs: list[Path], tmp_path: Path
 ) -> None:
     (tmp_path / "broken.png").write_bytes(radiographs[0].read_bytes()[:900])
-    colour = np.zeros((5, 4, 3), np.uint8)
-    sources = [radiographs[0], tmp_path / "broken.png", tmp_path / "none.jpg", np.zeros((9, 9)), colour, radiographs[0]]
+    planes, broken = np.zeros((5, 4, 2), np.uint8), tmp_path / "broken.png"
+    sources = [radiographs[0], broken, tmp_path / "none.jpg", np.zeros((9, 9)), planes, radiographs[0]]
     rows = list(micro_model.stream_images(sources))
     reasons = [row.reason if isinstance(row, images.ImageFault) else "" for row in rows]
     assert reasons == ["", "image_unreadable", "image_missing", "image_constant", "image_not_gray", ""]
     np.testing.assert_array_equal(rows[0], rows[5])
     with pytest.raises(images.ImageFault, match=r"broken\.png"):
         micro_model.embed_images(sources)
-    with pytest.raises(UserError, match=r"this model takes 32 x 32: pass a list"):
-        micro_model.embed_images(np.zeros((2, 31, 31), np.uint8))
+    with pytest.raises(images.ImageFault, match="image 1: not a whole image"), Image.open(broken) as cut_short:
+        micro_model.embed_images([cut_short])
+    with pytest.raises(images.ImageFault, match="image 1: is a NoneType; expected a path"):
+        micro_model.embed_images(each for each in [None])
+
+
+def test_one_thing_alone_is_not_taken_for_several(micro_model: api.ClinicCLIP, squares: np.ndarray) -> None:
+    """A string would be read letter by letter, and an image row by row."""
+    with pytest.raises(UserError, match=r"expected a list of images, not one alone: give \[str\]"):
+        micro_model.embed_images("a.png")
+    for alone in (squares[0], squares[:2, :31], squares / 255):
+        with pytest.raises(
+            UserError, match=r"expected ready squares \[n, 32, 32\] of uint8; give other images as a list"
+        ):
+            micro_model.embed_images(alone)
+    with pytest.raises(UserError, match="expected a list of texts"):
+        micro_model.embed_texts("no edema")
+    with pytest.raises(UserError, match="expected a list of findings"):
+        micro_model.zero_shot(squares, "edema")
+    with pytest.raises(UserError, match="text 2 of 2 is a float; expected a string"):
+        micro_model.embed_texts(text for text in ("no edema", float("nan")))
 
 
 def test_every_finding_has_prompts_that_can_be_scored(micro_model: api.ClinicCLIP) -> None:

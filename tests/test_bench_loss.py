@@ -9,7 +9,6 @@ import pytest
 from clinicclip import losses
 
 bench = benches.load("loss")
-pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
 @functools.cache

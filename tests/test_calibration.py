@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
+from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 
 from clinicclip.evals import calibration
@@ -49,7 +50,7 @@ def test_measures_of_weighted_rows_equal_scikit_learn_on_repeated_rows(seed: int
 @pytest.mark.parametrize("seed", range(4))
 def test_ece_equals_a_loop_over_bins_of_repeated_rows(seed: int) -> None:
     truth, scores = _rows(seed)
-    p = np.clip(0.5 + scores / 3.07, 0, 1)  # ones and zeros among them, none on the border of a bin
+    p = np.clip(0.503 + scores / 3.07, 0, 1)  # ones and zeros among them, none on the border of a bin
     weights = np.random.default_rng(seed).integers(0, 4, len(truth))
     picked = np.repeat(np.arange(len(truth)), weights)
     expected = 0.0
@@ -58,6 +59,14 @@ def test_ece_equals_a_loop_over_bins_of_repeated_rows(seed: int) -> None:
         if inside:
             expected += len(inside) / len(picked) * abs(truth[inside].mean() - p[inside].mean())
     assert _value(calibration.ece(truth, p, bins=10), weights) == pytest.approx(expected)
+    found = calibration.reliability(truth, p, bins=10)
+    frequency, confidence = calibration_curve(truth, p, n_bins=10)
+    np.testing.assert_allclose(found.frequency, frequency)
+    np.testing.assert_allclose(found.confidence, confidence)
+    gaps = np.abs(frequency - confidence)
+    assert _value(calibration.ece(truth, p, bins=10), np.ones(len(truth))) == pytest.approx(
+        np.average(gaps, weights=found.rows)
+    )
 
 
 def test_reliability_tells_what_each_bin_holds() -> None:

@@ -111,3 +111,14 @@ def test_a_count_below_its_least_or_no_number_is_told_as_such(text: str) -> None
     with pytest.raises(ArgumentTypeError, match=f"whole number, 3 or more, not '{text}'"):
         cli.count(text, least=3)
     assert cli.count("3", least=3) == 3 and cli.count("0") == 0
+
+
+def test_output_to_a_full_disk_is_one_line() -> None:
+    code = "import sys; from clinicclip import cli; p = cli.Parser(program='p', description='', example='')"
+    code += "; sys.exit(cli.call(lambda args: print('scores'), p, []))"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert (
+        done.stderr.startswith("error: storage: No space left on device; free space") and done.stderr.count("\n") == 1
+    )

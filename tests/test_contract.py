@@ -1,5 +1,7 @@
 """What weights were trained to be given travels with them: another folder's word is refused, the first fault named."""
 
+import base64
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -9,6 +11,7 @@ import micro_export
 import numpy as np
 import pytest
 from safetensors import safe_open
+from safetensors.numpy import load
 
 from clinicclip import cli, doctor, files, terms
 from clinicclip.data import images
@@ -79,19 +82,42 @@ def test_settings_other_than_those_of_the_training_are_refused_unless_forced(fol
 
 
 def test_another_pooling_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained, _ = contract.read(folder / "model.safetensors")
+    trained = contract.read(folder / "model.safetensors")
     assert terms.differences([trained | {"pooling": "mean"}], trained) == ["text pooling mean in training, pooler here"]
 
 
-def test_every_file_of_weights_names_the_golden_file(micro_folder: Path) -> None:
+def metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, "np") as file:
+        return file.metadata()
+
+
+def test_every_file_of_weights_says_its_terms_and_those_for_others_hold_the_golden_tensors(micro_folder: Path) -> None:
     for name in ("model.safetensors", "extra.safetensors"):
-        trained, digest = contract.read(micro_folder / name)
-        assert trained["pooling"] == "pooler" and trained["image_size"] == 32 and len(digest) == 64
-        with safe_open(micro_folder / name, "np") as file:
-            assert file.metadata()["format"] == "pt"
+        trained, said = contract.read(micro_folder / name), metadata(micro_folder / name)
+        assert trained["pooling"] == "pooler" and trained["image_size"] == 32 and said["format"] == "pt"
+        assert ("golden" in said) == (name == "model.safetensors") and len(said["golden_sha256"]) == 64
+    tensors = load(base64.b64decode(metadata(micro_folder / "model.safetensors")["golden"]))  # as the card says
+    assert tensors["images"].dtype == np.uint8 and tensors["images"].shape == (3, 32, 32)
+    assert tensors["ids"].shape == (3, micro_export.LENGTH)
+    golden = contract.golden(micro_folder / "model.safetensors")
+    for picture, fixed, square in zip(golden.pictures, parity.fixed_pictures(), tensors["images"], strict=True):
+        np.testing.assert_array_equal(picture, fixed)
+        np.testing.assert_array_equal(square, images.resize(fixed, 32))
+    assert golden.texts == parity.TEXTS
+    for name in ("image_embedding", "text_embedding"):
+        np.testing.assert_allclose(np.linalg.norm(tensors[name], axis=1), 1, atol=1e-6)
     files.write_tensors(micro_folder.parent / "bare.safetensors", {"a": np.zeros(1, np.float32)}, {"format": "pt"})
     with pytest.raises(UserError, match="does not say how its images and texts were prepared"):
         contract.read(micro_folder.parent / "bare.safetensors")
+
+
+def relabelled(folder: Path, **said: str | None) -> None:
+    """The weights with other metadata, and known to be so to the export."""
+    path = folder / "model.safetensors"
+    told = {key: value for key, value in (metadata(path) | said).items() if value is not None}
+    tensor_file.write(path, tensor_file.read(path), metadata=told)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    edited(folder, "clinicclip.json", lambda meta: meta["files"].update({path.name: digest}))
 
 
 def examine(folder: Path) -> tuple[int, dict]:
@@ -104,7 +130,7 @@ def test_doctor_finds_nothing_odd_in_an_export_as_written(folder: Path, capsys) 
     code, told = examine(folder)
     assert code == 0 and "nothing odd was found" in capsys.readouterr().out
     stages = next(iter(told["sections"]["Stages"].values()))
-    assert list(stages) == ["settings", "golden file", *(parity.PIXELS, parity.TOKENS, parity.IMAGE, parity.TEXT)]
+    assert list(stages) == ["settings", *(parity.PIXELS, parity.TOKENS, parity.IMAGE, parity.TEXT)]
     assert all(stage["holds"] for stage in stages.values())
 
 
@@ -116,15 +142,11 @@ def test_doctor_names_the_first_stage_that_differs(folder: Path, stage: str, mon
     elif stage == parity.TOKENS:
         other_tokenizer(folder)
     else:
-        golden = parity.read_sample(folder)
-        parity.write_sample(folder, golden._replace(image_embedding=-golden.image_embedding))
-        weights = tensor_file.read(folder / "model.safetensors")
-        trained, _ = contract.read(folder / "model.safetensors")
-        told = contract.metadata(trained, folder / parity.TENSORS)
-        tensor_file.write(folder / "model.safetensors", weights, metadata=told)
-        from clinicclip.exporting import folder as export_folder
-
-        monkeypatch.setattr(export_folder, "_read_whole", lambda place, name, meta: tensor_file.read(place / name))
+        golden = contract.golden(folder / "model.safetensors")
+        packed = parity.packed(golden._replace(image_embedding=-golden.image_embedding))
+        relabelled(
+            folder, **contract.metadata({}, packed) | {terms.KEY: metadata(folder / "model.safetensors")[terms.KEY]}
+        )
     code, told = examine(folder)
     found = [finding["says"] for finding in told["findings"]]
     first = "settings" if stage == parity.TOKENS else stage
@@ -133,8 +155,12 @@ def test_doctor_names_the_first_stage_that_differs(folder: Path, stage: str, mon
     assert "Spoils an evaluation" in capsys.readouterr().out
 
 
-def test_doctor_tells_a_damaged_export_in_one_line(folder: Path, capsys) -> None:
-    (folder / "parity.safetensors").write_bytes(b"")
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"golden": "no base64"}, "base64"), ({"golden": "AAAA"}, "those of their digest"), ({"golden": None}, "golden")],
+)
+def test_doctor_tells_damaged_golden_tensors_in_one_line(folder: Path, change: dict, says: str, capsys) -> None:
+    relabelled(folder, **change)
     assert cli.call(doctor.main, doctor.parser(), ["checkpoint", str(folder), f"--output={folder.parent}"]) == 1
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "parity.safetensors: not a readable safetensors file" in error
+    assert error.count("\n") == 1 and "its golden inputs cannot be read" in error and says in error

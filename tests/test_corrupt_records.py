@@ -133,7 +133,6 @@ def test_more_than_the_limit_in_a_pass_stops_also_where_the_run_was_resumed(sour
     assert writer.told == {"step": 6, "skipped": 5, "skipped_in_pass": 3, "records": ["record 20 (image i20)"]}
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_a_run_goes_on_past_corrupt_records_up_to_the_limit(
     data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

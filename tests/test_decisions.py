@@ -110,13 +110,14 @@ def test_patients_that_are_chosen_by_and_measured_are_refused() -> None:
 
 def test_a_subgroup_is_scored_on_its_own_studies() -> None:
     evalset = planted.evalset(150)
-    found = _run(evalset, RANDOM, "subgroups")
-    women = np.array(evalset.groups["sex"]) == "F"
-    row = found["subgroups/auroc/edema/sex=F"]
-    expected = roc_auc_score(evalset.truth[women, EDEMA], _pair(RANDOM, evalset, "edema")[women])
-    assert row.value == pytest.approx(expected, abs=1e-6)
-    assert row.group == "sex=F" and row.n == women.sum() and row.prevalence == row.positives / row.n
-    assert not any("age_band" in metric for metric in found)  # unknown of all
+    truth, scores = evalset.truth[:, EDEMA], _pair(RANDOM, evalset, "edema")
+    assert not any("age_band" in metric for metric in _run(evalset, RANDOM, "subgroups"))  # unknown of all
+    groups = {**evalset.groups, "age_band": ("18-39", "40-59", "") * 50, "view": ("AP", "PA", "PA") * 50}
+    found = _run(dataclasses.replace(evalset, groups=groups).sealed(), RANDOM, "subgroups")
+    for group, value in (("sex", "F"), ("age_band", "40-59"), ("view", "AP")):
+        row, inside = found[f"subgroups/auroc/edema/{group}={value}"], np.array(groups[group]) == value
+        assert row.value == pytest.approx(roc_auc_score(truth[inside], scores[inside]), abs=1e-6)
+        assert row.group == f"{group}={value}" and row.n == inside.sum() and row.prevalence == row.positives / row.n
     parts = [found[f"subgroups/auroc/{name}/sex=F"].value for name in WORDS]
     assert found["subgroups/auroc/macro/sex=F"].value == pytest.approx(np.mean(parts))
 

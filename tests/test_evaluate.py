@@ -13,8 +13,10 @@ import pytest
 from clinicclip import api, cli, evaluate, guests
 from clinicclip.data import builder, patients
 from clinicclip.evals import sets
-from clinicclip.evals.base import Rows
+from clinicclip.evals.base import EvalSet, Rows
+from clinicclip.evals.suites import Beside
 from clinicclip.evals.truth import SQUASH
+from clinicclip.scoring import Opened
 
 SIDE = 32
 CONFIG = {"data": {"name": "phantom", "train": "train", "test": "validation+test"}}
@@ -189,6 +191,19 @@ def test_preprocessing_and_guests_are_exchanged_as_far_as_they_can_be(
     for first, anew, seen, rest, left, last in lines:
         assert float(anew) == float(left) == 0 and float(seen) != 0
         assert float(first) + float(seen) + float(rest) == pytest.approx(float(last), abs=0.003)
+
+
+def test_images_stored_smaller_than_their_files_and_the_model_have_them_are_told_everywhere() -> None:
+    records = planted.records(5)
+    for record in records[:2]:  # of files that hold more than is stored; the others have no more
+        record |= {"height": 9 * planted.SIDE, "width": 4 * planted.SIDE}
+    large, fitting = (
+        EvalSet.from_records("x", "test", records, side, True) for side in (3 * planted.SIDE, planted.SIDE)
+    )
+    assert large.coarse.startswith(f"2 of 5 images are stored with a shorter side of {planted.SIDE} px, below the ")
+    assert large.preprocessing.endswith(f"px, bicubic with antialias; {large.coarse}")
+    assert fitting.coarse == "" and "stored" not in fitting.preprocessing
+    assert f"note: x: {large.coarse}" in evaluate._told(Opened(large, Beside()))
 
 
 def test_what_cannot_be_run_anew_is_explained_from_what_was_written(

@@ -102,7 +102,7 @@ def test_the_hub_reads_the_cards_metadata(params, tmp_path):
     config = {"model": {"init": "", "image": {"init": ""}, "text": {"init": "/home/someone/bert"}}}
     folder = export(tmp_path / "out", params, results=RESULTS, config=config)
     card = ModelCard.load(folder / "README.md")
-    assert (card.data.license, card.data.license_name) == ("other", "terms of A Hospital's Films")
+    assert (card.data.license, card.data.license_name) == ("other", "terms-of-hospital")
     assert (card.data.library_name, card.data.model_name) == ("transformers", "n_g_dtcg")
     found = {result.metric_name: result for result in card.data.eval_results}
     assert set(found) == {row["metric"] for row in RESULTS if "edema" not in row["metric"] and row["value"]}

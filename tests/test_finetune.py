@@ -38,7 +38,7 @@ def _set(studies: int, seed: int, split: str) -> EvalSet:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quick_compile: None) -> Callable[..., int]:
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     opened = {"train": _set(160, 0, "train"), "test": _set(80, 1, "test")}
     params = init_params(SPEC, 0)
     model = SimpleNamespace(

@@ -15,7 +15,6 @@ from clinicclip.errors import UserError
 from clinicclip.losses import Inputs, LossSpec, dense, ring, sharded
 from clinicclip.training.sharding import make_mesh
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 # Eight devices hold 7 each, the last 4 and 3 masked ones; blocks of 3 leave the third of a device uneven.
 STUDIES, BLOCK = 53, 3
 EXTREMES = {"everything": EVERYTHING, "tied": LossSpec(alpha=0.4, theta=2 / 3, clinical=1.0)}

@@ -74,12 +74,13 @@ def test_measures_equal_their_definitions_point_by_point() -> None:
 
 def test_maps_that_lie_in_the_boxes_are_perfect_and_mirrored_ones_miss() -> None:
     box = Box("edema", 300, 0, 100, 25)  # the upper right quarter of quarters of a 400 x 100 original
-    evalset = _boxed({0: (box,), 5: (box,)}, (100, 400))
+    evalset = _boxed({0: (box, box._replace(finding="fracture")), 5: (box,)}, (100, 400))
     hot = np.full((4, 4), -1.0)
     hot[0, 3] = 1.0
     found = _run(evalset, _seeing(evalset, 4, lambda row, finding: hot))
-    assert found["grounding/pointing/edema"].value == 1.0 and found["grounding/pointing/macro"].n == 2
-    assert found["grounding/pointing/edema"].note == "a point at random: 0.062"
+    assert found["grounding/pointing/edema"].value == 1.0
+    assert (found["grounding/pointing/macro"].n, found["grounding/pointing/macro"].pairs) == (2, 3)
+    assert found["grounding/random_point/edema"].value == pytest.approx(1 / 16, abs=1e-3)
     mirrored = _run(evalset, _seeing(evalset, 4, lambda row, finding: hot[:, ::-1]))
     assert mirrored["grounding/pointing/edema"].value == 0.0
     turned = _run(evalset, _seeing(evalset, 4, lambda row, finding: hot.T))

@@ -44,7 +44,7 @@ def timm_file(folder, spec):
 
 
 @pytest.mark.parametrize("name", [*recipe["SWINS"], "resized"])
-def test_features_of_an_imported_swin_are_those_of_timm(golden, quick_compile, name, tmp_path):
+def test_features_of_an_imported_swin_are_those_of_timm(golden, name, tmp_path):
     source = recipe["SWINS"].get(name, recipe["SWINS"]["tiny"])
     target = recipe["SWINS"]["base_384"].image if name == "resized" else source.image
     place = timm_file(tmp_path, source)

@@ -4,11 +4,13 @@ import dataclasses
 import json
 from pathlib import Path
 
+import known
 import numpy as np
 import planted
 import pytest
 
 from clinicclip.data import builder, releases, schema
+from clinicclip.data.schema import Box
 from clinicclip.errors import UserError
 from clinicclip.evals import benchmarks, cxr_align, embedding, prompts, report, sets, suites
 from clinicclip.evals.base import EvalSet, Rows, Seen
@@ -79,13 +81,18 @@ def test_images_that_are_no_longer_beside_their_ids_fail_loudly() -> None:
         suites.run_suites(planted.chance(evalset), [shuffled], ["zero_shot"], draws=0)
 
 
-@pytest.mark.parametrize("column", ["truth", "normal", "ids", "reports", "marks"])
+COLUMNS = ("ids", "patients", "marks", "reports", "sentences", "truth", "mentioned", "normal", "boxes", "shapes")
+
+
+@pytest.mark.parametrize("column", COLUMNS)
 def test_a_shuffle_between_embedding_and_labels_fails_loudly_in_every_suite(column: str) -> None:
-    evalset = planted.evalset(30)
-    embedded = embedding.embed_set(planted.chance(evalset), evalset, embedding.TextBank(planted.by_text(planted.noise)))
+    boxes, shapes = tuple((Box("edema", 0, 0, 8 + row, 8),) for row in range(30)), np.arange(60).reshape(30, 2) + 50
+    evalset = dataclasses.replace(planted.evalset(30), boxes=boxes, shapes=shapes).sealed()
+    embed = known.patches(planted.oracle(evalset), evalset, 2, lambda row, finding: np.eye(2))
+    embedded = embedding.embed_set(embed, evalset, embedding.TextBank(embed.texts), maps=True)
     held = getattr(evalset, column)
     shuffled = dataclasses.replace(evalset, **{column: held[::-1]})
-    for name in {*suites.USUAL, "probe"} - {"grounding"}:  # without boxes, it asks for nothing
+    for name in suites.SUITES:
         suite = suites.SUITES[name](suites.Setting(train=Seen(evalset, embedded), validation=Seen(evalset, embedded)))
         with pytest.raises(ValueError, match="misaligned"):
             list(suite.run(shuffled, embedded, suites.PatientBootstrap(evalset.patients, draws=2)))

@@ -1,13 +1,12 @@
 """CheXbert as an option of prepare: labels of the impression, and one line where something is missing."""
 
-import json
 import runpy
 import sys
 from pathlib import Path
 
 import numpy as np
+import preparing
 import pytest
-from PIL import Image
 
 from clinicclip import cli, labeller, prepare
 from clinicclip.data import builder
@@ -80,21 +79,13 @@ def test_what_is_no_study_passes_in_its_place(folder: Path) -> None:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    root = tmp_path / "in"
-    root.mkdir()
-    noise = np.random.default_rng(0).integers(0, 255, (32, 32)).astype(np.uint8)
-    rows = []
-    for i, impression in enumerate(IMPRESSIONS):
-        Image.fromarray(noise).save(root / f"{i}.png")
-        text = "FINDINGS: There is a fracture.\n" + (f"IMPRESSION: {impression}" if impression else "")
-        rows.append({"image": f"{i}.png", "text": text, "patient": f"p{i}", "labels": {"Edema": 1}, "split": "train"})
-    (root / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return root
+    texts = ["FINDINGS: There is a fracture.\n" + f"IMPRESSION: {said}" * bool(said) for said in IMPRESSIONS]
+    changes = [{"text": text, "labels": {"Edema": 1}, "split": "train"} for text in texts]
+    return preparing.pairs(tmp_path / "in", len(texts), *changes)
 
 
 def prepared(source: Path, output: Path, *flags: str) -> int:
-    argv = ["folder", f"--source={source}", f"--output={output}", *flags]
-    return cli.call(prepare.main, prepare.parser(), argv)
+    return preparing.call("folder", f"--source={source}", f"--output={output}", *flags)
 
 
 def test_prepare_stores_its_labels_instead_of_the_releases_own(source: Path, folder: Path, tmp_path: Path) -> None:

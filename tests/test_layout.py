@@ -28,6 +28,7 @@ PROGRAMS = {
     "api",
     "embed",
     "predict",
+    "push",
     "sources",
     "towers",
     "vectors",

@@ -12,7 +12,6 @@ from clinicclip.losses import Inputs, dense, ring, sharded
 from clinicclip.training.compiled import collectives
 from clinicclip.training.sharding import make_mesh
 
-pytestmark = pytest.mark.usefixtures("quick_compile")  # which leaves the passes that choose buffers and exchanges
 SPEC = dataclasses.replace(EVERYTHING, block=3)
 
 

@@ -13,7 +13,6 @@ from clinicclip.errors import UserError
 from clinicclip.losses import LossSpec, dense, soft_labels
 from clinicclip.losses.soft_labels import Stream
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 SPECS = {**VARIANTS, "everything": EVERYTHING}
 STUDIES = 16
 loss = jax.jit(dense.loss, static_argnames="spec")

@@ -10,7 +10,6 @@ from loss_cases import make_inputs
 
 from clinicclip.losses import LossSpec, dense
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 STUDIES = 12
 OFF = LossSpec(clip=0.0, off=1.0)
 ABNORMAL = LossSpec(clip=0.0, abnormal=1.0)

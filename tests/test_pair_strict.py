@@ -54,6 +54,11 @@ def test_the_rate_equals_a_loop_over_its_pairs() -> None:
     for row, others in zip(rows, partners, strict=True):
         first = images[row] @ sides.positive > images[row] @ sides.negative
         rates.append(np.mean([first and images[o] @ sides.negative > images[o] @ sides.positive for o in others]))
-    found = _run(evalset, embed)["pair_strict/edema"]
-    assert found.value == pytest.approx(np.mean(rates))
-    assert found.n == len(rows) and found.note == f"{partners.size} pairs"
+    found = _run(evalset, embed)
+    edema, macro = found["pair_strict/edema"], found.pop("pair_strict/macro")
+    assert edema.value == pytest.approx(np.mean(rates))
+    assert edema.n == len(rows) and edema.pairs == partners.size
+    shown = np.flatnonzero((evalset.truth[:, [schema.INDEX[name] for name in planted.WORDS]] == 1).any(axis=1))
+    assert macro.n == len(shown) < sum(result.n for result in found.values())
+    assert macro.patients == len({evalset.patients[row] for row in shown})
+    assert macro.pairs == sum(result.pairs or 0 for result in found.values())

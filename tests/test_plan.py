@@ -47,7 +47,6 @@ def floats(*shape: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_formulas_are_what_xla_counts_for_each_tower() -> None:
     swin = SwinSpec(56, patch_size=4, window_size=7, embed_dim=128, depths=(1, 1), heads=(4, 8))
     assert flops.image(swin) * 2 == pytest.approx(counted(Swin(swin), floats(2, 56, 56, 3)), rel=0.05)
@@ -67,7 +66,6 @@ def test_training_triples_the_forward_pass_and_recomputing_adds_one() -> None:
     assert once["loss"] == again["loss"] == 3 * 2 * (2 * 8 * 8 * 16)
 
 
-@pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_planned_memory_is_what_the_arrays_of_a_state_hold(layout: str) -> None:
     mesh, spec = make_mesh(), ClipSpec(SWIN, BERT, dim=16)
@@ -99,7 +97,6 @@ def test_the_largest_batch_fits_and_the_next_does_not() -> None:
     assert grown.most(30.0, unit=24) == 0
 
 
-@pytest.mark.usefixtures("quick_compile")
 def test_growth_is_that_of_one_form_though_auto_turns_to_the_ring_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_files.load("configs/n_dt_c.py:demo", [tuple(flag[len("--config.") :].split("=")) for flag in SMALL])
     config.batch_size, config.total_steps = 256, 10

@@ -13,7 +13,7 @@ from scipy.stats import t as student
 from sklearn.metrics import f1_score
 
 from clinicclip.data import schema
-from clinicclip.evals import suites
+from clinicclip.evals import sections, suites
 from clinicclip.evals.base import EmbedFns, EvalSet
 from clinicclip.evals.results import Result
 from clinicclip.evals.suites import Beside
@@ -176,6 +176,10 @@ def test_who_knows_prevalence_and_sees_nothing_gains_nothing_from_the_image() ->
     areas = {value for name, value in values.items() if "auroc" in name}
     assert driven == {0.0} and strict == {0.0} and areas == {0.5}
     assert values["cxr_align/task_a"] == values["cxr_align/task_a/wrong_image"] != 0.5
+    deaf = known.prior(evalset)._replace(texts=known.spotter(evalset).texts)
+    values = real(scores(deaf, evalset, ("pair_strict", "cxr_align")))
+    assert {value for name, value in values.items() if "/image_driven" in name} == {0.0}
+    assert [value for name, value in values.items() if name.startswith("pair_strict/")] == pytest.approx([0.25] * 14)
 
 
 def test_a_device_taken_for_a_pneumothorax_shows_in_the_subgroups() -> None:
@@ -190,5 +194,9 @@ def test_a_device_taken_for_a_pneumothorax_shows_in_the_subgroups() -> None:
     for group in ("device=no", "device=yes"):
         assert values[f"subgroups/auroc/pneumothorax/{group}"] == 0.5
         assert values[f"subgroups/auroc/pleural_effusion/{group}"] == 1.0
+    whole = suites.run_suites(known.shortcut(taken), [taken], ("subgroups",), draws=2)
+    shown = next(s.table for s in sections.sections(whole, whole.sets[0]) if s.title == "Subgroups by device")
+    row = next(row for row in shown if row[0] == "pneumothorax")
+    assert shown[0][-2:] == ["device: no", "device: yes"] and all(cell.startswith("0.500 [") for cell in row[-2:])
     honest = real(scores(known.reader(taken), taken, ("subgroups",)))
     assert honest["subgroups/auroc/pneumothorax/device=yes"] == 1.0

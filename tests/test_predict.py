@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -92,6 +93,8 @@ def test_faults_are_one_line(program, flags, code, says, tmp_path: Path, monkeyp
 def test_embed_keeps_vectors_under_their_names_in_parts(
     radiographs: Path, micro_model: api.ClinicCLIP, tmp_path
 ) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "embeddings.json.tmp").write_text("{")  # as a kill at the very start leaves it
     assert run(embed, radiographs, f"--output={tmp_path / 'out'}", "--part=3") == 1
     names, rows = [], []
     for part in sorted((tmp_path / "out").glob("part-*")):
@@ -160,6 +163,9 @@ def test_embed_reads_texts_by_line_and_by_record(micro_model: api.ClinicCLIP, tm
 def test_lists_name_files_beside_them_and_a_bad_line_is_told_by_number_alone(radiographs: Path, tmp_path) -> None:
     (radiographs / "list.txt").write_text("b/1.png\n\n0.png\n")
     assert sources.image_files([str(radiographs / "list.txt")]) == [radiographs / "b/1.png", radiographs / "0.png"]
+    (radiographs / os.fsdecode(b"\xff.png")).write_bytes(b"")
+    with pytest.raises(UserError, match="its name is not in UTF-8"):
+        sources.image_files([str(radiographs)])
     (tmp_path / "texts.jsonl").write_text('{"text": "private"}\n{"txt": "private"}\n')
     with pytest.raises(UserError, match=r"texts\.jsonl line 2: expected") as caught:
         sources.texts(tmp_path / "texts.jsonl")

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import preparing
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from clinicclip import cli, prepare
 from clinicclip.data import builder, graphs, radgraph, records
@@ -150,16 +149,8 @@ print(peak() - before)
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    root = tmp_path / "in"
-    root.mkdir()
-    noise = np.random.default_rng(0).integers(0, 255, (32, 32)).astype(np.uint8)
-    rows = []
-    for i in range(4):
-        Image.fromarray(noise).save(root / f"{i}.png")
-        text = "FINDINGS: There is a small effusion."
-        rows.append({"image": f"{i}.png", "text": text, "patient": f"p{i}", "study": f"s{i}", "split": "train"})
-    (root / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return root
+    report = {"text": "FINDINGS: There is a small effusion.", "split": "train"}
+    return preparing.pairs(tmp_path / "in", 4, *(report | {"study": f"s{i}"} for i in range(4)))
 
 
 def test_prepare_joins_the_file_by_study_and_builds_the_rest_by_rules(

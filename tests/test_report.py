@@ -12,17 +12,19 @@ import planted
 import pytest
 
 from clinicclip.data import schema
+from clinicclip.data.schema import Box
 from clinicclip.evals import page as page_module
 from clinicclip.evals import report, sections, stored, suites
+from clinicclip.evals.numbers import CAUTION, Numbers
 from clinicclip.evals.results import Case, Evaluation, Exhibit, Passage, SetFacts, Verdict
-from clinicclip.evals.tables import Numbers
 
 PROVENANCE = {"checkpoint": "run@7", "parameters_sha256": "abc"}
 
 
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
-    evalset = dataclasses.replace(planted.evalset(60), groups={"sex": ("F", "M") * 30}).sealed()
+    boxes = ((Box("edema", 0, 0, 8, 8),),) * 60
+    evalset = dataclasses.replace(planted.evalset(60), groups={"sex": ("F", "M") * 30}, boxes=boxes).sealed()
     return suites.run_suites(planted.chance(evalset), [evalset], suites.USUAL, draws=20)
 
 
@@ -69,7 +71,9 @@ def test_the_report_is_labelled_and_complete(folder: Path) -> None:
 
 def test_the_terminal_summary_names_every_finding_both_rules_and_the_controls(evaluation: Evaluation) -> None:
     text = "\n".join(report.summary_lines(evaluation))
-    for word in ("AUROC pair", "AUROC positive", "Task A", "Task B", "wrong images", "image-driven", "normal", "macro"):
+    tables = ("AUROC pair", "AUROC positive", "Task A", "Task B", "wrong images", "image-driven", "normal", "macro")
+    others = ("Normality: AUROC, prompts", "Normality: false alarms", "Five-way accuracy  ", "Operating points  ")
+    for word in (*tables, *others, "Calibration  ", "Grounding  "):
         assert word in text
     assert all(schema.display_name(name) in text for name in planted.WORDS)
     assert report.PHANTOM in text
@@ -145,6 +149,8 @@ def test_every_result_is_told_by_a_table(folder: Path, evaluation: Evaluation) -
         assert (f"{result.value:.{digits}f} [" if result.value == result.value else result.note) in told
     numbers = Numbers(evaluation, evaluation.sets[0])
     assert numbers.rest()
+    marked = {result.metric for result in evaluation.results if numbers.cell(result.metric).endswith(CAUTION)}
+    assert marked == {result.metric for result in evaluation.results if result.caution} != set()
     sections.sections(evaluation, evaluation.sets[0])
 
 

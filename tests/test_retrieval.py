@@ -91,7 +91,9 @@ def test_the_gallery_tells_right_from_wrong() -> None:
     assert len(gallery.cases) == 6
     for case in gallery.cases:
         owners = sum(report == case.texts[0].text for report in evalset.reports)
-        verdicts = [picture.verdict for picture in case.pictures]
+        own, *nearest = case.pictures
+        np.testing.assert_array_equal(own.image, evalset.images[evalset.reports.index(case.texts[0].text)])
+        verdicts = [picture.verdict for picture in nearest]
         assert verdicts[:owners] == [Verdict.RIGHT] * min(owners, 5)
         assert set(verdicts[owners:]) <= {Verdict.WRONG}
         assert case.texts[0].caption == f"own image at rank 1 of {len(evalset)}"

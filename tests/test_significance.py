@@ -20,12 +20,45 @@ def _written_out(truth: np.ndarray, scores: list[np.ndarray]) -> tuple[list[floa
     """Areas and their covariance by DeLong's sums over all pairs."""
     areas, tens, ones = [], [], []
     for values in scores:
-        positive, negative = values[truth], values[~truth]
-        wins = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
+        wins = _wins(truth, values)
         areas.append(wins.mean())
         tens.append(wins.mean(axis=1))
         ones.append(wins.mean(axis=0))
     return areas, np.cov(np.stack(tens)) / truth.sum() + np.cov(np.stack(ones)) / (~truth).sum()
+
+
+def _wins(truth: np.ndarray, values: np.ndarray) -> np.ndarray:
+    positive, negative = values[truth], values[~truth]
+    return (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
+
+
+def _by_cluster(truth: np.ndarray, scores: list[np.ndarray], owner: np.ndarray) -> np.ndarray:
+    """Covariance of two areas by Obuchowski's sums: of clusters with positives, with negatives, and of both in one."""
+    clusters, tens, ones = np.unique(owner), [], []
+    for values in scores:
+        wins = _wins(truth, values)
+        mine, theirs = owner[truth], owner[~truth]
+        tens.append([(wins[mine == c].mean(axis=1) - wins.mean()).sum() for c in clusters])
+        ones.append([(wins[:, theirs == c].mean(axis=0) - wins.mean()).sum() for c in clusters])
+    m, n, total = truth.sum(), (~truth).sum(), len(clusters)
+    i10, i01 = (len(np.unique(owner[side])) for side in (truth, ~truth))
+    covariance = np.zeros((2, 2))
+    for r in range(2):
+        for s in range(2):
+            s10 = i10 / ((i10 - 1) * m) * np.dot(tens[r], tens[s])
+            s01 = i01 / ((i01 - 1) * n) * np.dot(ones[r], ones[s])
+            s11, back = (total / (total - 1) * np.dot(tens[a], ones[b]) for a, b in ((r, s), (s, r)))
+            covariance[r, s] = s10 / m + s01 / n + (s11 + back) / (m * n)
+    return covariance
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_delong_by_patient_equals_its_sums_over_all_pairs_with_ties(seed: int) -> None:
+    truth, first, second = _rows(seed)
+    owner = np.random.default_rng(seed).integers(0, 20, len(truth))  # with one outcome or both, one image or several
+    covariance = _by_cluster(truth, [first, second], owner)
+    found = significance.delong(truth, first, second, [f"p{number}" for number in owner])
+    assert found.error == pytest.approx(np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]), rel=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -84,6 +117,12 @@ def test_holm_steps_down_and_leaves_out_what_was_not_tested() -> None:
     corrected = significance.holm([0.01, float("nan"), 0.04, 0.03, 0.5])
     assert corrected == pytest.approx([0.04, float("nan"), 0.09, 0.09, 0.5], nan_ok=True)
     assert significance.holm([0.6, 0.9]) == [1.0, 1.0] and significance.holm([]) == []
+    rng = np.random.default_rng(0)
+    for count in range(1, 12):
+        p = np.round(rng.random(count) ** 3, 1)  # with ties
+        told = np.sort(p)
+        steps = [max(min(1.0, (count - j) * told[j]) for j in range(i + 1)) for i in range(count)]
+        assert significance.holm(p.tolist()) == pytest.approx([steps[np.flatnonzero(told == one)[-1]] for one in p])
 
 
 def test_a_bootstrap_p_value_is_small_only_where_the_difference_is_clear() -> None:

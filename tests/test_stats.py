@@ -82,6 +82,7 @@ def test_equal_seeds_give_equal_draws_in_chunks_of_any_size(monkeypatch: pytest.
 
 def test_draws_equal_a_loop_over_resampled_rows() -> None:
     truth, scores = _data(4)
+    other = _data(5)[1] + truth
     patients = np.array([f"p{i // 2:02d}" for i in range(40)])
     bootstrap = PatientBootstrap(list(patients), draws=20, seed=1)
     weights: list[np.ndarray] = []
@@ -89,10 +90,14 @@ def test_draws_equal_a_loop_over_resampled_rows() -> None:
     expected = []
     for row in np.concatenate(weights[1:]).astype(int):
         picked = np.repeat(ROWS, row)
-        expected.append(roc_auc_score(truth[picked], scores[picked]))
-    found = bootstrap.draws(Ranking(truth, scores).auroc, ROWS)
-    np.testing.assert_allclose(found.values, expected, atol=1e-12)
-    assert found.interval() == pytest.approx(np.quantile(expected, (0.025, 0.975)))
+        expected.append([roc_auc_score(truth[picked], column[picked]) for column in (scores, other)])
+    loop = np.array(expected)
+    found, against = (bootstrap.draws(Ranking(truth, column).auroc, ROWS) for column in (scores, other))
+    np.testing.assert_allclose(found.values, loop[:, 0], atol=1e-12)
+    assert found.interval() == pytest.approx(np.quantile(loop[:, 0], (0.025, 0.975)))
+    between = stats.difference(against, found)
+    assert between.interval() == pytest.approx(np.quantile(loop[:, 1] - loop[:, 0], (0.025, 0.975)))
+    assert stats.macro([found, against]).interval() == pytest.approx(np.quantile(loop.mean(axis=1), (0.025, 0.975)))
 
 
 def test_draws_of_one_class_are_redrawn_and_counted() -> None:

@@ -24,7 +24,6 @@ from clinicclip.training.optim import make_optimizer, soft_share
 from clinicclip.training.sharding import by_study, make_mesh, microbatches, place, text_groups
 from clinicclip.training.step import init_state, inputs_of, make_train_step
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
 STUDIES, VOCABULARY, LENGTH = 40, 20, 12
 LOSS = LossSpec(
     alpha=0.4, theta=0.2, text=1.0, clinical=1.0, graph_stream=1.0, graph=1.0, negation=1.0, neg_scope="all"

@@ -11,8 +11,6 @@ from jax.sharding import PartitionSpec
 from clinicclip.losses.travel import Tour
 from clinicclip.training.sharding import make_mesh
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 def meet(one: dict, other: dict, both: bool) -> tuple[dict, dict]:
     """Of each row, which columns it met; of each column, which rows."""

@@ -17,7 +17,7 @@ from clinicclip.data import schema
 from clinicclip.data.images import ImageFault
 from clinicclip.errors import UserError
 from clinicclip.evals import benchmarks, prompts
-from clinicclip.evals.truth import GROUPS, NORMAL, SQUASH, Released, View, read_row
+from clinicclip.evals.truth import GROUPS, NORMAL, SQUASH, Released, View, coarse, read_row
 
 
 class Rows(NamedTuple):
@@ -66,6 +66,7 @@ class EvalSet:
     shapes: Int[np.ndarray, "n 2"]  # height and width of the original images
     released: tuple[Released | None, ...]  # altered reports that the release brings itself
     unread: tuple[str, ...]  # ids of studies whose image cannot be read; they are no part of anything above
+    coarse: str = ""  # in words, images that a model sees with less detail than their files have
     seal: str = ""  # of all that is asked of a model, and of the marks, as they were read
 
     @classmethod
@@ -112,6 +113,7 @@ class EvalSet:
             truth, source = gold, " + ".join(sorted({row.source for row in rows if row.source})) or "gold labels"
         elif coded:
             truth, source = np.stack([row.labels for row in rows]), "training labels (neither gold labels nor reports)"
+        lost, says = coarse(rows, image_size), view.says.format(image_size)
         normal = gold[:, NORMAL]
         if np.isnan(normal).all():
             normal = np.array([row.normal for row in rows], np.float32)
@@ -122,7 +124,7 @@ class EvalSet:
             phantom=phantom,
             source=source,
             title=title,
-            preprocessing=view.says.format(image_size),
+            preprocessing=f"{says}; {lost}" if lost else says,
             release=release,
             ids=ids,
             patients=tuple(row.patient for row in rows),
@@ -139,22 +141,26 @@ class EvalSet:
             shapes=np.array([row.shape for row in rows]),
             released=tuple(row.released for row in rows),
             unread=tuple(unread),
+            coarse=lost,
         ).sealed()
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def sealed(self) -> "EvalSet":
-        """The set with its ids, marks, reports and labels bound together as they stand."""
+        """The set with its ids, marks, reports, labels and boxes bound together as they stand."""
         return dataclasses.replace(self, seal=self._binding())
 
     def require_seal(self) -> None:
-        """Raises ValueError when ids, marks, reports or labels are no longer those that were read together."""
+        """Raises ValueError when ids, marks, reports, labels or boxes are no longer those that were read together."""
         if self.seal != self._binding():
             raise ValueError(f"{self.name}: ids and labels are no longer as they were read; scores would be misaligned")
 
     def _binding(self) -> str:
-        return f"{self.digest()} {_digest(self.marks)}"
+        """Over all columns but the images, which their marks stand for; asked for often, in this process alone."""
+        said = (self.ids, self.patients, self.reports, self.sentences, self.boxes, self.released)
+        arrays = (self.marks, self.truth, self.mentioned, self.normal, self.shapes)
+        return f"{hash((said, tuple(self.groups.items())))} {_digest(*arrays)}"
 
     def labels(self, findings: Sequence[int]) -> Float32[np.ndarray, "n m"]:
         """Truth of some findings; the normal class by ``normal``."""
@@ -177,17 +183,28 @@ class EvalSet:
         """Studies of which the labels say that the finding is absent; uncoded studies never count.
 
         Uncoded: no label on this finding, or something is wrong (not normal) and no finding names what.
-        What nobody codes is judged by the report: absent is what it denies, and in a normal study what it is silent
-        about; an abnormal study's silence is not trusted.
+        What nobody codes is judged by the report.
         """
         column = self.truth[:, finding]
         if self.coded and np.isfinite(column).any():
             others = np.delete(self.truth, NORMAL, axis=1)
             unexplained = (self.normal == 0) & ~(others == 1).any(axis=1)
             return (column == 0) & ~unexplained
-        denied = self.mentioned[:, finding] == 0
-        silent = np.isnan(self.mentioned[:, finding])
-        return denied | (silent & (self.normal == 1))
+        return self._reported(finding) == 0
+
+    def counted(self, findings: Sequence[int]) -> Float32[np.ndarray, "n m"]:
+        """As `labels`; a finding that nobody codes is judged by the report."""
+        known = self.labels(findings)
+        reported = np.stack([self._reported(finding) for finding in findings], axis=1)
+        return np.where(np.isfinite(known).any(axis=0), known, reported)
+
+    def _reported(self, finding: int) -> Float32[np.ndarray, "n"]:
+        """Present is what the report affirms; absent what it denies, and in a normal study what it is silent about.
+
+        An abnormal study's silence is not trusted: nan.
+        """
+        said = self.mentioned[:, finding]
+        return np.where(np.isnan(said) & (self.normal == 1), np.float32(0), said)
 
 
 def _digest(*parts: bytes | np.ndarray) -> str:

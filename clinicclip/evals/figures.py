@@ -88,7 +88,7 @@ def _panel(axes: Axes, drawn: Sequence[Curve], points: Callable[[Axes, Curve], t
             y[kept],
             color="black" if normal else palette[(2 * index + index // 10) % 20],
             linestyle="--" if normal else ("-", "-.")[index // 20 % 2],
-            linewidth=0.8 if outcomes.few(curve.truth) else 1.5,
+            linewidth=0.8 if min(curve.truth.sum(), (~curve.truth).sum()) < outcomes.FEW else 1.5,
             label=f"{display_name(curve.finding)} ({int(curve.truth.sum())})",
         )
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
@@ -127,7 +127,7 @@ def reliability(drawn: Sequence[Calibrated]) -> str:
             axes.set_axis_off()
         for axes in panels[max(0, len(drawn) - across) : len(drawn)]:  # the lowest that is drawn in its column
             axes.tick_params(labelbottom=True)
-        figure.supxlabel("mean probability of a bin", fontsize=9)
+        figure.supxlabel("mean probability of a bin, whose size tells how many images it holds", fontsize=9)
         figure.supylabel("share of positives", fontsize=9)
     return svg(figure)
 

@@ -38,7 +38,7 @@ class FiveWay:
         shown = np.argmax(labels[rows], axis=1)
         by_finding = [prompts.scores(vectors[rows], embedded.sides(name)) for name in FIVE]
         present = np.unique(shown)
-        note = ", ".join(f"{name} {int((shown == place).sum())}" for place, name in enumerate(FIVE))
+        note = "images: " + ", ".join(f"{name} {int((shown == place).sum())}" for place, name in enumerate(FIVE))
         for rule in RULES:
             scores = np.stack([getattr(found, rule) for found in by_finding], axis=1)
             best = scores == scores.max(axis=1, keepdims=True)

@@ -5,7 +5,7 @@ squashed to a square, so that a point of the map lies at the same share of width
 are compared there, in original pixels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Int
 
 from clinicclip.data.schema import INDEX, Box
 from clinicclip.evals.base import Embedded, EvalSet, Seen
-from clinicclip.evals.results import Result
-from clinicclip.evals.stats import NOTHING, Draws, PatientBootstrap, macro, mean
+from clinicclip.evals.results import Part, Result
+from clinicclip.evals.stats import NOTHING, PatientBootstrap, mean
 
 GRID = 224  # points a side at which a map and the boxes are compared
 THRESHOLDS = np.linspace(-1.0, 1.0, 81)  # cosines from which on a point is called
@@ -117,37 +117,47 @@ class Grounding:
     validation: Seen | None
 
     def run(self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap) -> Iterator[Result]:
-        """Yield `grounding/{pointing,cnr,miou}/FINDING` and their mean, `macro`; nothing of a set without boxes."""
+        """Yield `grounding/{pointing,random_point,cnr,miou}/FINDING` and their `macro`; nothing of a set without boxes.
+
+        `random_point` is what pointing at random scores: the share of the image that lies in the boxes.
+        """
         found = cases(evalset)
         if not found:
             return
         rows = np.array([case.row for case in found])
         names = np.array([case.finding for case in found])
-        boxed = np.unique(names).tolist()
+        everyone = np.arange(len(evalset))  # the rows were chosen for their boxes: prevalence is that of the set
+
+        def none(measure: str, why: str) -> Result:
+            name, about = f"grounding/{measure}/macro", [INDEX[name] for name in np.unique(names)]
+            return Result.of(name, evalset, NOTHING, bootstrap, rows, about=about, among=everyone, note=why)
+
         if embedded.maps is None:
-            yield _result("pointing/macro", evalset, bootstrap, NOTHING, rows, NO_PATCHES, boxed)
+            yield none("pointing", NO_PATCHES)
             return
         measured = _measure(evalset, embedded, found)
         threshold = self._threshold()
-        values = {"pointing": measured["pointing"], "cnr": measured["cnr"]}
+        values = {name: measured[name] for name in ("pointing", "random_point", "cnr")}
+        at = ""
         if threshold is not None:
             values["miou"] = measured["overlaps"][:, threshold]
+            at = f"threshold {THRESHOLDS[threshold]:.3f} from validation"
         for measure, column in values.items():
-            parts: list[Draws] = []
+            parts: dict[int, Part] = {}
             for name in np.unique(names):
-                keep = (names == name) & np.isfinite(column)
-                draws = bootstrap.draws(mean(column[keep]), rows[keep]) if keep.any() else NOTHING
-                parts += [draws] if keep.any() else []
-                notes = {"pointing": f"a point at random: {measured['area'][names == name].mean():.3f}"}
-                if threshold is not None:
-                    notes["miou"] = f"threshold {THRESHOLDS[threshold]:.3f} from validation"
-                note = notes.get(measure, "") if keep.any() else FLAT
-                yield _result(f"{measure}/{name}", evalset, bootstrap, draws, rows[keep], note, [name])
-            whole = macro(parts) if parts else NOTHING
-            note = f"mean over {len(parts)} findings" if parts else FLAT
-            yield _result(f"{measure}/macro", evalset, bootstrap, whole, rows, note, boxed)
+                keep, finding = (names == name) & np.isfinite(column), INDEX[name]
+                draws, note = NOTHING, FLAT
+                if keep.any():
+                    draws = bootstrap.draws(mean(column[keep]), rows[keep])
+                    parts[finding] = Part(draws, rows[keep])
+                    note = at if measure == "miou" else ""
+                metric, about = f"grounding/{measure}/{name}", (finding,)
+                yield Result.of(metric, evalset, draws, bootstrap, rows[keep], about=about, among=everyone, note=note)
+            pairs = int(np.isfinite(column).sum())
+            name = f"grounding/{measure}/macro"
+            yield Result.macro(name, evalset, bootstrap, parts, rows, lacking=FLAT, among=everyone, pairs=pairs)
         if threshold is None:
-            yield _result("miou/macro", evalset, bootstrap, NOTHING, rows, NO_BOXES, boxed)
+            yield none("miou", NO_BOXES)
 
     def _threshold(self) -> int | None:
         """Place in THRESHOLDS of the greatest mean over findings of the mean IoU on validation."""
@@ -160,28 +170,15 @@ class Grounding:
 
 
 def _measure(evalset: EvalSet, embedded: Embedded, found: list[Case]) -> dict[str, np.ndarray]:
-    """Pointing [m], CNR [m], share of the image in boxes [m] and IoU at every threshold [m, t] of the cases."""
+    """Pointing [m], share of the image in boxes [m], CNR [m] and IoU at every threshold [m, t] of the cases."""
     assert embedded.maps is not None
-    values: dict[str, list] = {"pointing": [], "cnr": [], "area": [], "overlaps": []}
+    evalset.require_seal()
+    values: dict[str, list] = {"pointing": [], "random_point": [], "cnr": [], "overlaps": []}
     for case in found:
         heat = surface(embedded.maps[evalset.ids[case.row], case.finding])
         mask = inside(case.boxes, *map(int, evalset.shapes[case.row]))
         values["pointing"].append(pointing(heat, mask))
         values["cnr"].append(cnr(heat, mask))
-        values["area"].append(mask.mean())
+        values["random_point"].append(mask.mean())
         values["overlaps"].append(overlaps(heat, mask))
     return {name: np.array(column) for name, column in values.items()}
-
-
-def _result(
-    metric: str,
-    evalset: EvalSet,
-    bootstrap: PatientBootstrap,
-    draws: Draws,
-    rows: np.ndarray,
-    note: str,
-    names: Sequence[str],
-) -> Result:
-    """About the findings of these names, whose prevalence is that of the set: the rows were chosen for their boxes."""
-    about, everyone = [INDEX[name] for name in names], np.arange(len(evalset))
-    return Result.of(f"grounding/{metric}", evalset, draws, bootstrap, rows, about=about, among=everyone, note=note)

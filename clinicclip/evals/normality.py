@@ -15,8 +15,8 @@ from jaxtyping import Float
 from clinicclip.data import schema
 from clinicclip.evals import outcomes, prompts
 from clinicclip.evals.base import Embedded, EvalSet
-from clinicclip.evals.results import Result
-from clinicclip.evals.stats import NOTHING, PatientBootstrap, Ranking, Statistic, macro, mean
+from clinicclip.evals.results import Part, Result
+from clinicclip.evals.stats import NOTHING, PatientBootstrap, Ranking, mean
 from clinicclip.evals.truth import NORMAL
 
 RULE = "pair"
@@ -48,36 +48,28 @@ class Normality:
         vectors = embedded.images(evalset)
         found = [prompts.scores(vectors, embedded.sides(schema.FINDINGS[finding])) for finding in coded]
         scores = np.stack([getattr(one, RULE) for one in found], axis=1)
-        direct = getattr(prompts.scores(vectors, embedded.sides("no_finding")), RULE)[rows]
-        clean = rows[normal]
-
-        def result(metric: str, statistic: Statistic, of: np.ndarray, note: str) -> Result:
-            draws = bootstrap.draws(statistic, of)
-            return Result.of(f"normality/{metric}", evalset, draws, bootstrap, of, about=(NORMAL,), note=note)
-
-        few = outcomes.few(normal)
-        yield result("auroc/prompts", Ranking(normal, direct).auroc, rows, few)
-        quiet = -_standing_out(scores)[rows]
-        yield result("auroc/no_finding_stands_out", Ranking(normal, quiet).auroc, rows, few)
-        alarms = (scores[clean] > 0).mean(axis=1)
-        yield result("false_alarms", mean(alarms), clean, f"{len(coded)} findings in normal images")
+        direct = getattr(prompts.scores(vectors, embedded.sides("no_finding")), RULE)
+        for name, column in (("prompts", direct), ("no_finding_stands_out", -_standing_out(scores))):
+            draws = bootstrap.draws(Ranking(normal, column[rows]).auroc, rows)
+            yield Result.of(f"normality/auroc/{name}", evalset, draws, bootstrap, rows, about=(NORMAL,))
+        clean, note = rows[normal], f"{len(coded)} findings in normal images"
+        draws = bootstrap.draws(mean((scores[clean] > 0).mean(axis=1)), clean)
+        yield Result.of(
+            "normality/false_alarms", evalset, draws, bootstrap, clean, about=(NORMAL,), among=rows, note=note
+        )
         yield from self._abnormal(evalset, bootstrap, coded, scores)
 
     def _abnormal(
         self, evalset: EvalSet, bootstrap: PatientBootstrap, coded: list[int], scores: Float[np.ndarray, "n f"]
     ) -> Iterator[Result]:
         """The mean AUROC of the abnormal classes, each over the images where it is known."""
-        parts, members = [], []
+        parts: dict[int, Part] = {}
         for place, finding in enumerate(coded):
             known = np.flatnonzero(np.isfinite(evalset.truth[:, finding]))
             present = evalset.truth[known, finding] == 1
             if not present.all():
-                parts.append(bootstrap.draws(Ranking(present, scores[known, place]).auroc, known))
-                members.append(finding)
-        rows = np.flatnonzero(np.isfinite(evalset.truth[:, coded]).any(axis=1))
-        note = "mean over " + ", ".join(map(outcomes.label, members)) if parts else outcomes.ONE_OUTCOME
-        draws = macro(parts) if parts else NOTHING
-        yield Result.of("normality/auroc/abnormal", evalset, draws, bootstrap, rows, about=members or coded, note=note)
+                parts[finding] = Part(bootstrap.draws(Ranking(present, scores[known, place]).auroc, known), known)
+        yield Result.macro("normality/auroc/abnormal", evalset, bootstrap, parts, lacking=outcomes.ONE_OUTCOME)
 
 
 def _standing_out(scores: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n"]:

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from clinicclip.data import schema
 from clinicclip.evals import calibration, outcomes, prompts
 from clinicclip.evals.base import Embedded, EvalSet, Seen
-from clinicclip.evals.results import Calibrated, Result
-from clinicclip.evals.stats import NOTHING, Draws, PatientBootstrap, Statistic, macro
+from clinicclip.evals.results import Calibrated, Part, Result
+from clinicclip.evals.stats import NOTHING, PatientBootstrap, Statistic
 from clinicclip.evals.truth import NORMAL
 
 RULE = "pair"
@@ -19,7 +19,8 @@ METRICS = (
     "calibration/brier",
     *(f"operating/{name}" for name in ("sensitivity", "specificity", "ppv", "npv", "f1")),
 )
-NO_VALIDATION = "no validation split of other patients: nothing to choose a threshold or temperature on"
+NONE_CHOSEN = "no finding has both outcomes in both splits"
+NO_VALIDATION = "no validation split of other patients to choose a threshold by"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Operating:
             for name in METRICS:
                 yield Result.of(f"{name}/macro", evalset, NOTHING, bootstrap, everyone, note=NO_VALIDATION)
             return
-        parts: dict[str, dict[int, Draws]] = {name: {} for name in METRICS}
+        parts: dict[str, dict[int, Part]] = {name: {} for name in METRICS}
         for finding in [*outcomes.coded(evalset), NORMAL]:
             chosen, truth = (one.labels([finding])[:, 0] for one in (self.validation.evalset, evalset))
             known, rows = np.flatnonzero(np.isfinite(chosen)), np.flatnonzero(np.isfinite(truth))
@@ -65,12 +66,10 @@ class Operating:
             for metric, statistic in statistics.items():
                 draws = bootstrap.draws(statistic, rows)
                 if finding != NORMAL and np.isfinite(draws.value):
-                    parts[metric][finding] = draws
+                    parts[metric][finding] = Part(draws, rows)
                 yield Result.of(f"{metric}/{label}", evalset, draws, bootstrap, rows, about=(finding,), note=note)
         for metric, measured in parts.items():
-            draws = macro(list(measured.values())) if measured else NOTHING
-            note = f"mean over {len(measured)} findings" if measured else "no finding has both outcomes in both splits"
-            yield Result.of(f"{metric}/macro", evalset, draws, bootstrap, everyone, about=tuple(measured), note=note)
+            yield Result.macro(f"{metric}/macro", evalset, bootstrap, measured, lacking=NONE_CHOSEN)
 
 
 def _scores(seen: Seen, finding: str) -> Float[np.ndarray, "n"]:

@@ -1,16 +1,22 @@
-"""Whether a class can be measured on a set: it takes both outcomes, and more than a few of either."""
+"""Whether a class can be measured on a set, which takes both outcomes, and whether its interval can be believed."""
+
+from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Float32
 
 from clinicclip.data import schema
 from clinicclip.evals.base import EvalSet
+from clinicclip.evals.stats import Draws
 from clinicclip.evals.truth import NORMAL
 
-FEW = 5  # rows of one outcome
-FEW_NOTE = "few of one outcome: the interval is too narrow"
+FEW = 5  # patients: one redraw in 150 holds none of so many
+OFTEN = 0.05  # of redraws
+FEW_PATIENTS = "few patients: the interval is too narrow"
+ALIKE = "every redraw gives the same: no interval"
 ONE_OUTCOME = "one outcome only"
 UNCODED = "not coded in this set"
+NONE_BOTH = "no finding has both outcomes"
 
 
 def label(finding: int) -> str:
@@ -36,6 +42,15 @@ def lacking(truth: Float32[np.ndarray, "n"]) -> str:
     return ONE_OUTCOME if np.isfinite(truth).any() else UNCODED
 
 
-def few(truth: Bool[np.ndarray, "r"]) -> str:
-    """What is to be said of a class so rare that a bootstrap interval understates what is not known, or ""."""
-    return FEW_NOTE if min(truth.sum(), (~truth).sum()) < FEW else ""
+def caution(draws: Draws, patients: Iterable[int], parts: int = 1) -> str:
+    """Why the interval of a number says less than it seems to, or "".
+
+    ``patients`` are how many there are of each kind that the number needs. So few of something else, such as of
+    images that are called, show in how often a redraw held none; a mean of ``parts`` counts them for all its parts.
+    """
+    if np.isnan(draws.value) or not len(draws.values):
+        return ""
+    if (draws.values == draws.values[0]).all():
+        return ALIKE
+    often = draws.redrawn > OFTEN * parts * len(draws.values)
+    return FEW_PATIENTS if often or min(patients) < FEW else ""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from clinicclip.data import images
 from clinicclip.evals import figures
+from clinicclip.evals.numbers import CAUTION, Numbers
 from clinicclip.evals.results import Case, Evaluation, Exhibit, Passage, Picture, SetFacts, Verdict
 from clinicclip.evals.sections import (
     CALIBRATION,
@@ -23,18 +24,19 @@ from clinicclip.evals.sections import (
     sets_table,
     title,
 )
-from clinicclip.evals.tables import FEW_MARK, Numbers, auroc_rows
+from clinicclip.evals.tables import auroc_rows
 from clinicclip.tabular import Table
 
 STYLE = Path(__file__).with_suffix(".css")
 MARKS = {Verdict.RIGHT: "\N{CHECK MARK}", Verdict.NEAR: "\N{ALMOST EQUAL TO}", Verdict.WRONG: "\N{BALLOT X}"}
 COUNT = re.compile(r"-?[\d.]+|.*[\d.]+ %\)?")
+LONG = 40  # letters of a cell that says more than a name
 NUMBER = re.compile(r"(-?[\d.]+) \[(-?[\d.]+), (-?[\d.]+)\]([^(]*)(\(.*\))?")
 READING = (
     ("AUROC", "the chance that an image with the finding is scored above one without it; 0.5 is a guess, 1 is perfect"),
     ("AUPRC", "precision averaged over recall; a guess reaches the share of positives"),
     ("[low, high]", "95 % interval from redrawing patients; of one run of training, not of several"),
-    (FEW_MARK, "fewer than five images of one outcome: the interval is too narrow"),
+    (CAUTION, "the interval is too narrow: it hangs on a few patients, or every redraw gives the same"),
     ("wrong images", "the same question about images of other patients; what remains is a habit of the text alone"),
     ("image-driven", "rate on the own image minus rate on wrong images: what the model saw"),
 )
@@ -133,7 +135,7 @@ def _cell(text: str, across: int) -> str:
         value, low, high, mark, counts = found.groups()
         below = f"<small>{escape(counts)}</small>" if counts else ""
         return f'<td class="number"><b>{value}</b> <span>[{low}, {high}]{escape(mark)}</span>{below}</td>'
-    kind = ' class="number"' if COUNT.fullmatch(text) else ""
+    kind = ' class="number"' if COUNT.fullmatch(text) else ' class="remark"' if len(text) > LONG else ""
     width = f' colspan="{across}"' if across > 1 else ""
     return f"<td{kind}{width}>{escape(text)}</td>"
 

@@ -11,8 +11,8 @@ import numpy as np
 from clinicclip.data import schema
 from clinicclip.evals import matching, outcomes
 from clinicclip.evals.base import Embedded, EvalSet
-from clinicclip.evals.results import Result
-from clinicclip.evals.stats import NOTHING, Draws, PatientBootstrap, macro, mean, wins
+from clinicclip.evals.results import Part, Result
+from clinicclip.evals.stats import NOTHING, PatientBootstrap, mean, wins
 
 
 @dataclass(frozen=True)
@@ -25,21 +25,21 @@ class PairStrict:
     def run(self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap) -> Iterator[Result]:
         """Yield `pair_strict/FINDING` for every coded finding, and `macro`; prevalence is that of the set."""
         vectors, everyone = embedded.images(evalset), np.arange(len(evalset))
-        parts: dict[int, Draws] = {}
-        members = [np.zeros(0, int)]
+        parts: dict[int, Part] = {}
+        pairs = 0
         for finding in outcomes.coded(evalset):
-            draws, note = NOTHING, outcomes.lacking(evalset.truth[:, finding])
+            draws, note = NOTHING, outcomes.lacking(evalset.truth[:, finding]) or matching.NO_IMAGES
             rows = np.flatnonzero(evalset.truth[:, finding] == 1)
             partners = matching.without_finding(evalset, finding, rows, count=self.partners, seed=self.seed)
             rows, partners = rows[partners[:, 0] >= 0], partners[partners[:, 0] >= 0]
+            own = int((partners >= 0).sum())
             if len(rows):
                 sides = embedded.sides(schema.FINDINGS[finding])
                 affirmed = wins(vectors @ sides.positive, vectors @ sides.negative)
                 denied = np.where(partners >= 0, 1 - affirmed[partners], np.nan)
                 draws = bootstrap.draws(mean(affirmed[rows] * np.nanmean(denied, axis=1)), rows)
-                note = f"{int((partners >= 0).sum())} pairs"
-                parts[finding] = draws
-                members.append(rows)
+                note, parts[finding] = "", Part(draws, rows)
+                pairs += own
             yield Result.of(
                 f"pair_strict/{schema.FINDINGS[finding]}",
                 evalset,
@@ -48,15 +48,7 @@ class PairStrict:
                 rows,
                 about=(finding,),
                 among=everyone,
-                note=note or matching.NO_IMAGES,
+                pairs=own,
+                note=note,
             )
-        yield Result.of(
-            "pair_strict/macro",
-            evalset,
-            macro(list(parts.values())) if parts else NOTHING,
-            bootstrap,
-            np.concatenate(members),
-            about=tuple(parts),
-            among=everyone,
-            note="mean over " + ", ".join(map(outcomes.label, parts)) if parts else "no finding has both outcomes",
-        )
+        yield Result.macro("pair_strict/macro", evalset, bootstrap, parts, among=everyone, pairs=pairs)

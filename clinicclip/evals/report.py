@@ -8,11 +8,12 @@ from pathlib import Path
 
 from clinicclip import files, tabular
 from clinicclip.evals import stored
+from clinicclip.evals.numbers import Numbers
 from clinicclip.evals.results import Evaluation, Result
 from clinicclip.evals.sections import PHANTOM, RESEARCH, hidden, left_out, run_table, sections, sets_table, title
 from clinicclip.evals.tables import (
-    Numbers,
     align_table,
+    overall_table,
     pair_strict_table,
     retrieval_table,
     zero_shot_table,
@@ -64,7 +65,7 @@ def _finite(value: object) -> object:
 
 
 def summary_lines(evaluation: Evaluation) -> list[str]:
-    """A compact aligned table for the terminal: every finding, both rules, CXR-Align with its controls."""
+    """Compact aligned tables for the terminal: zero-shot by finding, and of every suite what it says of the whole."""
     lines: list[str] = []
     for facts in evaluation.sets:
         numbers = Numbers(evaluation, facts)
@@ -74,6 +75,7 @@ def summary_lines(evaluation: Evaluation) -> list[str]:
             align_table(numbers),
             _first_and_last(pair_strict_table(numbers)),
             retrieval_table(numbers),
+            overall_table(numbers),
         ):
             if len(table) > 1:
                 lines += ["", *tabular.aligned(table)]

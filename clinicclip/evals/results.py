@@ -8,10 +8,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from clinicclip.evals import stats
+from clinicclip.evals import outcomes, stats
 from clinicclip.evals.base import Embedded, EvalSet
 from clinicclip.evals.calibration import Reliability
-from clinicclip.evals.outcomes import label
 
 
 @dataclass(frozen=True)
@@ -24,12 +23,14 @@ class Result:
     value: float  # nan: does not exist on these data, `note` says why
     ci_low: float
     ci_high: float
-    n: int
+    n: int  # different studies
     patients: int
+    pairs: int | None = None  # of images, or of image and finding, where the value is a mean over such
     prevalence_of: str = ""  # the finding that the number is about, "5 findings" for their mean, or "abnormal"
     positives: int | None = None  # studies that show it; None of several findings
     prevalence: float | None = None  # their share of the studies of which it is known; None where it is of none
     redrawn: int = 0
+    caution: str = ""  # why the interval says less than it seems to
     truth: str = ""
     group: str = ""  # of a row about some of the studies: which, such as sex=F
     generator: str = ""
@@ -47,19 +48,24 @@ class Result:
         *,
         about: Sequence[int] = (),
         among: Int[np.ndarray, "m"] | None = None,
+        pairs: int | None = None,
         group: str = "",
         generator: str = "",
         note: str = "",
     ) -> "Result":
-        """A record from a bootstrapped statistic over the given rows of the set.
+        """A record from a bootstrapped statistic over the given rows of the set, of which some may be there twice.
 
         ``about`` are the findings that the number is about; none: it is about whole studies, of which the abnormal are
         counted. They are counted among the rows, or, where the rows were chosen for showing a finding, among others.
         """
         low, high = draws.interval()
-        counted = rows if among is None else among
-        labels = evalset.labels(about)[counted] if about else 1 - evalset.normal[counted, None]
+        rows = np.unique(rows)
+        labels = (evalset.counted(about) if about else 1 - evalset.normal[:, None])[rows if among is None else among]
         known, positives = int(np.isfinite(labels).sum()), int((labels == 1).sum())
+        needed = [rows]
+        if len(about) == 1 and among is None:
+            needed += [rows[labels[:, 0] == outcome] for outcome in (0, 1)]
+        coded = not about or np.isfinite(evalset.labels(about)).any()
         return cls(
             metric,
             evalset.name,
@@ -69,20 +75,67 @@ class Result:
             high,
             len(rows),
             bootstrap.patients(rows),
+            pairs=pairs,
             prevalence_of=_named(about),
             positives=positives if len(about) < 2 and known else None,
             prevalence=positives / known if known else None,
             redrawn=draws.redrawn,
-            truth=evalset.source,
+            caution=outcomes.caution(draws, map(bootstrap.patients, needed), max(1, len(about))),
+            truth=evalset.source if coded else f"report text ({outcomes.UNCODED})",
             group=group,
             generator=generator,
             note=note,
             draws=draws.values,
         )
 
+    @classmethod
+    def macro(
+        cls,
+        metric: str,
+        evalset: EvalSet,
+        bootstrap: stats.PatientBootstrap,
+        parts: Mapping[int, "Part"],
+        rows: Int[np.ndarray, "r"] | None = None,
+        *,
+        lacking: str = outcomes.NONE_BOTH,
+        among: Int[np.ndarray, "m"] | None = None,
+        pairs: int | None = None,
+        group: str = "",
+    ) -> "Result":
+        """The mean of statistics of several findings, each over rows of its own.
+
+        Without any there is no such mean over the ``rows`` (all studies), for the reason ``lacking``. The rest is as
+        in `of`.
+        """
+        draws, note = stats.NOTHING, lacking
+        rows = np.arange(len(evalset)) if rows is None else rows
+        if parts:
+            draws = stats.macro([part.draws for part in parts.values()])
+            rows = np.concatenate([part.rows for part in parts.values()])
+            note = "mean over " + ", ".join(map(outcomes.label, parts))
+        return cls.of(
+            metric,
+            evalset,
+            draws,
+            bootstrap,
+            rows,
+            about=tuple(parts),
+            among=among,
+            pairs=pairs,
+            group=group,
+            note=note,
+        )
+
+
+class Part(NamedTuple):
+    """A statistic of one finding, and the rows of the set that it is over."""
+
+    draws: stats.Draws
+    rows: Int[np.ndarray, "r"]
+
 
 def _named(about: Sequence[int]) -> str:
-    names = [label(finding) for finding in about]
+    names = [outcomes.label(finding) for finding in about]
     return f"{len(names)} findings" if len(names) > 1 else names[0] if names else "abnormal"
 
 

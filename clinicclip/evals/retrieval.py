@@ -101,14 +101,17 @@ class Retrieval:
         findings = np.column_stack([evalset.truth, evalset.normal]) == 1
         cases = []
         for text in chosen:
-            wanted = findings[np.flatnonzero(owner == text)[0]]
+            own = int(np.flatnonzero(owner == text)[0])
+            wanted = findings[own]
             fits = ["own" if owner[i] == text else (findings[i] == wanted).all() for i in found.nearest[text]]
-            pictures = [
+            pictures = [Picture(evalset.images[own], "its own image")] + [
                 Picture(evalset.images[i], *FITS[fit]) for i, fit in zip(found.nearest[text], fits, strict=True)
             ]
             rank = Passage(str(texts[text]), f"own image at rank {found.rank[text]:g} of {len(evalset)}")
             cases.append(Case("", (rank,), tuple(pictures)))
-        note = "Reports drawn at random by seed, never chosen; beside each the five images nearest to it, best first."
+        note = (
+            "Reports drawn at random by seed, never chosen; under each its own image and the five nearest, best first."
+        )
         return Exhibit(evalset.name, "Retrieval gallery", note, tuple(cases))
 
 

@@ -3,18 +3,19 @@
 A suite whose numbers no section here knows gets a section of its own, in which they stand by name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from clinicclip.data.schema import display_name
 from clinicclip.evals.matching import CONTROL_IMAGES
+from clinicclip.evals.numbers import Numbers
 from clinicclip.evals.results import Evaluation, SetFacts
 from clinicclip.evals.tables import (
-    Numbers,
     align_finding_table,
     align_table,
     pair_strict_table,
     retrieval_table,
+    suite_title,
     summary_table,
     tables_of,
     zero_shot_table,
@@ -33,11 +34,12 @@ NOTES = {
     "subgroups": "Zero-shot AUROC, pair rule, within a part of the studies. A finding that is called by what comes "
     "with it falls towards 0.5 within the groups. Macros of groups run over other findings and are not compared.",
     "calibration": "Scores become probabilities by a temperature and an offset fitted on the validation split, never "
-    "on these studies. ECE: mean distance between probability and share of positives; Brier: mean squared error.",
+    "on these studies. ECE: mean distance between probability and share of positives, which chance adds to, so that "
+    "its interval lies high; Brier: mean squared error.",
     "operating": "Decisions at the threshold with the greatest sensitivity + specificity on the validation split, "
     "never on these studies. PPV and NPV hold for the prevalence of this set.",
-    "grounding": "How well the similarity of image patches to the affirming prompts points at the finding, against "
-    "the boxes drawn by people, in the geometry of the original image.",
+    "grounding": "How well the similarity of image patches to the affirming prompts points at the finding, against its "
+    "boxes in the original image. Pointing: is the highest point inside, beside what a point at random reaches.",
     "five_way": "Images that show exactly one of five findings: is it the one with the highest score? A guess: 0.2.",
     "normality": "Normal against abnormal, by the prompts of the normal class and by no finding standing out.",
     "probe": "Linear classifiers on frozen image embeddings, learnt from parts of the training split.",
@@ -71,7 +73,7 @@ def sections(evaluation: Evaluation, facts: SetFacts) -> list[Section]:
         Section("Retrieval", _retrieval_note(numbers), retrieval_table(numbers)),
     ]
     others = [
-        Section(_suite_title(suite, group), NOTES.get(suite, ""), table)
+        Section(_title(suite, group), _note(numbers, suite, metrics), table)
         for suite, metrics in numbers.rest().items()
         for group, table in tables_of(numbers, metrics)
     ]
@@ -107,9 +109,13 @@ def hidden(evaluation: Evaluation) -> str:
     return f"No images or texts of {', '.join(names)}: this data may not be shown." if names else ""
 
 
-def _suite_title(suite: str, group: str) -> str:
-    title = suite.replace("_", " ").capitalize()
-    return f"{title} by {display_name(group)}" if group else title
+def _title(suite: str, group: str) -> str:
+    return f"{suite_title(suite)} by {display_name(group)}" if group else suite_title(suite)
+
+
+def _note(numbers: Numbers, suite: str, metrics: Sequence[str]) -> str:
+    remark = display_name(numbers.remark(metrics))
+    return " ".join(filter(None, (NOTES.get(suite, ""), f"{remark[:1].upper()}{remark[1:]}." if remark else "")))
 
 
 def _zero_shot_note(numbers: Numbers, facts: SetFacts) -> str:
@@ -126,7 +132,7 @@ def _align_note(numbers: Numbers) -> str:
         "How often an image prefers its report to the same report with one finding denied or left out "
         f"(texts altered by generator `{generator}`). Wrong images: the same texts against up to "
         f"{CONTROL_IMAGES} images of other patients without the finding. Image-driven is the difference: "
-        "what the text alone cannot give."
+        "what the text alone cannot give. Abnormal: studies of the whole set."
     )
 
 

@@ -7,12 +7,13 @@ from jaxtyping import Float, Int
 
 from clinicclip.evals import outcomes
 from clinicclip.evals.base import EvalSet
-from clinicclip.evals.results import Result
+from clinicclip.evals.results import Part, Result
 from clinicclip.evals.stats import NOTHING, Draws, PatientBootstrap, Ranking, macro
 
 SHARES = (0.01, 0.1, 1.0)  # of the training patients
 SEEDS = (0, 1, 2)  # of the patients drawn
 ONCE = "one fit of all patients, which no seed changes"
+NONE_COMPLETE = "no finding has both outcomes in every draw of patients"
 
 
 def drawn(patients: Sequence[str], share: float, seed: int) -> Int[np.ndarray, "r"]:
@@ -37,7 +38,7 @@ def results(
     ``by_seed`` holds a score of every study for each finding that a seed's patients could teach. The macro is over
     the findings that all seeds' could. ``once``: there is one fit, and seeds would not change it.
     """
-    complete: dict[int, Draws] = {}
+    complete: dict[int, Part] = {}
     for finding in outcomes.coded(evalset):
         rows = np.flatnonzero(np.isfinite(evalset.truth[:, finding]))
         draws, note = NOTHING, outcomes.lacking(evalset.truth[rows, finding])
@@ -47,14 +48,10 @@ def results(
             parts = [bootstrap.draws(Ranking(present, column).auroc, rows) for column in scores]
             draws, note = _told(parts, len(by_seed), once)
             if len(parts) == len(by_seed):
-                complete[finding] = draws
+                complete[finding] = Part(draws, rows)
         name = f"{metric}/{outcomes.label(finding)}"
         yield Result.of(name, evalset, draws, bootstrap, rows, about=(finding,), note=note)
-    draws, note = NOTHING, "no finding has both outcomes in every draw of patients"
-    if complete:
-        draws, note = macro(list(complete.values())), "mean over " + ", ".join(map(outcomes.label, complete))
-    rows = np.arange(len(evalset))
-    yield Result.of(f"{metric}/macro", evalset, draws, bootstrap, rows, about=tuple(complete), note=note)
+    yield Result.macro(f"{metric}/macro", evalset, bootstrap, complete, lacking=NONE_COMPLETE)
 
 
 def _told(parts: Sequence[Draws], seeds: int, once: bool) -> tuple[Draws, str]:

@@ -85,7 +85,7 @@ class PatientBootstrap:
         self._size = len(names)
         self._draws = draws
         self._seed = seed
-        self._first = self._counts(0)
+        self._streams: list[Int[np.ndarray, "draws p"]] = []
 
     def patients(self, rows: Int[np.ndarray, "r"]) -> int:
         """How many different patients own these rows."""
@@ -99,7 +99,7 @@ class PatientBootstrap:
         value = float(statistic(np.ones((1, len(rows))))[0]) if len(rows) else float("nan")
         if np.isnan(value) or not self._draws:
             return Draws(value, np.full(self._draws, np.nan), 0)
-        values = self._apply(statistic, self._first, rows)
+        values = self._apply(statistic, self._counts(0), rows)
         lacking = np.flatnonzero(np.isnan(values))
         redrawn, stream = len(lacking), 1
         while len(lacking):
@@ -111,6 +111,11 @@ class PatientBootstrap:
 
     def _counts(self, stream: int) -> Int[np.ndarray, "draws p"]:
         """How often each patient is drawn, per redraw; streams after the first replace undefined redraws."""
+        while len(self._streams) <= stream:
+            self._streams.append(self._drawn(len(self._streams)))
+        return self._streams[stream]
+
+    def _drawn(self, stream: int) -> Int[np.ndarray, "draws p"]:
         rng = np.random.default_rng((self._seed, stream))
         counts = np.empty((self._draws, self._size), np.int16)
         for row in counts:

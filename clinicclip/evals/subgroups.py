@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 
 from clinicclip.data import schema
 from clinicclip.evals import outcomes, prompts
 from clinicclip.evals.base import Embedded, EvalSet
-from clinicclip.evals.results import Result
-from clinicclip.evals.stats import NOTHING, Draws, PatientBootstrap, Ranking, macro
+from clinicclip.evals.results import Part, Result
+from clinicclip.evals.stats import NOTHING, PatientBootstrap, Ranking
 from clinicclip.evals.truth import NORMAL
 
 RULE = "pair"
@@ -53,33 +53,16 @@ class Subgroups:
             for finding in measured
         }
         for group, inside in members(evalset):
-            parts: dict[int, Draws] = {}
+            parts: dict[int, Part] = {}
             for finding in measured:
                 truth = evalset.labels([finding])[:, 0]
                 rows = np.flatnonzero(inside & np.isfinite(truth))
                 draws, note = NOTHING, outcomes.lacking(truth[rows])
                 if not note:
-                    present = truth[rows] == 1
-                    parts[finding] = draws = bootstrap.draws(Ranking(present, scores[finding][rows]).auroc, rows)
-                    note = outcomes.few(present)
-                yield self._result(evalset, bootstrap, outcomes.label(finding), group, draws, rows, note, (finding,))
-            chosen = [f for f in parts if f != NORMAL and (not self.findings or schema.FINDINGS[f] in self.findings)]
-            draws, note = NOTHING, "no finding has both outcomes"
-            if chosen:
-                draws = macro([parts[finding] for finding in chosen])
-                note = "mean over " + ", ".join(map(outcomes.label, chosen))
-            yield self._result(evalset, bootstrap, "macro", group, draws, np.flatnonzero(inside), note, chosen)
-
-    def _result(
-        self,
-        evalset: EvalSet,
-        bootstrap: PatientBootstrap,
-        name: str,
-        group: str,
-        draws: Draws,
-        rows: Int[np.ndarray, "r"],
-        note: str,
-        about: Sequence[int],
-    ) -> Result:
-        name = f"subgroups/auroc/{name}/{group}"
-        return Result.of(name, evalset, draws, bootstrap, rows, about=about, note=note, group=group)
+                    draws = bootstrap.draws(Ranking(truth[rows] == 1, scores[finding][rows]).auroc, rows)
+                    if finding != NORMAL and (not self.findings or schema.FINDINGS[finding] in self.findings):
+                        parts[finding] = Part(draws, rows)
+                name = f"subgroups/auroc/{outcomes.label(finding)}/{group}"
+                yield Result.of(name, evalset, draws, bootstrap, rows, about=(finding,), note=note, group=group)
+            name = f"subgroups/auroc/macro/{group}"
+            yield Result.macro(name, evalset, bootstrap, parts, np.flatnonzero(inside), group=group)

@@ -23,7 +23,7 @@ from clinicclip.tabular import Table
 Key = tuple[str, str]  # data and metric
 BASELINE = "baseline"
 BY_FINDING = ("zero_shot",)  # suites whose numbers by finding are in the summary
-SUITES = ("zero_shot", "cxr_align", "pair_strict", "retrieval", "five_way")
+SUITES = ("zero_shot", "cxr_align", "pair_strict", "retrieval", "five_way", "normality", "grounding")
 # What the tables for people show, in two parts that fit a page.
 SEEN = {
     "zero_shot/{data}/auroc/pair/macro": "AUROC, pair",

@@ -2,14 +2,13 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from clinicclip.data.schema import FINDINGS, display_name
-from clinicclip.evals.outcomes import FEW_NOTE
-from clinicclip.evals.results import Evaluation, Result, SetFacts
+from clinicclip.evals.numbers import Numbers
+from clinicclip.evals.results import Result
 from clinicclip.tabular import Table
 
-FEW_MARK = "\N{DAGGER}"
 WITH_IT, IN_SET = "with it", "with it in the set"
 ROWS = (*FINDINGS, "normal", "macro")
 TASKS = {
@@ -19,7 +18,14 @@ TASKS = {
     "first_of_three": "report first of three",
 }
 KINDS = {"": "own image", "/wrong_image": "wrong images", "/image_driven": "image-driven"}
-ACRONYMS = {name.lower(): name for name in ("AUROC", "PPV", "NPV", "F1", "ECE", "CNR", "mIoU")}
+ACRONYMS = {name.lower(): name for name in ("AUROC", "PPV", "NPV", "F1", "ECE", "Brier", "CNR", "mIoU")}
+SUITES = {
+    "five_way": "Five-way accuracy",
+    "operating": "Operating points",
+    "probe": "Linear probe",
+    "finetune": "Fine-tuning",
+}
+OF_SET = ("grounding",)  # suites whose rows were chosen for showing a finding: what is told of prevalence is the set's
 RETRIEVAL = (
     "recall@1",
     "recall@5",
@@ -30,77 +36,6 @@ RETRIEVAL = (
     "f1_micro@5",
     "f1_macro@5",
 )
-
-
-class Numbers:
-    """The results of one set by metric name, printed the same way everywhere.
-
-    It keeps in mind what was asked for, so that a number no table knows is still told (`rest`).
-    """
-
-    def __init__(self, evaluation: Evaluation, facts: SetFacts) -> None:
-        self.set = facts.name
-        self._by_name = {result.metric: result for result in evaluation.results if result.data == facts.name}
-        self._asked: set[str] = set()
-
-    def get(self, metric: str) -> Result | None:
-        self._asked.add(metric)
-        return self._by_name.get(metric)
-
-    def rest(self) -> dict[str, list[str]]:
-        """The metrics that nobody has asked for, by suite."""
-        suites: dict[str, list[str]] = {}
-        for metric in self._by_name:
-            if metric not in self._asked:
-                suites.setdefault(metric.partition("/")[0], []).append(metric)
-        return suites
-
-    def cell(self, metric: str) -> str:
-        """``0.812 [0.780, 0.841]``, marked where an outcome is rare, the reason a number does not exist, or nothing."""
-        result = self.get(metric)
-        if result is None:
-            return ""
-        if math.isnan(result.value):
-            return result.note
-        digits = 1 if metric.endswith("median_rank") else 3
-        low, high = (f"{x:.{digits}f}" for x in (result.ci_low, result.ci_high))
-        mark = f" {FEW_MARK}" if result.note == FEW_NOTE else ""
-        return f"{result.value:.{digits}f} [{low}, {high}]{mark}"
-
-    def cell_and_counts(self, metric: str) -> str:
-        """The cell with ``(12 of 240)``, the studies with the finding and all, or their mean share."""
-        result = self.get(metric)
-        if result is None or result.prevalence is None:
-            return self.cell(metric)
-        share = f"{100 * result.prevalence:.1f} %" if result.positives is None else f"{result.positives}"
-        return f"{self.cell(metric)} ({share} of {result.n})"
-
-    def count(self, metric: str) -> str:
-        result = self.get(metric)
-        return "" if result is None else str(result.n)
-
-    def shown(self, metric: str) -> str:
-        """``60 (25.0 %)``: the studies that show what the number is about, or their mean share of several findings."""
-        result = self.get(metric)
-        if result is None or result.prevalence is None:
-            return ""
-        share = f"{100 * result.prevalence:.1f} %"
-        return share if result.positives is None else f"{result.positives} ({share})"
-
-    def prevalence(self, metric: str) -> str:
-        """``edema 60 (25.0 %)``, for tables whose rows are not all about what they are named for."""
-        result = self.get(metric)
-        return "" if result is None or not self.shown(metric) else f"{_of(result)} {self.shown(metric)}"
-
-    def why(self, metrics: Iterable[str]) -> str:
-        """Why none of these numbers exists, or ""."""
-        found = [result for metric in metrics if (result := self.get(metric)) is not None]
-        reasons = {result.note for result in found if math.isnan(result.value)}
-        return reasons.pop() if len(reasons) == 1 and all(math.isnan(result.value) for result in found) else ""
-
-
-def _of(result: Result) -> str:
-    return display_name(result.prevalence_of)
 
 
 def folded(rows: Sequence[tuple[str, str, Sequence[str]]]) -> Table:
@@ -120,13 +55,14 @@ def zero_shot_table(numbers: Numbers, measures: Sequence[str] = ("auroc", "auprc
     return _by_finding(numbers, ["finding", "n", WITH_IT, *titles], columns)
 
 
-def _by_finding(numbers: Numbers, heading: list[str], columns: Sequence[str]) -> Table:
+def _by_finding(numbers: Numbers, heading: list[str], columns: Sequence[str], *, pairs: bool = False) -> Table:
     """A row a finding, then normal and macro; a column for each beginning of a metric's name."""
     rows = []
     for row in ROWS:
         names = [f"{column}/{row}" for column in columns]
         if numbers.get(names[0]) is not None:
-            cells = [numbers.count(names[0]), numbers.shown(names[0]), *map(numbers.cell, names)]
+            counts = [numbers.count(names[0]), *([numbers.pairs(names[0])] if pairs else []), numbers.shown(names[0])]
+            cells = [*counts, *map(numbers.cell, names)]
             rows.append((display_name(row), numbers.why(names), cells))
     return [heading, *folded(rows)]
 
@@ -162,7 +98,8 @@ def align_finding_table(numbers: Numbers, task: str) -> Table:
 
 def pair_strict_table(numbers: Numbers) -> Table:
     """Both images right, per finding and macro."""
-    return _by_finding(numbers, ["finding", "images with it", IN_SET, "pair_strict"], ["pair_strict"])
+    heading = ["finding", "images with it", "pairs", IN_SET, "pair_strict"]
+    return _by_finding(numbers, heading, ["pair_strict"], pairs=True)
 
 
 def retrieval_table(numbers: Numbers) -> Table:
@@ -204,6 +141,26 @@ def summary_table(numbers: Numbers) -> Table:
     return table
 
 
+def overall_table(numbers: Numbers) -> Table:
+    """What suites that no other table tells of say about the set as a whole: a row a number."""
+    table = [["number", "n", "value [95 % interval]"]]
+    for suite, metrics in numbers.untold().items():
+        whole = [m for m in metrics if not any(part in (*FINDINGS, "normal") or "=" in part for part in m.split("/"))]
+        title = suite_title(suite)
+        if why := numbers.why(whole):
+            table.append([title, numbers.count(whole[0]), why])
+            continue
+        for metric in whole:
+            name = titled(", ".join(metric.split("/")[1:]))
+            table.append([f"{title}: {name}", numbers.count(metric), numbers.cell(metric)])
+    return table
+
+
+def suite_title(suite: str) -> str:
+    """A suite as the heading of what it says."""
+    return SUITES.get(suite) or display_name(suite).capitalize()
+
+
 def titled(name: str) -> str:
     """A part of a metric's name as people write it: ``sex: F``, ``AUROC, prompts``."""
     return re.sub("[a-z0-9]+", lambda word: ACRONYMS.get(word[0], word[0]), display_name(name).replace("=", ": "))
@@ -227,12 +184,13 @@ def tables_of(numbers: Numbers, metrics: Sequence[str]) -> Iterator[tuple[str, T
         column = " ".join(part for part in parts if part != row and not (group and "=" not in part))
         columns.setdefault(group, {}).setdefault(column, {})[row] = metric
     if plain:
-        yield "", plain_table(numbers, plain)
+        yield "", plain_table(numbers, plain, said=numbers.remark(metrics))
+    share = IN_SET if metrics[0].partition("/")[0] in OF_SET else WITH_IT
     for group, found in columns.items():
-        yield group, _finding_table(numbers, found)
+        yield group, _finding_table(numbers, found, share)
 
 
-def _finding_table(numbers: Numbers, columns: Mapping[str, Mapping[str, str]]) -> Table:
+def _finding_table(numbers: Numbers, columns: Mapping[str, Mapping[str, str]], share: str) -> Table:
     """Counts stand in columns of their own where they are those of the whole row, else in the cells."""
     rows = []
     asked = {row: [by_row.get(row, "") for by_row in columns.values()] for row in ROWS}
@@ -243,17 +201,17 @@ def _finding_table(numbers: Numbers, columns: Mapping[str, Mapping[str, str]]) -
         cells = [numbers.cell(metric) if alike else numbers.cell_and_counts(metric) for metric in metrics]
         counted = counts[row][0] if alike else ()
         rows.append((display_name(row), numbers.why(filter(None, metrics)), [*counted, *cells]))
-    return [["finding", *(("n", WITH_IT) if alike else ()), *map(titled, columns)], *folded(rows)]
+    return [["finding", *(("n", share) if alike else ()), *map(titled, columns)], *folded(rows)]
 
 
-def plain_table(numbers: Numbers, metrics: Sequence[str]) -> Table:
-    """A row a metric, for suites that have no table of their own; remarks only where there are any."""
+def plain_table(numbers: Numbers, metrics: Sequence[str], *, said: str = "") -> Table:
+    """A row a metric, for suites that have no table of their own; remarks where there are other ones than ``said``."""
     table = [["number", "value [95 % interval]", "n", "prevalence", "remark"]]
     for metric in metrics:
         result = numbers.get(metric)
         if result is not None:
             name = ", ".join(part for part in metric.split("/")[1:] if part != numbers.set)
-            note = "" if math.isnan(result.value) else display_name(result.note)
+            note = "" if math.isnan(result.value) or result.note == said else display_name(result.note)
             counts = [str(result.n), numbers.prevalence(metric)]
             table.append([titled(name), numbers.cell(metric), *counts, note])
     return _without_empty_columns(table)

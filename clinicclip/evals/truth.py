@@ -54,6 +54,7 @@ class Row(NamedTuple):
     groups: tuple[str, ...]  # values of GROUPS
     boxes: tuple[schema.Box, ...]  # in pixels of the original image
     shape: tuple[int, int]  # height and width of the original image
+    stored: int  # its shorter side as it is stored
     released: Released | None
 
 
@@ -70,7 +71,8 @@ def read_row(record: schema.Record, image_size: int, absent: Sequence[str] = (),
         schema.Sentence(str(text), int(finding), int(polarity), int(side))
         for text, finding, polarity, side in zip(*(record[column] for column in columns), strict=True)
     )
-    square = view.square(images.decode(record["image"], name), image_size)
+    gray = images.decode(record["image"], name)
+    square = view.square(gray, image_size)
     return Row(
         id=name,
         patient=str(record["patient"]),
@@ -88,7 +90,19 @@ def read_row(record: schema.Record, image_size: int, absent: Sequence[str] = (),
             for finding, sides in zip(record["box_names"], record["boxes"], strict=True)
         ),
         shape=(int(record["height"]), int(record["width"])),
+        stored=min(gray.shape),
         released=_released(record),
+    )
+
+
+def coarse(rows: Sequence[Row], image_size: int) -> str:
+    """In words, how many images are stored with less detail than both their files and a model's input have; or ""."""
+    sides = [row.stored for row in rows if row.stored < min(image_size, *row.shape)]
+    if not sides:
+        return ""
+    return (
+        f"{len(sides)} of {len(rows)} images are stored with a shorter side of {max(sides)} px, below the {image_size} "
+        "asked for: enlarged, they lack detail that their files have"
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import Any
 
 from clinicclip.exporting.metadata import front_matter, overall
-from clinicclip.exporting.origin import Origin
+from clinicclip.exporting.origin import UNKNOWN, Origin
 from clinicclip.models.clip import DTYPES, ClipSpec
 from clinicclip.models.torch_names import OPEN_CLIP, TRANSFORMERS
 
@@ -108,7 +108,7 @@ def card(
         front_matter(origin, dialects, results),
         f"# {origin.name}\n",
         "\n\n".join((RESEARCH, PHANTOM) if origin.phantom else (RESEARCH,)) + "\n",
-        _description(spec, text_length),
+        _description(spec, text_length, origin),
         INTENDED,
         _training(origin, config),
         _results(results, origin),
@@ -119,18 +119,19 @@ def card(
     return "\n".join(sections)
 
 
-def _description(spec: ClipSpec, text_length: int) -> str:
+def _description(spec: ClipSpec, text_length: int, origin: Origin) -> str:
     image, text = spec.image, spec.text
+    trained = "trained elsewhere, written by" if origin.data == UNKNOWN else "trained with"
     return f"""\
 ## Model
 
-A chest-X-ray CLIP trained with clinicclip (JAX). Image and report map to unit vectors of {spec.dim} numbers.
+A chest-X-ray CLIP, {trained} clinicclip (JAX). Image and report map to unit vectors of {spec.dim} numbers.
 
 | part | what it is |
 |---|---|
 | image | Swin, {image.image_size} px, patch {image.patch_size}, window {image.window_size}, \
 width {image.embed_dim}, depths {"/".join(map(str, image.depths))}, heads {"/".join(map(str, image.heads))} |
-| text | BERT, {text.depth} layers, width {text.width}, {text.vocab_size} pieces, pooling `{text.pooling}`, \
+| text | BERT, depth {text.depth}, width {text.width}, {text.vocab_size} pieces, pooling `{text.pooling}`, \
 at most {text_length} tokens |
 | preprocessing | gray, squashed to {image.image_size} x {image.image_size} (bicubic), three equal channels, \
 ImageNet mean and std; never flipped |
@@ -147,12 +148,14 @@ def _use(dialect: str, dtype: str, hub: str) -> str:
 
 
 def _training(origin: Origin, config: Mapping[str, Any]) -> str:
-    counts = ", ".join(f"{role} {count:,}" for role, count in origin.studies.items())
+    counts = "; ".join(f"{role} {count:,}" for role, count in origin.studies.items())
+    pairs = f" Image-report pairs: {counts}." if counts else ""
     citation = f"\nCitation of the data: {origin.data_citation}\n" if origin.data_citation else ""
+    steps = "" if origin.data == UNKNOWN else f" {origin.steps:,} steps."
     return f"""\
 ## Training
 
-Data: {origin.data_title}{f" (image-report pairs: {counts})" if counts else ""}; {origin.steps:,} steps.
+Data: {origin.data_title}.{pairs}{steps}
 Terms of the data: {origin.data_licence}. They bind whoever uses what was learned from it.
 {_started(config)}{citation}
 <details><summary>Configuration</summary>
@@ -189,8 +192,8 @@ def _results(results: Sequence[Mapping[str, Any]], origin: Origin) -> str:
 def _table(results: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = ["| metric | value | interval | n | data |", "|---|---|---|---|---|"]
     for row in results:
-        ends = ["" if row[end] is None else f"{row[end]:.3f}" for end in ("ci_low", "ci_high")]
-        interval = " to ".join(ends) if any(ends) else ""
+        known = row["ci_low"] is not None and row["ci_high"] is not None
+        interval = f"{row['ci_low']:.3f} to {row['ci_high']:.3f}" if known else ""
         value = "not defined" if row["value"] is None else f"{row['value']:.3f}"
         lines.append(f"| {row['metric']} | {value} | {interval} | {row['n']} | {row['data']}, {row['split']} |")
     return lines
@@ -216,7 +219,8 @@ def _notes(spec: ClipSpec, dialects: Sequence[str], parity: Mapping[str, Any] | 
         "- `extra.safetensors` holds what the formats above have no place for: the logit bias"
         + (" and the graph tower." if spec.graph is not None else ".")
         + " The logit bias shifts all scores alike and belongs to a sigmoid loss; rankings do not need it.",
-        "- `parity.safetensors` holds fixed inputs and the embeddings the JAX model gives for them.",
+        "- The metadata of the weights hold, under `golden`, fixed inputs and what the JAX model makes of them: "
+        "`safetensors.numpy.load(base64.b64decode(...))`.",
     ]
     if dtype != DTYPES[0]:
         lines.append(f"- Weights are rounded to {dtype}; results above were measured before rounding.")

@@ -1,9 +1,11 @@
 """What our models are given, as `clinicclip.terms`; and how an export's files of weights carry that with them.
 
 The metadata of every file of weights holds, under ``clinicclip``, JSON of the terms and, under ``golden_sha256``, the
-digest of the file with golden inputs and outputs beside it (`parity`).
+digest of golden inputs and outputs (`parity`). Under ``golden`` those that PyTorch loads hold them themselves: the
+base64 of a safetensors file, 0.45 MB at 224 px.
 """
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping
@@ -15,7 +17,10 @@ from safetensors import SafetensorError, safe_open
 from clinicclip import terms
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
+from clinicclip.exporting import parity
 from clinicclip.models.clip import IMAGE_MEAN, IMAGE_STD, ClipSpec
+
+TENSORS = "golden"  # in the metadata
 
 
 def given(spec: ClipSpec, tokenizer: Tokenizer, text_length: int) -> dict[str, Any]:
@@ -42,18 +47,28 @@ def tokenizer_digest(tokenizer: Tokenizer) -> str:
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
 
-def metadata(agreed: Mapping[str, Any], golden: Path) -> dict[str, str]:
-    """What goes into the files of weights."""
-    return {terms.KEY: json.dumps(dict(agreed)), terms.GOLDEN: hashlib.sha256(golden.read_bytes()).hexdigest()}
+def metadata(agreed: Mapping[str, Any], golden: bytes) -> dict[str, str]:
+    """What goes into every file of weights, and under `TENSORS` into those that are loaded without this package."""
+    digest = hashlib.sha256(golden).hexdigest()
+    return {terms.KEY: json.dumps(dict(agreed)), terms.GOLDEN: digest, TENSORS: base64.b64encode(golden).decode()}
 
 
-def read(weights: Path) -> tuple[dict[str, Any], str]:
-    """The terms in a file of weights, and the digest of its golden file. Raises UserError where there are none."""
+def read(weights: Path) -> dict[str, Any]:
+    """The terms in a file of weights. Raises UserError where there are none."""
+    found = terms.stated(weights)
+    if not found:
+        raise UserError(f"{weights}: does not say how its images and texts were prepared; export the run again")
+    return found
+
+
+def golden(weights: Path) -> parity.Sample:
+    """The golden inputs and outputs in a file of weights. Raises UserError where they are not there or damaged."""
     try:
         with safe_open(weights, "np") as file:
-            stored = file.metadata() or {}
-        return json.loads(stored[terms.KEY]), stored[terms.GOLDEN]
-    except (OSError, SafetensorError, KeyError, ValueError, RecursionError):
-        raise UserError(
-            f"{weights}: does not say how its images and texts were prepared; export the run again"
-        ) from None
+            stored = file.metadata()
+        content = base64.b64decode(stored[TENSORS], validate=True)
+        if hashlib.sha256(content).hexdigest() != stored[terms.GOLDEN]:
+            raise ValueError("they are not those of their digest")
+        return parity.unpacked(content)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as fault:
+        raise UserError(f"{weights}: its golden inputs cannot be read ({fault}); export the run again") from None

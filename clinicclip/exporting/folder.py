@@ -25,8 +25,9 @@ from clinicclip.models.gcn import GcnSpec
 from clinicclip.models.swin import SwinSpec
 from clinicclip.models.torch_names import TRANSFORMERS
 
-META, EXTRA = "clinicclip.json", "extra.safetensors"
+META, EXTRA, CARD = "clinicclip.json", "extra.safetensors", "README.md"
 FORMAT = 1
+KINDS = {"dialects": list, "text_length": int, "hub": str, "files": dict, "config": dict, "origin": dict}
 
 
 class Export(NamedTuple):
@@ -73,8 +74,7 @@ def write_export(
     params = convert.rounded(params, dtype)
     with _replacing(output) as draft:
         sample = parity.sample(spec, params, tokenizer, text_length)
-        parity.write_sample(draft, sample)
-        agreed = contract.metadata(contract.given(spec, tokenizer, text_length), draft / parity.TENSORS)
+        agreed = contract.metadata(contract.given(spec, tokenizer, text_length), parity.packed(sample))
         _write_weights(draft, spec, params, allowed, dtype, shard_bytes, agreed)
         tokenizer.save(draft, text_length)
         scale = float(params["logit_scale"])
@@ -95,8 +95,8 @@ def write_export(
             dtype=dtype,
             hub=hub,
         )
-        (draft / "README.md").write_text(text, encoding="utf-8")
-        _write_json(draft / META, _meta(draft, spec, text_length, config, origin, allowed))
+        (draft / CARD).write_text(text, encoding="utf-8")
+        _write_json(draft / META, _meta(draft, spec, text_length, config, origin, allowed, hub))
     return measured
 
 
@@ -110,9 +110,8 @@ def load_export(folder: Path | str, *, force: bool = False) -> Export:
     meta = read_meta(folder)
     try:
         spec = _spec(meta["spec"])
-        _require(meta, {"text_length": int, "files": dict, "config": dict, "origin": dict})
     except (LookupError, TypeError, AttributeError, ValueError):
-        raise UserError(f"{folder / META}: does not say what an export's does; export again") from None
+        raise _unsaid(folder) from None
     dialect = dialects(spec)[0]
     weights, extra = (_read_whole(folder, name, meta) for name in (WEIGHTS[dialect], EXTRA))
     terms.require(folder, *settings(folder, spec, meta["text_length"], WEIGHTS[dialect]), force=force)
@@ -124,19 +123,34 @@ def settings(
     folder: Path, spec: ClipSpec, text_length: int, weights: str
 ) -> tuple[tuple[terms.Terms], terms.Terms, *tuple[terms.Terms, ...]]:
     """What the weights of an export say of their training; what we, and others by their files, give them."""
-    trained, _ = contract.read(shards.parts(folder / weights)[0])
-    return (trained,), contract.given(spec, Tokenizer.load(folder), text_length), *terms.beside(folder)
+    return (
+        (contract.read(shards.parts(folder / weights)[0]),),
+        contract.given(spec, Tokenizer.load(folder), text_length),
+        *terms.beside(folder),
+    )
 
 
 def _read_whole(folder: Path, name: str, meta: Mapping[str, Any]) -> shards.Tensors:
     for path in shards.parts(folder / name):
-        if not path.is_file() or _sha256(path) != meta["files"].get(path.name):
-            raise UserError(f"{path}: absent or changed since the export was written; export or copy again")
+        _require_same(path, meta["files"].get(path.name))
     return shards.read(folder / name)
 
 
+def whole(folder: Path, meta: Mapping[str, Any]) -> list[str]:
+    """The names of an export's files. Raises UserError unless all but the card are as they were written."""
+    for name, digest in meta["files"].items():
+        if name != CARD:  # which its owner may complete
+            _require_same(folder / name, digest)
+    return [META, CARD, *(name for name in meta["files"] if name != CARD)]
+
+
+def _require_same(path: Path, digest: str | None) -> None:
+    if not path.is_file() or _sha256(path) != digest:
+        raise UserError(f"{path}: absent or changed since the export was written; export or copy again")
+
+
 def read_meta(folder: Path) -> dict[str, Any]:
-    """What `META` of an export says. Raises UserError when it is absent, damaged or newer."""
+    """What `META` of an export says, KINDS at least. Raises UserError when it is absent, damaged or newer."""
     try:
         meta = json.loads(files.content(folder / META))
     except OSError as error:
@@ -147,7 +161,13 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder / META}: is no JSON object; export again")
     if meta.get("format") != FORMAT:
         raise UserError(f"{folder / META}: format {meta.get('format')!r}, this version reads {FORMAT}; update it")
+    if not all(isinstance(meta.get(key), kind) for key, kind in KINDS.items()):
+        raise _unsaid(folder)
     return meta
+
+
+def _unsaid(folder: Path) -> UserError:
+    return UserError(f"{folder / META}: does not say what an export's does; export again")
 
 
 def is_export(folder: Path) -> bool:
@@ -170,7 +190,8 @@ def _write_weights(
             shards.write(folder / WEIGHTS[dialect], tensors, metadata=metadata, limit=limit)
         else:  # open_clip reads a single file only
             tensor_file.write(folder / WEIGHTS[dialect], tensors, metadata=metadata)
-    tensor_file.write(folder / EXTRA, convert.extras(params, spec), metadata=metadata)
+    beside = {key: said for key, said in metadata.items() if key != contract.TENSORS}
+    tensor_file.write(folder / EXTRA, convert.extras(params, spec), metadata=beside)
 
 
 def _meta(
@@ -180,6 +201,7 @@ def _meta(
     config: Mapping[str, Any],
     origin: Origin,
     allowed: Sequence[str],
+    hub: str,
 ) -> dict[str, Any]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
@@ -188,17 +210,11 @@ def _meta(
         "dialects": list(allowed),
         "spec": dataclasses.asdict(spec),
         "text_length": text_length,
+        "hub": hub,
         "origin": dataclasses.asdict(origin),
         "config": public(config),
         "files": {path.relative_to(folder).as_posix(): _sha256(path) for path in files},
     }
-
-
-def _require(meta: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
-    """Raises TypeError unless ``meta`` holds a value of each kind."""
-    for key, kind in kinds.items():
-        if not isinstance(meta[key], kind):
-            raise TypeError(key)
 
 
 def _spec(stored: Mapping[str, Any]) -> ClipSpec:

@@ -8,6 +8,7 @@ from clinicclip import files
 from clinicclip.errors import UserError
 
 FILE = "origin.json"  # in a run's folder
+UNKNOWN = "unknown"  # as data
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Origin:
         """What can be said of weights that others trained: where they are from, and that their terms are not ours."""
         return cls(
             name=Path(place).name,
-            data="unknown",
-            data_title="not known here: the weights were trained elsewhere",
+            data=UNKNOWN,
+            data_title="not known here, the weights were trained elsewhere",
             data_licence=f"those of the weights, {Path(place).name}",
             data_citation="",
             data_open=False,

@@ -1,8 +1,8 @@
 """Proof that an export says what the model says: golden inputs, what each stage makes of them, others' difference.
 
-``parity.safetensors`` holds pictures, the squares and token ids made of them and of the texts in its metadata, and our
-embeddings, so that anyone can repeat the check without this package. ``parity.json`` holds the measured differences
-and exists only where PyTorch was at hand.
+Golden are pictures and texts, the squares and token ids made of them, and our embeddings. The metadata of the weights
+hold them (`contract`), so that whoever has the weights can repeat the check, without this package too. ``parity.json``
+holds the measured differences and exists only where PyTorch was at hand.
 """
 
 import dataclasses
@@ -17,18 +17,18 @@ import jax
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 from PIL import Image
-from safetensors import safe_open
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from clinicclip import guests
 from clinicclip.data import images
 from clinicclip.data.packing import plain
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
-from clinicclip.models import tensor_file
 from clinicclip.models.clip import IMAGE_MEAN, IMAGE_STD, ClinicCLIP, ClipSpec
 from clinicclip.models.torch_names import OPEN_CLIP, TRANSFORMERS
 
-TENSORS, REPORT = "parity.safetensors", "parity.json"
+REPORT = "parity.json"
 TOLERANCE = 1e-4  # of unit embeddings; a wrong layer is off by far more, another math library by far less
 LEVEL = 1.001 / 255  # of pixels: one gray level
 SHAPES = ((171, 230), (300, 211), (256, 256))  # of the pictures
@@ -145,24 +145,22 @@ def sample(spec: ClipSpec, params: Mapping[str, Any], tokenizer: Tokenizer, text
     return Sample(pictures, TEXTS, squares, ours.ids(TEXTS), image, ours.embed_texts(TEXTS))
 
 
-def write_sample(folder: Path, golden: Sample) -> None:
-    """Store a sample in an export folder, the texts in the file's metadata."""
-    arrays = golden._asdict()
-    texts, pictures = arrays.pop("texts"), arrays.pop("pictures")
-    arrays |= {f"picture_{number}": picture for number, picture in enumerate(pictures)}
-    tensor_file.write(folder / TENSORS, arrays, metadata={"texts": json.dumps(texts)})
+def packed(golden: Sample) -> bytes:
+    """The sample as a safetensors file; the texts are JSON in bytes."""
+    arrays = {**golden._asdict(), "texts": np.frombuffer(json.dumps(golden.texts).encode(), np.uint8)}
+    pictures = arrays.pop("pictures")
+    return save(arrays | {f"picture_{number}": picture for number, picture in enumerate(pictures)})
 
 
-def read_sample(folder: Path) -> Sample:
-    """The sample of an export folder. Raises UserError when it is absent or damaged."""
-    arrays = tensor_file.read(folder / TENSORS)
+def unpacked(content: bytes) -> Sample:
+    """The sample that was packed. Raises ValueError for anything else."""
     try:
-        with safe_open(folder / TENSORS, "np") as file:
-            texts = tuple(json.loads(file.metadata()["texts"]))
+        arrays = load(content)
         pictures = tuple(arrays.pop(f"picture_{number}") for number in range(len(SHAPES)))
+        texts = tuple(json.loads(arrays.pop("texts").tobytes()))
         return Sample(pictures=pictures, texts=texts, **arrays)
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"{folder / TENSORS}: holds no golden inputs of this version; export again") from None
+    except (SafetensorError, KeyError, TypeError) as fault:
+        raise ValueError(f"no golden sample of this version: {fault}") from None
 
 
 def compare(golden: Sample, reader: guests.Reader) -> list[Stage]:
@@ -217,7 +215,7 @@ def measure(folder: Path, golden: Sample) -> dict[str, Any] | None:
             "image": stages[IMAGE].difference,
             "text": stages[TEXT].difference,
         }
-    inputs = {"inputs": TENSORS, "images": len(golden.images), "texts": len(golden.ids), "tolerance": TOLERANCE}
+    inputs = {"images": len(golden.images), "texts": len(golden.ids), "tolerance": TOLERANCE}
     return inputs | {"max_abs_difference": report} if report else None
 
 

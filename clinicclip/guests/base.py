@@ -1,9 +1,8 @@
 """What a library that reads a CLIP folder is asked for."""
 
-import contextlib
 import importlib
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -23,8 +22,8 @@ class Reader(Protocol):
     """A model in PyTorch with its own preprocessing and tokenizer, in float32 on the CPU."""
 
     library: str  # module
-    says: str  # what it does to images, where that is more than the library's own reading of the folder
-    image_size: int  # pixels of the images that the towers were built for
+    says: str  # what it does to images, {} for ``image_size``; "" where the folder says it all
+    image_size: int  # side of the images that `embed_pixels` takes, in pixels
     vocabulary: tuple[int, int]  # rows of the text tower, pieces of the tokenizer
 
     def pixels(self, pictures: Sequence[Any]) -> Float32[np.ndarray, "n 3 s s"]:
@@ -52,18 +51,6 @@ def installed(*modules: str) -> bool:
 def version(module: str) -> str:
     """What a module says of itself."""
     return str(importlib.import_module(module).__version__)
-
-
-@contextlib.contextmanager
-def library_says(message: str) -> Iterator[None]:
-    """Turns whatever a library raises into a UserError of one line: the message, and what it says."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as fault:
-        said = " ".join(str(fault).split())[:200]
-        raise UserError(f"{message} ({type(fault).__name__}: {said})") from None
 
 
 def need(library: str) -> tuple[Any, Any]:

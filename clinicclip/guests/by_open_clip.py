@@ -69,10 +69,12 @@ class ByOpenClip:
 class ByOpenAI(ByOpenClip):
     """A file, or a folder with one, of the state of OpenAI's CLIP, trained and preprocessed as CheXzero's.
 
-    Images are padded with black to a square of 320 pixels, then resized and standardised by CheXzero's own levels.
+    Images are padded with black to a square of 320 pixels, standardised by CheXzero's own levels, and resized as the
+    tensors they then are: bicubically, without antialias. Source: https://github.com/rajpurkarlab/CheXzero,
+    data_process.py (`preprocess`) and zero_shot.py (`make`), with its torchvision 0.11.3.
     """
 
-    says = "CheXzero's: padded with black to 320 x 320, bicubic"
+    image_size = STORED_SIDE  # what is standardised; resized by `embed_pixels`
 
     def __init__(self, folder: Path) -> None:
         """Raises whatever torch and open_clip raise on a file that is no such state."""
@@ -89,7 +91,9 @@ class ByOpenAI(ByOpenClip):
         with self._torch.no_grad():  # it was built, its names and shapes checked, in half precision
             for name, parameter in self._model.named_parameters():
                 parameter.copy_(state[name])
-        self.image_size = _side(self._model)
+        side = self._side = _side(self._model)
+        resized = "" if side == STORED_SIDE else f", shown at {side} px, bicubic without antialias"
+        self.says = f"CheXzero's: padded with black to a square of {{}} px{resized}"
         self._tokenizer = open_clip.SimpleTokenizer(context_length=self._model.context_length)
         self.vocabulary = self._model.vocab_size, self._tokenizer.vocab_size
 
@@ -99,6 +103,12 @@ class ByOpenAI(ByOpenClip):
         levels = np.stack([np.asarray(self._square(picture.convert("L")), np.float32) / 255 for picture in pictures])
         return np.repeat((levels[:, None] - mean) / deviation, 3, axis=1).astype(np.float32)
 
+    def embed_pixels(self, pixels: Float32[np.ndarray, "n 3 s s"]) -> Float32[np.ndarray, "n d"]:
+        """As `Reader`."""
+        squares, size = self._torch.from_numpy(pixels), (self._side, self._side)
+        shown = self._torch.nn.functional.interpolate(squares, size, mode="bicubic", align_corners=False)
+        return super().embed_pixels(shown.numpy())
+
     def _square(self, picture: Any) -> Any:
         image = importlib.import_module("PIL.Image")
         scale = STORED_SIDE / max(picture.size)
@@ -106,7 +116,7 @@ class ByOpenAI(ByOpenClip):
         stored = image.new("L", (STORED_SIDE, STORED_SIDE))
         corner = ((STORED_SIDE - width) // 2, (STORED_SIDE - height) // 2)
         stored.paste(picture.resize((width, height), image.Resampling.LANCZOS), corner)
-        return stored.resize((self.image_size, self.image_size), image.Resampling.BICUBIC)
+        return stored
 
 
 def _side(model: Any) -> int:

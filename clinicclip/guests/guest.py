@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float32, UInt8, UInt64
 
 from clinicclip import terms
-from clinicclip.errors import UserError
+from clinicclip.errors import UserError, library_says
 from clinicclip.guests import layouts
-from clinicclip.guests.base import library_says, version
+from clinicclip.guests.base import version
 
 BATCH = 32
 EXACT = 0.01  # gray levels that a square brought back from pixels may be off
@@ -42,7 +42,7 @@ class Guest:
         black, white = (self._seen(np.full((512, 512), level, np.uint8)) for level in (0, 255))
         self._black, self._step = black, (white - black) / 255
         self.image_size: int = black.shape[-1]
-        self.says = f"{self.reader.says or f'as {self.reader.library} reads the folder'}, {{}} px"
+        self.says = self.reader.says or f"as {self.reader.library} reads the folder, {{}} px"
         noise = np.random.default_rng(0).integers(0, 256, (300, 400), np.uint8)
         if not (self._step > 0).all() or self._off(noise) > EXACT * self._step.max():
             raise UserError(f"{folder}: its preprocessing does more than to crop, resize and scale gray images")

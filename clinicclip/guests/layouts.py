@@ -4,8 +4,9 @@ import importlib
 from pathlib import Path
 
 from clinicclip import files
+from clinicclip.errors import library_says
 from clinicclip.guests import openai
-from clinicclip.guests.base import INSTALL, Reader, installed, library_says
+from clinicclip.guests.base import INSTALL, Reader, installed
 from clinicclip.guests.by_open_clip import CONFIG, ByOpenAI, ByOpenClip, weight_file
 from clinicclip.guests.by_transformers import ByTransformers
 

@@ -11,6 +11,7 @@ What labels decide, and what not, for who reads gold labels in the image:
     retrieval, label F1 at 1     reports leave findings unsaid perfect
     retrieval, recall and ranks  equal labels are no one study equal labels are no one study
     probe                        perfect with enough patients  the same
+    grounding                    not asked: boxes decide, not labels (`patches` holds maps that know them)
 """
 
 from collections.abc import Callable

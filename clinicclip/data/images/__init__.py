@@ -10,7 +10,7 @@ from clinicclip.data.images.levels import to_gray
 from clinicclip.data.images.marks import mark_weights, marks
 from clinicclip.data.images.reading import Facts, Picture, read
 from clinicclip.data.images.sanity import FLAGS, flags
-from clinicclip.data.images.squares import Source, square, squares
+from clinicclip.data.images.squares import Source, require_ready, square, squares
 from clinicclip.data.images.stored import JPEG_QUALITY, SHORTER_SIDE, decode, encode, load, resize, shrink
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "mark_weights",
     "marks",
     "read",
+    "require_ready",
     "resize",
     "shrink",
     "square",

@@ -29,7 +29,7 @@ def read(content: bytes, side: int, name: str) -> tuple[UInt8[np.ndarray, "h w"]
             if _PNG_END not in content[-_TRAILER:]:
                 raise unreadable(name, "the PNG file ends before its image does")
             with PngImagePlugin.PngImageFile(io.BytesIO(content)) as image:
-                return _read_png(image, name)
+                return shown(image, name), (image.height, image.width)
     except (OSError, SyntaxError, ValueError, EOFError) as fault:
         raise unreadable(name, f"not a whole PNG or JPEG file ({fault})") from None
     raise unreadable(name, "not a JPEG, PNG or DICOM file")
@@ -47,18 +47,18 @@ def _read_jpeg(content: bytes, side: int, name: str) -> tuple[UInt8[np.ndarray, 
         return levels.to_gray(np.asarray(image.convert("L")), name), (height, width)
 
 
-def _read_png(image: PngImagePlugin.PngImageFile, name: str) -> tuple[UInt8[np.ndarray, "h w"], tuple[int, int]]:
-    width, height = image.size
-    check_size(name, height, width)
+def shown(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w"]:
+    """The gray levels of a Pillow image, as of a file. Raises ImageFault."""
+    check_size(name, image.height, image.width)
     if getattr(image, "is_animated", False):
         raise ImageFault("image_multi_frame", f"{name}: an animation; expected one radiograph a file")
     image.load()
     if image.mode in _WIDE_MODES:
         pixels = np.asarray(image)
     elif image.has_transparency_data:
-        shown = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        shown.alpha_composite(image.convert("RGBA"))
-        pixels = np.asarray(shown.convert("L"))
+        on_black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        on_black.alpha_composite(image.convert("RGBA"))
+        pixels = np.asarray(on_black.convert("L"))
     else:
         pixels = np.asarray(image.convert("L"))
-    return levels.to_gray(pixels, name), (height, width)
+    return levels.to_gray(pixels, name)
