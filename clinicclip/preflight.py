@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 import clinicclip
 from clinicclip import config as config_files
 from clinicclip import tabular
-from clinicclip.data import manifest
+from clinicclip.data import stores
 from clinicclip.errors import UserError
 from clinicclip.tabular import Table
 from clinicclip.training import processes
@@ -36,12 +36,14 @@ NAMED = 8  # hosts named in a row
 
 
 def start(config: ConfigDict, workdir: Path) -> None:
-    """Joins the processes of a run, once all of them are there and agree.
+    """Joins the processes of a run, once all of them are there and agree; ``data.dir`` is then a folder here.
 
     Raises:
-        UserError: a process is missing, a machine cannot do its part, or some differ; with a table of who.
+        UserError: a process is missing, a machine cannot do its part, some differ, with a table of who, or the data
+            of a store cannot be copied.
     """
-    noted = note(workdir, {"config": config_files.digest(config, without=OF_A_MACHINE), "data": _data(config)})
+    data = stores.digest(config.data.dir) or "not there"
+    noted = note(workdir, {"config": config_files.digest(config, without=OF_A_MACHINE), "data": data})
     hosts: list[str] = []
 
     def agree(notes: list[Note]) -> None:
@@ -51,6 +53,8 @@ def start(config: ConfigDict, workdir: Path) -> None:
     processes.join(noted, agree, config.heartbeat_timeout)
     if jax.process_count() > 1:
         require_same_devices(hosts)
+    # Only now: whoever has no copy yet may take hours, in which nobody is missed.
+    config.data.dir = processes.everywhere(lambda: str(stores.local(config.data.dir)))[jax.process_index()]
 
 
 def note(workdir: Path, run: Mapping[str, str] | None = None) -> Note:
@@ -164,11 +168,6 @@ def _storage_faults(folder: Path, free: int) -> dict[str, str]:
     if free < LEAST_FREE:
         faults["disk"] = f"{free / 2**20:.0f} MiB free in {folder}, {LEAST_FREE // 2**20} are needed"
     return faults
-
-
-def _data(config: ConfigDict) -> str:
-    path = Path(config.data.dir) / manifest.MANIFEST
-    return manifest.file_sha256(path)[:12] if path.is_file() else "not there"
 
 
 def _clocks(clocks: Sequence[float], hosts: Sequence[str]) -> Table:

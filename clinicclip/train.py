@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from clinicclip import assemble, devices, expected, files, host, preflight, runs
 from clinicclip import config as config_files
-from clinicclip.data import pipeline, stores
+from clinicclip.data import pipeline
 from clinicclip.inputs import require_same_run
 from clinicclip.models.clip import ClinicCLIP
 from clinicclip.skipped import Skipped
@@ -73,7 +73,6 @@ def main(args: argparse.Namespace) -> int:
     workdir = Path(args.workdir) if args.workdir else config_files.default_workdir(args.config)
     try:
         with host.StopRequest():
-            config.data.dir = str(stores.local(config.data.dir))
             preflight.start(config, workdir)
     except host.Stopped:
         return cli.PREEMPTED
