@@ -18,8 +18,8 @@
 # in the checkout, which all nodes must see, in the environment that has clinicclip.
 # Five minutes before the time is over, and when the job is preempted, Slurm sends SIGTERM to the processes: they save
 # and end with 75, and the job is queued again under its number, as it is when they end with 76 because one was lost: 100
-# times at most. Any other code but 0 is a failure and ends the job, as does scancel. 0 means that the run's folder holds
-# DONE. Two minutes after one process ends, the others are ended too.
+# times at most. srun tells the highest code of all; any other but 0 is a failure and ends the job, as does scancel. 0
+# means that the run's folder holds DONE. Two minutes after one process ends, the others are ended too.
 #
 # Data and run folder must be seen by all nodes under one path (NFS, Lustre); neither was tried.
 # --data_dir=gs://... or s3://... is copied to the cache of each node's user; run folders there are refused.

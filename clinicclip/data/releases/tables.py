@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clinicclip import files
 from clinicclip.errors import UserError
 
 _DAMAGES = (csv.Error, UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error)
@@ -65,7 +66,7 @@ def rows(path: Path, columns: Sequence[str], release: str) -> Iterator[dict[str,
 def words(path: Path, release: str) -> list[str]:
     """The words of a text file. Raises UserError when it holds none or is no text."""
     try:
-        found = "".join(_checked([path.read_text("utf-8-sig")])).split()
+        found = "".join(_checked([files.content(path, "fetch it again").decode("utf-8-sig")])).split()
     except _DAMAGES as fault:
         raise UserError(f"{release}: {path.name} is no text ({fault}); fetch it again") from None
     if not found:
