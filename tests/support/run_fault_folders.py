@@ -43,7 +43,8 @@ def _settings_of_run() -> Iterator[Fault]:
         own = ["a web page"] if path == "metrics.jsonl" else ["empty", "cut short", "a web page"]
         for kind, plant in damages(f"run/{path}", own):
             names = (Path(path).name, Path(path).parent.name + ":")
-            yield Fault("run", f"{kind}, train", "train", AGAIN, names, in_turn(removed("run/DONE"), plant))
+            plants, late = in_turn(removed("run/DONE"), plant), path == "metrics.jsonl"  # it is opened by the loop
+            yield Fault("run", f"{kind}, train", "train", AGAIN, names, plants, trains=late)
 
 
 def _checkpoints() -> Iterator[Fault]:
