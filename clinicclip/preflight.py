@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 import jax
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 import clinicclip
@@ -28,7 +29,8 @@ from clinicclip.training.roll_call import Note, spans
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 # What each machine may have of its own: where its copy of the data lies, and how it reads them.
 OF_A_MACHINE = ("data.dir", "data.workers", "data.threads", "data.memory_bytes")
-LEAST_FREE = 256 * 2**20  # bytes of disk, hardly enough for one checkpoint
+LEAST_FREE = 256 * 2**20  # bytes of disk, before it is known what a checkpoint takes
+CHECKPOINTS = 2  # that there must be room for: the next one is written before the last one goes
 CLOCKS = 5.0  # seconds by which clocks may differ
 ACCELERATORS = ("nvidia[0-9]*", "accel[0-9]*", "vfio/[0-9]*")
 PROBLEM = "PROBLEM"
@@ -100,6 +102,17 @@ def require_same_devices(hosts: Sequence[str]) -> None:
     rows = differing("devices", devices_of_all(), hosts)
     if rows:
         raise UserError("the processes have different devices; give each the same kind and number:", _lines(rows))
+
+
+def require_room(workdir: Path, state: PyTree) -> None:
+    """Raises UserError where the disk has no room for the checkpoints of a training state."""
+    needed = CHECKPOINTS * sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    free = shutil.disk_usage(workdir).free
+    if free < needed:
+        raise UserError(
+            f"{workdir}: {free / 2**20:,.0f} MiB are free, {CHECKPOINTS} checkpoints take {needed / 2**20:,.0f}; free "
+            "space or choose another folder, then run again"
+        )
 
 
 def problems(notes: Sequence[Note]) -> Table:

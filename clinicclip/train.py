@@ -126,6 +126,7 @@ def fit(run: runs.Run, stop: host.StopRequest, watched: watch.Watch) -> step.Tra
         tqdm(total=config.total_steps, unit="step", disable=not (processes.first() and sys.stderr.isatty())) as bar,
     ):
         state, start = restore_or_init(run, checkpoints)
+        processes.on_first(partial(preflight.require_room, run.workdir, state))
         bar.update(start)
         step_fn = make_step(run.config, run.model, run.mesh)
         with (

@@ -1,6 +1,7 @@
 """Files are whole or not there, and a full disk is told in one line."""
 
 import errno
+import gzip
 import os
 import stat
 import subprocess
@@ -100,6 +101,16 @@ def test_what_is_read_at_once_is_bounded_before_it_is(
     monkeypatch.setattr(files, "MOST_JSON", 100)
     with pytest.raises(UserError, match=r"is damaged \(more than 100 bytes\)"):
         read(tmp_path)
+
+
+def test_a_line_of_a_table_is_bounded_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "LONGEST_LINE", 100)
+    with gzip.open(tmp_path / "a.csv.gz", "wt") as file:
+        file.write(f"a,b\n{'1' * 60},2\n{'1' * 60},{'2' * 60}\n")
+    rows = tables.rows(tmp_path / "a.csv.gz", ["a"], "r")
+    assert next(rows)["b"] == "2"
+    with pytest.raises(UserError, match="a line without end"):
+        next(rows)
 
 
 def test_a_file_that_claims_more_than_it_holds_is_no_whole_one(tmp_path: Path) -> None:
