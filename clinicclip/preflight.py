@@ -55,7 +55,8 @@ def start(config: ConfigDict, workdir: Path) -> None:
     processes.join(noted, agree, config.heartbeat_timeout)
     if jax.process_count() > 1:
         require_same_devices(hosts)
-    # Only now: whoever has no copy yet may take hours, in which nobody is missed.
+    # Only now, as who has no copy yet may take long; and not as the first exchange of all, for which gloo waits 30 s.
+    processes.everywhere(lambda: None)
     config.data.dir = processes.everywhere(lambda: str(stores.local(config.data.dir)))[jax.process_index()]
 
 
