@@ -49,16 +49,12 @@ def _settings_of_run() -> Iterator[Fault]:
 
 def _checkpoints() -> Iterator[Fault]:
     named = (f"run/{NEWEST}", "run/checkpoints")
-    for what, kind in itertools.product(("_METADATA", "arrays", "checksums.json"), ("missing", "cut short", "changed")):
+    for what, kind in itertools.product(("_METADATA", "arrays", "checksums.json"), JUNK):
         plant = _of_checkpoint(what, kind)
-        if (what, kind) != ("checksums.json", "missing"):
-            for program, argv in READERS.items():
-                yield Fault("run", f"{what} {kind}, {program}", program, argv, named, plant)
-            plants = in_turn(removed("run/DONE"), plant)
-            yield Fault("run", f"{what} {kind}, train", "train", AGAIN, named, plants, goes_on=True)
-        if what != "checksums.json" and kind != "changed":  # as after a kill between the step and its seal
-            plants = in_turn(removed(f"run/{NEWEST}/checksums.json"), plant)
-            yield Fault("run", f"unsealed {what} {kind}, evaluate", "evaluate", READERS["evaluate"], named, plants)
+        for program, argv in READERS.items():
+            yield Fault("run", f"{what} {kind}, {program}", program, argv, named, plant)
+        plants = in_turn(removed("run/DONE"), plant)
+        yield Fault("run", f"{what} {kind}, train", "train", AGAIN, named, plants, goes_on=True)
     for kind, plant in (("absent", removed("run/checkpoints")), ("of others", foreign("run/checkpoints"))):
         for program, argv in READERS.items():
             yield Fault("run", f"checkpoints {kind}, {program}", program, argv, named, plant)
