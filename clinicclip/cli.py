@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Collection, Sequence
 from typing import NoReturn
 
@@ -143,6 +144,7 @@ def call(main: Callable[[argparse.Namespace], int | None], parser: Parser, argv:
     """Runs a program's ``main`` on ``argv`` and returns its exit code; faults of the user's print one line."""
     # Libraries log through absl, with tracebacks, what they also raise; a fault is told once, below.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    threading.excepthook = _tell_thread
     try:
         code = main(parser.read(argv)) or 0
         sys.stdout.flush()  # here, where a full disk behind it is told as one
@@ -168,6 +170,16 @@ def call(main: Callable[[argparse.Namespace], int | None], parser: Parser, argv:
 def _drop_output() -> None:
     """What standard output still holds is written nowhere, since it would fail again at the end of the process."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _tell_thread(args: threading.ExceptHookArgs) -> None:
+    """A disk that a thread cannot write to, such as TensorBoard's, is a line; the program goes on or tells it, too."""
+    fault = args.exc_value
+    if isinstance(fault, OSError) and fault.errno in STORAGE_FAULTS:
+        where = f" at {fault.filename}" if fault.filename else ""
+        print(f"storage: {fault.strerror}{where} ({args.thread and type(args.thread).__name__})", file=sys.stderr)
+    else:
+        threading.__excepthook__(args)
 
 
 def _fail(message: object, code: int, table: Sequence[str] = ()) -> int:

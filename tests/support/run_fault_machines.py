@@ -5,7 +5,6 @@ import itertools
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -50,7 +49,7 @@ def of_storage() -> Iterator[Fault]:
             names = ("/o", "/disk", "/proc", "/texts.txt")
             yield Fault("storage", f"{program} to {name}", program, argv, names, disk=options)
     argv = training("--workdir={root}/disk/o", **LONG)
-    for name, blow in (("fills", _fill), ("turns read-only", _close), ("loses the run's folder", _vanish)):
+    for name, blow in (("fills", _fill), ("loses the run's folder", _vanish)):
         for records in (1, 5):
             strike = _after(records, "disk/o", blow)
             kind = f"the disk {name} after {records} records"
@@ -137,12 +136,6 @@ def _fill(root: Path, pids: Sequence[int]) -> bool:
             with contextlib.suppress(OSError):
                 while True:
                     file.write(bytes(size))
-    return True
-
-
-def _close(root: Path, pids: Sequence[int]) -> bool:
-    """Nothing can be opened for writing any more; files that are open keep a disk from turning read-only at once."""
-    subprocess.run(["mount", "-o", "remount,nr_inodes=1,size=16k", root / "disk"], check=False)
     return True
 
 
