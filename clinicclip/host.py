@@ -88,6 +88,16 @@ class StopRequest:
             raise Stopped
 
     @contextmanager
+    def cuttable(self) -> Iterator[None]:
+        """A stretch within a deferred one in which ``Stopped`` is raised all the same."""
+        try:
+            self._deferred = False
+            self._raise_where_due()
+            yield
+        finally:
+            self._deferred = True
+
+    @contextmanager
     def alone(self) -> Iterator[None]:
         """A stretch in which this process works while no other waits to be told the same; not within another."""
         try:

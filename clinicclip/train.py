@@ -137,17 +137,22 @@ def fit(run: runs.Run, stop: host.StopRequest, watched: watch.Watch) -> step.Tra
         ):
             device = devices.known(jax.devices()[0].device_kind)
             log = Log(writer, bar, config.batch_size, device and device.flops, {"seed": config.seed, **run.facts})
+            unscored = not processes.everywhere(lambda: processes.first() and runs.validated(run, start))[0]
             known = checkpoint.read_facts(run.workdir / "checkpoints", start) if start else {}
             skipped = Skipped(writer, run.inputs.source, config.data.max_corrupt, config.batch_size, known)
             for now in range(start, config.total_steps + 1):
                 watched.step(now)
                 last, stopping = now == config.total_steps, stop.requested  # looked at once: it may change any moment
                 scores: dict[str, float] = {}
-                if due(now, config.evaluate_every) and now > start and not last:
+                if due(now, config.evaluate_every) and (now > start or unscored) and not last:
                     log.check()
-                    scores = runs.validate(run, state)
-                    writer.write(now, scores, {})
-                    log.restart()
+                    try:
+                        with stop.cuttable():
+                            scores = runs.validate(run, state)
+                        writer.write(now, scores, {})
+                        log.restart()
+                    except host.Stopped:  # saved as it is; what goes on from there makes up for it
+                        stopping = True
                 best = runs.score_of(config.checkpoint_best, scores)
                 if (due(now, config.checkpoint_every) and now > start) or best is not None or last or stopping:
                     log.check()

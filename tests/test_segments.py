@@ -1,5 +1,6 @@
 """Records of steps in segments: no gap, no double wherever a run is killed, nor where nothing can be appended to."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -101,6 +102,21 @@ def test_a_folder_that_went_away_is_told_in_one_line(tmp_path: Path) -> None:
     for write, file in ((lambda: writer.write(1, {}, {}), "metrics.jsonl"), (lambda: writer.fault({}), "fault.json")):
         with pytest.raises(UserError, match=f"{file} cannot be written .No such file or directory"):
             write()
+
+
+def test_events_that_cannot_be_written_leave_no_thread_and_wait_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = MetricWriter(tmp_path, 0)
+    monkeypatch.setattr(writer._board.file_writer.event_writer, "flush", full)
+    with pytest.raises(UserError, match=r"cannot be written .No space left"):
+        writer.close()
+    assert not writer._thread.is_alive()
+    with pytest.raises(UserError, match=r"tensorboard cannot be written .Input/output"):
+        writer.write(1, {str(number): 0.0 for number in range(99)}, {})
 
 
 def test_what_is_no_record_is_told_and_the_rest_of_a_line_is_dropped(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """What a run writes down as it goes: ``metrics.jsonl`` and TensorBoard events, without TensorFlow."""
 
+import errno
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,7 @@ class MetricWriter:
         self._folder = workdir
         self._records = Segments(workdir / RECORDS, start_step)
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1, write_to_disk=True)
+        self._thread = self._board.file_writer.event_writer._worker  # which ends where it cannot write
 
     def write(self, step: int, metrics: Mapping[str, float], timing: Mapping[str, float]) -> None:
         """Records one step; ``timing`` holds what no two runs share."""
@@ -37,8 +40,10 @@ class MetricWriter:
         }
         with _told(self._folder):
             self._records.add(record)
-        for name, value in (*metrics.items(), *timing.items()):
-            self._board.add_scalar(name, value, step)
+            for name, value in (*metrics.items(), *timing.items()):
+                if not self._thread.is_alive():  # one would wait for room in its queue
+                    raise OSError(errno.EIO, os.strerror(errno.EIO), self._board.logdir)
+                self._board.add_scalar(name, value, step)
 
     def fault(self, record: Mapping[str, Any]) -> None:
         """Stores beside the metrics what one needs to make a faulty step again."""
@@ -47,7 +52,13 @@ class MetricWriter:
 
     def close(self) -> None:
         """Flushes and closes what is open."""
-        self._board.close()
+        with _told(self._folder):
+            try:
+                self._board.close()
+            except OSError:
+                if self._thread.is_alive():
+                    self._thread.stop()
+                raise
 
 
 @contextmanager

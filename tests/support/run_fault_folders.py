@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from run_fault_plants import JUNK, damages, foreign, gone, in_turn, lacking, removed, written
-from run_faults import Fault, Plant, training
+from run_faults import Fault, Host, Plant, training
+
+from clinicclip import train
 
 RUN, EXPORT = "--checkpoint={root}/run", "--checkpoint={root}/export"
 READERS = {
@@ -73,7 +75,8 @@ def _states() -> Iterator[Fault]:
     yield Fault("run", "a file in its place", "train", AGAIN, ("/run",), lambda root, chance: _file(root / "run"))
     other = removed("data/manifest.json"), foreign("data")
     yield Fault("run", "data of others", "train", AGAIN, ("/data",), in_turn(undone, *other))
-    yield Fault("run", "a start beside another", "train", AGAIN, ("another process",), in_turn(undone, _locked))
+    beside, hosts = in_turn(undone, _locked), (Host(patch=_impatient),)
+    yield Fault("run", "a start beside another", "train", AGAIN, ("another process",), beside, hosts=hosts)
 
 
 def of_export() -> Iterator[Fault]:
@@ -126,6 +129,10 @@ def _every_step(root: Path, chance: random.Random) -> None:
 def _file(path: Path) -> None:
     gone(path)
     path.write_text("x")
+
+
+def _impatient() -> None:
+    train.HANDOVER = 1.0
 
 
 _held: list[int] = []
