@@ -107,8 +107,8 @@ def train(config: ConfigDict, workdir: Path, traced: range = range(0)) -> int:
     try:
         with (
             host.StopRequest(processes.anywhere if jax.process_count() > 1 else None) as stop,
-            watch.Watch(workdir, config.watchdog, traced, ends=config.watchdog_ends) as watched,
             held(config, workdir),
+            watch.Watch(workdir, config.watchdog, traced, ends=config.watchdog_ends) as watched,
         ):
             run = runs.set_up(config, workdir)
             state = fit(run, stop, watched)
@@ -183,14 +183,15 @@ def fit(run: runs.Run, stop: host.StopRequest, watched: watch.Watch) -> step.Tra
 
 @contextmanager
 def held(config: ConfigDict, workdir: Path) -> Iterator[None]:
-    """Makes the run's folder, once there are data, and keeps every other start of this run out of it.
+    """Makes the run's folder, once settings and data allow it, and keeps every other start of this run out of it.
 
     Raises:
-        UserError: there are no data, or another start is at work.
+        UserError: they do not, or another start is at work.
     """
     with ExitStack() as stack:
 
         def hold() -> None:
+            assemble.check(config)
             dataset.require_data(config)
             files.make_folder(workdir)
             stack.enter_context(files.alone(workdir, HANDOVER))

@@ -95,12 +95,12 @@ def damage(step: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("seal", [None, b"", b"[1]", b"[" * 9999, b'{"/state": 1}', b'{"../2/state": [1]}'])
+@pytest.mark.parametrize("seal", [None, b"", b"[1]", b"[" * 9999, b"{}", b'{"/state": 1}'])
 def test_a_step_whose_seal_is_gone_or_none_is_damaged(tmp_path: Path, seal: bytes | None) -> None:
     three_steps(tmp_path, scores=(None,))
     path = tmp_path / "1" / checkpoint.SEAL
     path.unlink() if seal is None else path.write_bytes(seal)
-    with pytest.raises(UserError, match=r"1 is damaged \((checksums.json is |/state is missing|../2/state is missing)"):
+    with pytest.raises(UserError, match=r"1 is damaged .checksums.json is (missing|no table)"):
         checkpoint.read_params(tmp_path)
 
 

@@ -115,6 +115,7 @@ def test_events_that_cannot_be_written_leave_no_thread_and_wait_for_none(
     with pytest.raises(UserError, match=r"cannot be written .No space left"):
         writer.close()
     assert not writer._thread.is_alive()
+    writer._events.close()  # as at the end of the process: nothing is tried again
     with pytest.raises(UserError, match=r"tensorboard cannot be written .Input/output"):
         writer.write(1, {str(number): 0.0 for number in range(99)}, {})
 

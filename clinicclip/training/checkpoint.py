@@ -197,15 +197,15 @@ def _sums(step: Path) -> dict[str, str]:
 
 def _flaw(step: Path) -> str | None:
     """What is not as it was when the step was sealed; None where all is."""
+    found = _sums(step)
     try:
-        sealed = files.read_json(step / SEAL, ())
+        sealed = files.read_json(step / SEAL, ["state/_METADATA"])  # of others, nobody knows whether they must be
     except FileNotFoundError:
         return f"{SEAL} is missing"
     except UserError:
-        return f"{SEAL} is no table of checksums"
-    found = _sums(step)
-    odd = next((name for name, told in sealed.items() if found.get(name) != told), None)
-    return odd and f"{odd} {'has changed' if odd in found else 'is missing'}"
+        return f"{SEAL} is no table of its checksums"
+    odd = [name for name, told in sealed.items() if found.get(name) != told]
+    return f"{odd[0]} {'has changed' if odd[0] in found else 'is missing'}" if odd else None
 
 
 def _sha256(path: Path) -> str:

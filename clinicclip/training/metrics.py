@@ -29,7 +29,8 @@ class MetricWriter:
         self._folder = workdir
         self._records = Segments(workdir / RECORDS, start_step)
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1, write_to_disk=True)
-        self._thread = self._board.file_writer.event_writer._worker  # which ends where it cannot write
+        self._events = self._board.file_writer.event_writer
+        self._thread = self._events._worker  # which ends where it cannot write
 
     def write(self, step: int, metrics: Mapping[str, float], timing: Mapping[str, float]) -> None:
         """Records one step; ``timing`` holds what no two runs share."""
@@ -55,7 +56,8 @@ class MetricWriter:
         with _told(self._folder):
             try:
                 self._board.close()
-            except OSError:
+            except OSError:  # which would be tried and told again at the end of the process
+                self._events._closed = True
                 if self._thread.is_alive():
                     self._thread.stop()
                 raise
