@@ -44,6 +44,7 @@ setup(
         "ml_collections>=1.1",
         "jaxtyping>=0.3",
         "pillow>=11",
+        "simplejpeg>=1.9",
         "opencv-python-headless>=4.10",
         "scikit-learn>=1.5",
         "scipy>=1.13",

@@ -19,7 +19,6 @@ is the rate of our threads over that of as many torch processes, the median of t
 import argparse
 import atexit
 import contextlib
-import json
 import math
 import os
 import statistics
@@ -275,8 +274,7 @@ def main(args: argparse.Namespace) -> int:
         detail["data_wait_share"] = round(wait_share(args.run), 4)
         print(f"{args.run}: {detail['data_wait_share']:.2%} of the time between its steps was waited for data (median)")
     value = round(ratios[OURS].wall, 3)
-    print(json.dumps({"name": "loader", "value": value, "unit": "x", "goal": GOAL, "detail": detail}))
-    return 0
+    return cli.measured("loader", value, "x", GOAL, detail, met=value >= GOAL)
 
 
 def wait_share(workdir: Path) -> float:

@@ -7,6 +7,7 @@ the same command again.
 
 import argparse
 import errno
+import json
 import logging
 import math
 import os
@@ -14,10 +15,11 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NoReturn
 
 from clinicclip.errors import PREEMPTED, UsageError, UserError, nearest
+from clinicclip.models.sizes import POOLINGS
 
 CONFIG_OVERRIDE = "--config."
 STORE = re.compile(r"(?:^|[=:,])((?!https?:)\w+://)")  # in an argument: a place that is no folder
@@ -104,6 +106,9 @@ def add_model_flags(flags: argparse.ArgumentParser, note: str = "", required: bo
     places = f"WORKDIR, WORKDIR@STEP, an exported folder, or weights of others{note}"
     flags.add_argument("--checkpoint", required=required, help=places)
     flags.add_argument(
+        "--pooling", choices=POOLINGS, default="", help="of texts; default: as in training, else by the pooler"
+    )
+    flags.add_argument(
         "--force", action="store_true", help="load weights although they are given other than they were trained with"
     )
 
@@ -133,6 +138,12 @@ def stoppable() -> None:
     For a program whose command, where it ends at any moment, goes on when it is given again.
     """
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(PREEMPTED))
+
+
+def measured(name: str, value: float, unit: str, goal: float, detail: Mapping[str, object], *, met: bool) -> int:
+    """Prints what a program of bench/ measured as its last line, of JSON; the exit code, 1 where a goal was missed."""
+    print(json.dumps({"name": name, "value": value, "unit": unit, "goal": goal, "detail": detail}))
+    return 0 if met else 1
 
 
 def run(main: Callable[[argparse.Namespace], int | None], parser: Parser) -> NoReturn:

@@ -5,6 +5,7 @@ Or two of its results: how far they are apart, and why.
 
 import argparse
 import functools
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from clinicclip import api, cli, explain, files, host, scoring, tabular
 from clinicclip.errors import UsageError, UserError
 from clinicclip.evals import comparing, prompts, report, sets, stored, suites
+from clinicclip.evals.base import EvalSet
 
 EXAMPLE = """python -m clinicclip.evaluate --checkpoint=runs/dt_c --data=openi:data/openi --output=report
   python -m clinicclip.evaluate --compare=runs/dt/report,runs/dt_c/report --output=comparison
@@ -22,12 +24,12 @@ def parser() -> cli.Parser:
     """The program's flags."""
     flags = cli.Parser(program="evaluate", description=__doc__, example=EXAMPLE)
     cli.add_model_flags(flags, " (others are read in torch where it is installed)", required=False)
-    flags.add_argument("--data", help="NAME:DIR[,NAME:DIR] of prepared folders; NAME heads the metrics")
+    flags.add_argument("--data", help="NAME:DIR[@SPLIT],... of prepared folders; NAME heads the metrics")
     flags.add_argument("--output", required=True, type=Path, help="folder of the report")
     flags.add_argument("--compare", metavar="A,B", help="two result folders: how far B is from A, and tests, instead")
     flags.add_argument("--explain", metavar="A,B", help="two result folders: what makes B differ from A, instead")
-    usual = f"among {', '.join(suites.SUITES)}; default: all but {', '.join(suites.LEARNING)}"
-    flags.add_argument("--suite", default=",".join(suites.USUAL), help=usual)
+    usual = f"among {', '.join(suites.SUITES)}; default: all that fit a set but {', '.join(suites.LEARNING)}"
+    flags.add_argument("--suite", default="", help=usual)
     flags.add_argument("--split", default="", help="default: what the run held out, else the folder's test split")
     flags.add_argument("--train_split", default="", help="what probes learn from; default: the run's or folder's")
     flags.add_argument(
@@ -68,16 +70,16 @@ def main(args: argparse.Namespace) -> int:
 def evaluate(args: argparse.Namespace) -> int:
     """Embed each set once, run the suites, write the report, print its summary."""
     host.keep_compiled()
-    chosen, findings = _names(args.suite), _names(args.findings)
+    chosen, findings = _names(args.suite) or suites.USUAL, _names(args.findings)
     suites.check_names(chosen, findings)
     places = scoring.places(args.data)
     prompts.PromptSet.load(args.prompts)
-    model = api.load_any(args.checkpoint, force=args.force)
+    model = api.load_any(args.checkpoint, pooling=args.pooling, force=args.force)
     for line in model.config.get(api.IMPORTED, ()):
         print(line, flush=True)
     setting = scoring.Setting(
         checkpoint=scoring.absolute(args.checkpoint),
-        data={name: _place(args, name, folder, model, chosen) for name, folder in places.items()},
+        data={name: _place(args, name, where, model, chosen) for name, where in places.items()},
         suites=chosen,
         findings=findings,
         prompts=args.prompts if args.prompts in prompts.NAMES else str(Path(args.prompts).resolve()),
@@ -86,7 +88,7 @@ def evaluate(args: argparse.Namespace) -> int:
     )
     opened = []
     for found in scoring.open_sets(setting, model):
-        print("\n".join(_told(found)), flush=True)
+        print("\n".join((*_told(found), *_without(found.measured, chosen, named=bool(args.suite)))), flush=True)
         opened.append(found)
     evaluation = scoring.score(setting, model, opened, args.cache or args.output / "embeddings")
     scoring.publish(evaluation, args.output, setting, model.describe())
@@ -98,10 +100,10 @@ def evaluate(args: argparse.Namespace) -> int:
 def compare(first: Path, second: Path, output: Path) -> int:
     """Writes every difference as compare.csv, those a reader looks at first as compare.md, and prints these."""
     sides = stored.read(first), stored.read(second)
-    every, looked_at = comparing.compare(*sides), comparing.compare(*sides, headline=True)
+    every = comparing.compare(*sides)
     if not every:
         raise UserError(f"{first} and {second} share no number of one data set: evaluate both on the same --data names")
-    heading, table = comparing.heading(*sides), comparing.table(looked_at)
+    heading, table = comparing.heading(*sides, every), comparing.table(every)
     files.make_folder(output)
     files.write_whole(output / "compare.csv", tabular.comma_separated([asdict(one) for one in every]))
     files.write_whole(output / "compare.md", "\n\n".join(heading) + "\n\n" + "\n".join(tabular.markdown(table)))
@@ -117,18 +119,31 @@ def _pair(flag: str, text: str) -> tuple[Path, Path]:
 
 
 def _place(
-    args: argparse.Namespace, name: str, folder: Path, model: scoring.Model, chosen: Sequence[str]
+    args: argparse.Namespace, name: str, where: scoring.Where, model: scoring.Model, chosen: Sequence[str]
 ) -> scoring.Place:
     """Which splits of a folder are scored, learnt from and chosen by. Raises UserError for what was trained on."""
-    split = args.split or sets.held_out_split(folder, model.config)
+    folder = where.folder
+    split = where.split or args.split or sets.held_out_split(folder, model.config)
     _refuse_overlap(name, split, sets.overlap(folder, split, model.config, model.trained_on), args.allow_overlap)
+    if kinship := sets.kinship(folder, model.config):
+        print(f"warning: {name}: {kinship} (no id tells): these may be no held-out numbers", file=sys.stderr)
     users = {"train": suites.LEARNING, "validation": suites.CHOOSING}
     others = {
         role: getattr(args, f"{role}_split") or sets.other_split(folder, role, split, model.config)
         for role, using in users.items()
         if set(using) & set(chosen)
     }
-    return scoring.Place(str(folder.resolve()), split, args.limit, **others)
+    return scoring.Place(str(folder.resolve()), split, args.limit, digest=scoring.data_digest(folder), **others)
+
+
+def _without(measured: EvalSet, chosen: Sequence[str], *, named: bool) -> Iterator[str]:
+    """Which suites a set is scored without. Raises UsageError where one that was named does not fit it."""
+    fitting = suites.fitting(measured, chosen)
+    unfit = ", ".join(name for name in chosen if name not in fitting)
+    if unfit and named:
+        raise UsageError(f"{measured.name} has no reports, as {unfit} take: choose among {', '.join(suites.OF_IMAGES)}")
+    if unfit:
+        yield f"{measured.name}: no reports, so without {unfit}"
 
 
 def _told(found: scoring.Opened) -> Iterator[str]:

@@ -9,28 +9,18 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from clinicclip import api, files, guests, scoring, tabular
 from clinicclip.errors import UserError
-from clinicclip.evals import sets, stored
+from clinicclip.evals import comparing, sets, stored
 from clinicclip.evals.stored import Stored
 from clinicclip.evals.tables import headlines
 from clinicclip.scoring import Setting
 from clinicclip.tabular import Table
 
-# What may differ -> the columns of a result that tell it.
-FACTORS = {
-    "data": ("data_title", "data_hash"),
-    "split": ("split",),
-    "prompts": ("prompts",),
-    "preprocessing": ("preprocessing",),
-    "pixels": ("pixel_hash",),
-    "tokenizer": ("tokenizer",),
-    "checkpoint": ("checkpoint", "parameters_sha256"),
-    "code": ("clinicclip",),
-    "bootstrap": ("bootstrap_draws", "seed"),
-}
 BEFORE, AFTER = "run anew", "left over"  # between what was stored and what today's code and machine give
 HOW = (
     "Each column tells how far a number moves when that is exchanged, A's for B's, after all columns before it. "
@@ -64,9 +54,9 @@ class Move(NamedTuple):
 
 
 def explain(first: Path, second: Path, output: Path) -> int:
-    """Tells what differs, runs the way from A to B where both can be run, writes explain.md."""
+    """Tells what differs, runs the way from A to B where both can be run, writes explain.md and explain.csv."""
     sides = stored.read(first), stored.read(second)
-    differing = differences(*sides)
+    differing = comparing.differences(*sides)
     files.make_folder(output)
     lines = [f"A: {first}", f"B: {second}", "", *tabular.aligned(differing)]
     if len(differing) == 1:
@@ -78,31 +68,11 @@ def explain(first: Path, second: Path, output: Path) -> int:
     told = tabular.markdown(moves(moved)) if moved else [f"Not run anew: {reason}."]
     whole = [f"A: {first}", "", f"B: {second}", "", *tabular.markdown(differing), HOW, "", *told]
     files.write_whole(output / "explain.md", "\n".join(whole).rstrip() + "\n")
+    if moved:
+        files.write_whole(output / "explain.csv", tabular.comma_separated(steps(moved)))
     print("\n".join(["", *(tabular.aligned(moves(moved)) if moved else told)]))
     print(f"\nexplanation: {output / 'explain.md'}")
     return 0
-
-
-def differences(first: Stored, second: Stored) -> Table:
-    """A row for each factor that is not the same in both, with what it is in either."""
-    table = [["differs", "A", "B"]]
-    for factor, columns in FACTORS.items():
-        values = [_told(side, columns) for side in (first, second)]
-        explained = factor == "pixels" and {"data", "split", "preprocessing"} & {row[0] for row in table}
-        if values[0] != values[1] and not explained:
-            table.append([factor, *values])
-    return table
-
-
-def _told(side: Stored, columns: tuple[str, ...]) -> str:
-    """What the columns hold over all results of a folder, set by set where the sets are not alike."""
-    rows = {tuple(_short(str(row.get(column, "not told"))) for column in columns) for row in side.records.values()}
-    return "; ".join(", ".join(row) for row in sorted(rows))
-
-
-def _short(value: str) -> str:
-    """A whole hash by its first twelve digits; everything else as it is."""
-    return value[:12] if len(value) == 64 and value.isalnum() else value
 
 
 def runnable(first: Stored, second: Stored, load: Load) -> tuple[tuple[Setting, Setting] | None, str]:
@@ -119,6 +89,8 @@ def runnable(first: Stored, second: Stored, load: Load) -> tuple[tuple[Setting, 
         for name, place in setting.data.items():
             if not (Path(place.folder) / "manifest.json").is_file():
                 return None, f"{letter}'s data {name} is no longer in {place.folder}"
+            if not place.is_as_scored():
+                return None, f"{letter}'s data {name} were prepared again in {place.folder} after they were scored"
         settings.append(setting)
     if set(settings[0].data) != set(settings[1].data):
         return None, "A and B name other data sets: their numbers have no common names"
@@ -128,9 +100,9 @@ def runnable(first: Stored, second: Stored, load: Load) -> tuple[tuple[Setting, 
 def walk(first: Stored, second: Stored, start: Setting, end: Setting, load: Load) -> list[Move]:
     """How far each exchange moves each number a reader looks at first, in the order they are made.
 
-    What cannot be exchanged alone (a split that B's data lack under A's name, squares of another size, a tokenizer of
-    other pieces than the model has vectors for, a guest's tokenizer) goes along with the next exchange, and is named
-    with it.
+    What cannot be exchanged alone (a split that B's data lack under A's name, or that is learnt from or chosen by,
+    squares of another size, a tokenizer of other pieces than the model has vectors for, a guest's tokenizer) goes along
+    with the next exchange, and is named with it.
     """
     suites = tuple(suite for suite in start.suites if suite in end.suites)
     state, goal = (dataclasses.replace(setting, draws=0, suites=suites) for setting in (start, end))
@@ -157,35 +129,43 @@ def _values(side: Stored) -> Scores:
     return {key: row["value"] for key, row in side.records.items() if row["value"] is not None}
 
 
-def moves(moved: Sequence[Move]) -> Table:
-    """A row a number: A's value, how far each exchange moves it, and B's value."""
-    table = [["number", "A", *(move.factor for move in moved), "B"]]
+def steps(moved: Sequence[Move]) -> list[dict[str, Any]]:
+    """Of every number that there is all the way: A's value, how far each exchange moves it, and B's value."""
     start, end = moved[0].before, moved[-1].after
-    for key in start:
-        data, metric = key
-        if metric in headlines(data) and all(key in scores for move in moved for scores in (move.before, move.after)):
-            steps = [f"{move.after[key] - move.before[key]:+.3f}" for move in moved]
-            title = f"{headlines(data)[metric][0]} ({data})"
-            table.append([title, f"{start[key]:.3f}", *steps, f"{end[key]:.3f}"])
+    everywhere = [key for key in start if all(key in scores for move in moved for scores in move[1:])]
+    return [
+        {"data": key[0], "metric": key[1], "A": start[key]}
+        | {move.factor: move.after[key] - move.before[key] for move in moved}
+        | {"B": end[key]}
+        for key in everywhere
+    ]
+
+
+def moves(moved: Sequence[Move]) -> Table:
+    """The same of the numbers a reader looks at first, for people."""
+    factors = [move.factor for move in moved]
+    table = [["number", "A", *factors, "B"]]
+    for step in steps(moved):
+        titles = headlines(step["data"])
+        if step["metric"] in titles:
+            title = f"{titles[step['metric']][0]} ({step['data']})"
+            moved_by = [tabular.signed(step[name]) for name in factors]
+            table.append([title, f"{step['A']:.3f}", *moved_by, f"{step['B']:.3f}"])
     return table
 
 
-def _with_data(state: State, goal: Setting) -> State:
-    data = {name: dataclasses.replace(place, split=state.setting.data[name].split) for name, place in goal.data.items()}
+def _with_places(state: State, goal: Setting, fields: Sequence[str]) -> State:
+    """The state with these fields of the goal's places, set by set."""
+    data = {
+        name: dataclasses.replace(place, **{field: getattr(goal.data[name], field) for field in fields})
+        for name, place in state.setting.data.items()
+    }
     return dataclasses.replace(state, setting=dataclasses.replace(state.setting, data=data))
 
 
-def _with_split(state: State, goal: Setting) -> State:
-    return dataclasses.replace(state, setting=dataclasses.replace(state.setting, data=goal.data))
-
-
-def _with_drawn(state: State, goal: Setting) -> State:
-    setting = dataclasses.replace(state.setting, seed=goal.seed, findings=goal.findings)
+def _with_setting(state: State, goal: Setting, fields: Sequence[str]) -> State:
+    setting = dataclasses.replace(state.setting, **{field: getattr(goal, field) for field in fields})
     return dataclasses.replace(state, setting=setting)
-
-
-def _with_prompts(state: State, goal: Setting) -> State:
-    return dataclasses.replace(state, setting=dataclasses.replace(state.setting, prompts=goal.prompts))
 
 
 def _with_view(state: State, goal: Setting) -> State:
@@ -201,10 +181,12 @@ def _with_checkpoint(state: State, goal: Setting) -> State:
 
 
 EXCHANGES: Mapping[str, Callable[[State, Setting], State]] = {
-    "data": _with_data,
-    "split": _with_split,
-    "seed and findings": _with_drawn,
-    "prompts": _with_prompts,
+    "data": functools.partial(_with_places, fields=("folder", "limit", "digest")),
+    "split": functools.partial(_with_places, fields=("split",)),
+    "training and validation split": functools.partial(_with_places, fields=("train", "validation")),
+    "seed": functools.partial(_with_setting, fields=("seed",)),
+    "macro findings": functools.partial(_with_setting, fields=("findings",)),
+    "prompts": functools.partial(_with_setting, fields=("prompts",)),
     "preprocessing": _with_view,
     "tokenizer": _with_tokenizer,
     "checkpoint": _with_checkpoint,
@@ -237,11 +219,13 @@ class _Runner:
             longest = model.spec.text.max_positions
             if model.tokenizer.vocab_size != reader.tokenizer.vocab_size or reader.text_length > longest:
                 return False
-        return all(sets.has_split(place.folder, place.split) for place in state.setting.data.values())
+        places = state.setting.data.values()
+        return all(sets.has_splits(place.folder, place.splits()) for place in places)
 
     def __call__(self, state: State) -> Scores:
         model, reader = self._load(state.setting.checkpoint), self._load(state.tokenizer)
         if not (isinstance(model, guests.Guest) or isinstance(reader, guests.Guest)):
             model = model.with_tokenizer(reader.tokenizer, reader.text_length)
         opened = list(scoring.open_sets(state.setting, self._load(state.view)))
-        return {(r.data, r.metric): r.value for r in scoring.score(state.setting, model, opened).results}
+        results = scoring.score(state.setting, model, opened).results
+        return {(r.data, r.metric): r.value for r in results if np.isfinite(r.value)}

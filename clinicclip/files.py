@@ -31,6 +31,14 @@ def make_folder(path: Path) -> None:
         raise UserError(f"{path}: cannot be made into a folder ({fault.strerror}); choose another place") from None
 
 
+def exists(path: Path) -> bool:
+    """Whether something is there; what no file can be called is not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 @contextlib.contextmanager
 def alone(folder: Path, patience: float = 0.0) -> Iterator[int]:
     """Holds the lock of a folder that is there, by its file descriptor; goes without where none can be had.

@@ -8,6 +8,7 @@ chosen by a score. Jobs that are done are not done again; the same command goes 
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -93,7 +94,7 @@ def main(args: argparse.Namespace) -> int:
     bootstrap = PatientBootstrap(task.test.patients, draws=args.draws)
     evaluation = Evaluation(
         facts={"steps": str(args.steps), "seeds": str(args.seeds), "bootstrap_draws": str(args.draws)},
-        sets=(suites.facts_of(task.test),),
+        sets=(suites.facts_of(task.test, suites.Beside(train=task.train)),),
     )
     for share, by_seed in by_share.items():
         evaluation.results.extend(shares.results(task.test, bootstrap, f"finetune/auroc@{share:g}", by_seed))
@@ -117,7 +118,7 @@ def _task(args: argparse.Namespace) -> Task:
     """Opens model and data. Raises UserError when they do not allow the jobs."""
     mesh = sharding.make_mesh()
     sharding.microbatches(args.batch_size, 0, mesh.size)
-    model = api.load(args.checkpoint, force=args.force)
+    model = api.load(args.checkpoint, pooling=args.pooling, force=args.force)
     split = args.split or sets.held_out_split(args.data_dir, model.config)
     learnt = args.train_split or sets.other_split(args.data_dir, "train", split, model.config)
     if not learnt:
@@ -125,6 +126,8 @@ def _task(args: argparse.Namespace) -> Task:
     known = sets.overlap(args.data_dir, split, model.config, model.trained_on)
     if known:
         raise UserError(f"{args.data_dir}, split {split}: this model was trained on {known}; choose another --split")
+    if kinship := sets.kinship(args.data_dir, model.config):
+        print(f"warning: {args.data_dir}: {kinship} (no id tells): these may be no held-out numbers", file=sys.stderr)
     name = builder.read_manifest(args.data_dir)["name"]
     train, test = (
         sets.open_set(name, args.data_dir, part, image_size=model.image_size, limit=args.limit)

@@ -10,20 +10,23 @@ import functools
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from ml_collections import ConfigDict
 
 from clinicclip import cli, files, host, scoring, tabular
 from clinicclip import config as config_files
 from clinicclip.data import builder
 from clinicclip.errors import UsageError, UserError, nearest
-from clinicclip.evals import references, stored, summary
+from clinicclip.evals import references, sets, stored, summary
 
 VARIANTS = ("baseline", "dt", "dt_c", "n", "n_dt_c", "g", "g_dtcg", "n_g_dtcg", "off_clip", "entail")
 PHANTOM = "phantom"
 SAVES = 4  # a run that is short for its configuration saves at least so often
 MORE = "evaluated"  # folder of further sets' results in a run's, a folder a set
+Further = Mapping[str, scoring.Where]  # further sets, by name
 
 
 def parser() -> cli.Parser:
@@ -41,7 +44,8 @@ def parser() -> cli.Parser:
     flags.add_argument("--seeds", default="0", help="whole numbers, each a run of every variant; default: 0")
     flags.add_argument("--steps", type=cli.count, default=0, help="training steps of each run; 0 = the configuration's")
     flags.add_argument("--config_arg", default="", help="further config arguments, such as size=micro,fold=0")
-    flags.add_argument("--evaluate", default="", metavar="NAME:DIR,...", help="further sets to score every run on")
+    sets_help = "further sets to score every run on, such as 5x200:data/chexpert@five_by_200"
+    flags.add_argument("--evaluate", default="", metavar="NAME:DIR[@SPLIT],...", help=sets_help)
     return flags
 
 
@@ -60,32 +64,64 @@ def main(args: argparse.Namespace) -> int:
         for seed in _seeds(args.seeds)
         for variant in _variants(args.variants)
     ]
-    further = scoring.places(args.evaluate)
-    for job in jobs:  # whatever is wrong with the settings is told before anything is trained
-        config_files.load(f"configs/{job.variant}.py:{_config_arg(args)}", args.overrides)
-    for folder in further.values():
-        builder.read_manifest(folder)
+    # Whatever is wrong with settings or data is told before anything is trained.
+    configs = [config_files.load(f"configs/{job.variant}.py:{_config_arg(args)}", args.overrides) for job in jobs]
+    further = _further(args.evaluate, configs[0])
+    require_same_data(jobs, _data_dir(args))
     files.make_folder(args.output)
     try:
-        with host.StopRequest(), files.alone(args.output) as lock:
+        with host.StopRequest() as stop, files.alone(args.output) as lock:
+            child = functools.partial(_child, lock=lock, stop=stop)
             for number, job in enumerate(jobs, 1):
-                code = _run(job, args, f"{number} of {len(jobs)}", lock)
+                lines = (train_line(job, args), *evaluate_lines(job, further))
+                code = _run(job, lines, f"{number} of {len(jobs)}", child)
                 if code:
                     return code
     except host.Stopped:
         print("stopped as asked, nothing is lost; the same command goes on")
         return cli.PREEMPTED
+    require_same_data(jobs, _data_dir(args))
     write_tables(args.output, jobs, tuple(further))
     return 0
 
 
-def _run(job: Job, args: argparse.Namespace, place: str, lock: int) -> int:
+def _further(text: str, config: ConfigDict) -> Further:
+    """The further sets, each with the split that is scored. Raises UserError when a set or its split is not there."""
+    found = {}
+    for name, where in scoring.places(text).items():
+        split = where.split or sets.held_out_split(where.folder, config.to_dict())
+        builder.open_source(where.folder, split)
+        if name == config.data.name:
+            raise UsageError(f"--evaluate={name}:...: every run is scored on its own {name} data; choose another name")
+        found[name] = where._replace(split=split)
+    return found
+
+
+def require_same_data(jobs: Sequence[Job], data: Path) -> None:
+    """Raises UserError when a run was begun with other records than the folder holds now, where it holds any."""
+    digest = scoring.data_digest(data) if (data / "manifest.json").is_file() else ""
+    for job in jobs:
+        stored = job.folder / "config.json"
+        told = config_files.restore(stored).data.digest if digest and stored.is_file() else digest
+        if told != digest:
+            raise UserError(
+                f"{data} was prepared again after {job.folder} was begun ({told}, now {digest}): choose another "
+                "--output, or delete that run and all that were begun before"
+            )
+
+
+def _data_dir(args: argparse.Namespace) -> Path:
+    _, _, folder = args.data.partition(":")
+    return Path(folder or args.output / "data")
+
+
+def _run(job: Job, lines: Iterable[list[str]], place: str, child: Callable[[list[str], Path], int]) -> int:
     """Trains and scores one run in child processes, their output in OUTPUT/VARIANT-seedS.log. Returns the exit code."""
     log = job.folder.with_name(f"{job.folder.name}.log")
     print(f"{place}: {job.variant}, seed {job.seed} (output: {log})", flush=True)
     started = time.monotonic()
-    for words in (train_line(job, args), *evaluate_lines(job, args)):
-        code = _child(words, log, lock)
+    for words in lines:
+        code = child(words, log)
         if code not in (0, cli.PREEMPTED):
             raise UserError(
                 f"{job.variant}, seed {job.seed}: {words[0]} ended with exit code {code}; see above and {log}"
@@ -106,42 +142,44 @@ def train_line(job: Job, args: argparse.Namespace) -> list[str]:
         save = config_files.load(name, args.overrides).checkpoint_every
         given.setdefault("checkpoint_every", str(min(save, max(1, args.steps // SAVES))))
     given |= {"seed": str(job.seed)}
-    _, _, folder = args.data.partition(":")
-    where = folder or str(args.output / "data")
     overrides = [f"{cli.CONFIG_OVERRIDE}{key}={value}" for key, value in given.items()]
-    return ["train", f"--config={name}", f"--workdir={job.folder}", f"--data_dir={where}", *overrides]
+    return ["train", f"--config={name}", f"--workdir={job.folder}", f"--data_dir={_data_dir(args)}", *overrides]
 
 
-def evaluate_lines(job: Job, args: argparse.Namespace) -> Iterator[list[str]]:
+def evaluate_lines(job: Job, further: Further) -> Iterator[list[str]]:
     """The words that score a run on the further sets, each in a folder of its own, that it is not scored on yet."""
-    for name, folder in scoring.places(args.evaluate).items():
+    for name, where in further.items():
         output = job.folder / MORE / name
-        if not _is_scored(output, name, folder):
-            flags = {"checkpoint": job.folder, "data": f"{name}:{folder}", "output": output}
+        if not _is_scored(output, name, where):
+            flags = {"checkpoint": job.folder, "data": f"{name}:{where.folder}@{where.split}", "output": output}
             yield ["evaluate", *(f"--{flag}={value}" for flag, value in flags.items())]
 
 
-def _is_scored(output: Path, name: str, folder: Path) -> bool:
-    """Whether a folder holds results on these very data; the setting is written last."""
+def _is_scored(output: Path, name: str, where: scoring.Where) -> bool:
+    """Whether a folder holds results on these very records; the setting is written last."""
     if not (output / scoring.SETTING).exists():
         return False
     place = scoring.Setting.load(output).data.get(name)
-    return place is not None and place.folder == str(folder.resolve())
+    asked = str(where.folder.resolve()), where.split
+    return place is not None and (place.folder, place.split) == asked and place.is_as_scored()
 
 
-def _child(words: Sequence[str], log: Path, lock: int) -> int:
+def _child(words: Sequence[str], log: Path, *, lock: int, stop: host.StopRequest) -> int:
     """Runs a program to its end; when this process is asked to stop, so is the child, which saves first.
 
     Should this process be killed, the child goes on to its end and holds the lock until then: nobody starts beside it.
     """
     line = [sys.executable, "-m", f"clinicclip.{words[0]}", *words[1:]]
+    child: subprocess.Popen[bytes] | None = None
     with log.open("a") as file:
-        child = subprocess.Popen(line, stdout=file, pass_fds=(lock,))
         try:
+            with stop.deferred():  # no child is begun and not known of
+                child = subprocess.Popen(line, stdout=file, pass_fds=(lock,))
             return child.wait()
         except (host.Stopped, KeyboardInterrupt):
-            child.terminate()
-            child.wait()
+            if child is not None:
+                child.terminate()
+                child.wait()
             raise
 
 
@@ -154,7 +192,7 @@ def write_tables(output: Path, jobs: Sequence[Job], further: Sequence[str] = ())
     ]
     rows = summary.rows(variants)
     deltas = [delta._asdict() for delta in summary.deltas(variants)]
-    page = summary.markdown(variants, _about(jobs, places[jobs[0]]), _published(places[jobs[0]]))
+    page = summary.markdown(variants, _about(jobs, places[jobs[0]], variants), _published(places[jobs[0]]))
     files.write_whole(output / "results_summary.csv", tabular.comma_separated(rows))
     if deltas:
         files.write_whole(output / "results_differences.csv", tabular.comma_separated(deltas))
@@ -169,7 +207,7 @@ def _results(places: Sequence[Path]) -> stored.Stored:
     return functools.reduce(stored.joined, map(stored.read, places))
 
 
-def _about(jobs: Sequence[Job], results: Sequence[Path]) -> dict[str, str]:
+def _about(jobs: Sequence[Job], results: Sequence[Path], variants: Sequence[summary.Variant]) -> dict[str, str]:
     config = config_files.restore(jobs[0].folder / "config.json")
     about = {
         "seeds": ", ".join(str(seed) for seed in dict.fromkeys(job.seed for job in jobs)),
@@ -179,7 +217,8 @@ def _about(jobs: Sequence[Job], results: Sequence[Path]) -> dict[str, str]:
     for name, place in _places(results).items():
         record = next(row for (data, _), row in _results(results).records.items() if data == name)
         about[f"scored on {name}"] = f"{record['data_title']}, {place.split} ({record['data_hash']})"
-    return about
+    codes = {row["clinicclip"] for each in variants for run in each.runs for row in run.records.values()}
+    return about | {"code": "; ".join(sorted(codes))}
 
 
 def _places(results: Sequence[Path]) -> dict[str, scoring.Place]:
@@ -187,13 +226,13 @@ def _places(results: Sequence[Path]) -> dict[str, scoring.Place]:
     return {name: place for folder in results for name, place in scoring.Setting.load(folder).data.items()}
 
 
-def _published(results: Sequence[Path]) -> dict[summary.Key, dict[str, float]]:
-    """Published levels of the sets that were scored whole."""
-    found: dict[summary.Key, dict[str, float]] = {}
+def _published(results: Sequence[Path]) -> dict[str, references.Found]:
+    """By set, the published levels that stand beside what was scored."""
+    found, records = {}, _results(results).records
     for name, place in _places(results).items():
         manifest = builder.read_manifest(place.folder)
-        levels = {} if place.limit else references.of(manifest, place.split, name)
-        found |= {(name, metric): dict(level) for metric, level in levels.items()}
+        unread = next(row["unread"] for (data, _), row in records.items() if data == name)
+        found[name] = references.of(manifest, place.split, name, limit=place.limit, unread=unread)
     return found
 
 

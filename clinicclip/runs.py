@@ -132,7 +132,7 @@ def publish(run: Run, model: api.ClinicCLIP, evaluation: Evaluation) -> None:
     workdir, data, evals = run.workdir, run.config.data, run.config.evals
     setting = scoring.Setting(
         checkpoint=scoring.absolute(f"{workdir}@{run.config.total_steps}"),
-        data={data.name: scoring.Place(str(Path(data.dir).resolve()), data.test, evals.limit)},
+        data={data.name: scoring.Place(str(Path(data.dir).resolve()), data.test, evals.limit, digest=data.digest)},
         suites=tuple(evals.suites),
         findings=tuple(evals.findings),
         prompts=prompts.REPORTS.name,

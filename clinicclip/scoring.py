@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from clinicclip import api, files, guests
+from clinicclip import annotate, api, files, guests
+from clinicclip.data import builder
 from clinicclip.data.images import marks
 from clinicclip.errors import UsageError, UserError
 from clinicclip.evals import prompts, report, sets, suites
@@ -35,6 +36,15 @@ class Place:
     limit: int = 0
     train: str = ""
     validation: str = ""
+    digest: str = ""  # of the stored records, as they were scored
+
+    def splits(self) -> tuple[str, ...]:
+        """All that are read."""
+        return tuple(filter(None, (self.split, self.train, self.validation)))
+
+    def is_as_scored(self) -> bool:
+        """Whether the folder holds the records that were scored. Raises UserError when it holds none."""
+        return self.digest == data_digest(Path(self.folder))
 
 
 @dataclass(frozen=True)
@@ -74,17 +84,30 @@ def absolute(checkpoint: str) -> str:
     return f"{Path(folder).resolve()}{at}{step}"
 
 
-def places(text: str) -> dict[str, Path]:
-    """The folders of ``NAME:DIR[,NAME:DIR]`` by name. Raises UsageError for what is not of this form."""
-    found: dict[str, Path] = {}
+class Where(NamedTuple):
+    """A prepared folder, and the split that is asked for ("" = the one that was held out)."""
+
+    folder: Path
+    split: str = ""
+
+
+def places(text: str) -> dict[str, Where]:
+    """What ``NAME:DIR[@SPLIT][,NAME:DIR[@SPLIT]]`` names. Raises UsageError for what is not of this form."""
+    found: dict[str, Where] = {}
     for item in filter(None, (part.strip() for part in text.split(","))):
-        name, colon, folder = item.partition(":")
-        if not (name and colon and folder):
-            raise UsageError(f"{item}: expected NAME:DIR, such as openi:data/openi")
+        name, colon, place = item.partition(":")
+        folder, at, split = place.partition("@")
+        if not (name and colon and folder) or (at and not split):
+            raise UsageError(f"{item}: expected NAME:DIR or NAME:DIR@SPLIT, such as openi:data/openi")
         if name in found:
-            raise UsageError(f"{name!r} is named twice; give each folder a name of its own")
-        found[name] = Path(folder)
+            raise UsageError(f"{name!r} is named twice; give each set a name of its own")
+        found[name] = Where(Path(folder), split)
     return found
+
+
+def data_digest(folder: Path) -> str:
+    """Twelve hex digits that stand for the records of a prepared folder. Raises UserError when there are none."""
+    return annotate.data_digest(builder.read_manifest(folder))
 
 
 class Opened(NamedTuple):

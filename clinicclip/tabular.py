@@ -7,6 +7,11 @@ from collections.abc import Mapping, Sequence
 Table = list[list[str]]
 
 
+def signed(value: float, digits: int = 3) -> str:
+    """A difference with its sign; what rounds to nothing is +0, never -0."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
+
+
 def aligned(table: Table) -> list[str]:
     """The lines of the table with its columns lined up."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]

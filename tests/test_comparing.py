@@ -9,7 +9,7 @@ import pytest
 from clinicclip.errors import UserError
 from clinicclip.evals import comparing, report, significance, stored, suites
 from clinicclip.evals.base import EmbedFns, EvalSet
-from clinicclip.evals.stats import PatientBootstrap, Ranking
+from clinicclip.evals.stats import Draws, PatientBootstrap, Ranking
 from clinicclip.evals.stored import Stored
 
 SUITES = ("zero_shot", "cxr_align")
@@ -93,15 +93,47 @@ def test_other_draws_are_not_paired_and_it_says_so(
 
 
 def test_the_table_holds_what_a_reader_looks_at_first(sides: tuple[Stored, Stored]) -> None:
-    found = comparing.compare(*sides, headline=True)
-    table = comparing.table(found)
+    table = comparing.table(comparing.compare(*sides))
     assert [row[0] for row in table[1:3]] == [
         "zero-shot AUROC, normal, pair rule (planted)",
         "zero-shot AUROC, macro, pair rule (planted)",
     ]
-    assert {len(row) for row in table} == {9} and len(table) == len(found) + 1 > 8
-    assert all(one.p_holm >= one.p for one in found)
-    assert "PHANTOM" in comparing.heading(*sides)[-1]
+    assert {len(row) for row in table} == {10} and len(table) > 8
+    assert "PHANTOM" in comparing.heading(*sides, [])[-1]
+
+
+def test_a_clear_difference_stays_significant_within_its_family(sides: tuple[Stored, Stored]) -> None:
+    draws = 1000
+    rng = np.random.default_rng(0)
+    clear = {key: Draws(1.0, rng.normal(1.0, 0.1, draws), 0) for key in sides[0].draws}
+    none = {key: Draws(0.0, rng.normal(0.0, 0.1, draws), 0) for key in sides[0].draws}
+    every = comparing.compare(sides[0]._replace(draws=none), sides[1]._replace(draws=clear))
+    by_family = {family: [one for one in every if one.family == family] for family in {one.family for one in every}}
+    assert len(by_family["planted: headline numbers"]) == 9 and len(by_family) > 9
+    for family in by_family.values():
+        least = 2 / (draws + 1)
+        assert [one.p for one in family] == pytest.approx([least] * len(family))
+        assert [one.p_holm for one in family] == pytest.approx([least * len(family)] * len(family))
+        delong = [one.p_delong for one in family]
+        assert [one.p_delong_holm for one in family] == pytest.approx(significance.holm(delong), nan_ok=True)
+    assert len(every) * least > 0.05 > max(one.p_holm for one in every)
+    assert any(one.p_delong_holm > one.p_delong for one in every)
+    told = " ".join(comparing.heading(*sides, every))
+    assert "within a family" in told and "none can be significant" not in told
+    fewer = [one for one in comparing.compare(*sides) if np.isfinite(one.p)]
+    assert f"With {DRAWS} draws no p-value is below 0.033" in " ".join(comparing.heading(*sides, fewer))
+
+
+def test_numbers_of_other_findings_or_splits_beside_are_told(sides: tuple[Stored, Stored]) -> None:
+    other = {"macro_findings": "edema", "validation_split": "validation (another)"}
+    changed = sides[1]._replace(records={key: row | other for key, row in sides[1].records.items()})
+    noted = {one.metric: one.note for one in comparing.compare(sides[0], changed) if one.note}
+    assert set(noted.values()) == {"not the same number: macro findings differ"}
+    assert set(noted) == {f"zero_shot/planted/{m}/{r}/macro" for m in ("auroc", "auprc") for r in ("pair", "positive")}
+    assert comparing.unlike([{"validation_split": "a"}, {"validation_split": "b"}], "calibration/ece/edema")
+    differing = [row[0] for row in comparing.differences(sides[0], changed)]
+    assert differing == ["differs", "validation split", "macro findings", "checkpoint"]
+    assert "Not the same in both: validation split, macro findings" in comparing.heading(sides[0], changed, [])[2]
 
 
 def test_a_folder_of_damaged_results_is_told(sides: tuple[Stored, Stored], tmp_path: Path) -> None:

@@ -1,16 +1,19 @@
 """The evaluate program at its door: prepared data and a model in, a report out; faults are one line."""
 
 import csv
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import fakes
+import fakes_labelled
 import numpy as np
 import planted
 import pytest
 
-from clinicclip import api, cli, evaluate, guests
+from clinicclip import api, cli, evaluate, explain, guests, scoring
 from clinicclip.data import builder, patients
 from clinicclip.evals import sets
 from clinicclip.evals.base import EvalSet, Rows
@@ -71,7 +74,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     monkeypatch.setattr(api, "load", lambda checkpoint: Other() if "other" in checkpoint else Model())
-    monkeypatch.setattr(api, "load_any", lambda checkpoint, force=False: api.load(checkpoint))
+    monkeypatch.setattr(api, "load_any", lambda checkpoint, **named: api.load(checkpoint))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
 
     def call(*flags: str) -> int:
@@ -149,20 +152,38 @@ def test_what_moves_a_number_adds_up_to_the_whole_difference(
     run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ("--suite=zero_shot", "--allow_overlap")
+    of_b = ("--split=train", "--checkpoint=other", "--findings=edema")
     assert run(f"--output={tmp_path / 'a'}", *words, "--split=train[:36]", "--prompts=plain") == 0
-    assert run(f"--output={tmp_path / 'b'}", *words, "--split=train", "--checkpoint=other") == 0
+    assert run(f"--output={tmp_path / 'b'}", *words, *of_b) == 0
     capsys.readouterr()
     assert run(f"--explain={tmp_path / 'a'},{tmp_path / 'b'}", f"--output={tmp_path / 'why'}") == 0
     printed = capsys.readouterr().out
     differing, moved = printed.split("scoring with", 1)
-    for factor in ("data", "split", "prompts", "checkpoint"):
+    for factor in ("data", "split", "macro findings", "prompts", "checkpoint"):
         assert f"\n{factor} " in differing
     assert "preprocessing" not in differing and "tokenizer" not in differing
     lines = [line.split(")  ")[1].split() for line in moved.splitlines() if line.startswith("zero-shot")]
     assert len(lines) == 3
-    for first, *steps, last in lines:  # run anew, split, prompts, checkpoint, left over
-        assert len(steps) == 5 and float(steps[0]) == float(steps[-1]) == 0
+    for first, *steps, last in lines:  # run anew, split, macro findings, prompts, checkpoint, left over
+        assert len(steps) == 6 and float(steps[0]) == float(steps[-1]) == 0
         assert float(first) + sum(map(float, steps)) == pytest.approx(float(last), abs=0.004)
+    with (tmp_path / "why/explain.csv").open() as file:
+        averaged = [row["metric"] for row in csv.DictReader(file) if float(row["macro findings"])]
+    assert len(averaged) == 4 and all(name.endswith("/macro") for name in averaged)
+
+
+def test_one_exchange_after_the_other_makes_of_a_all_of_b() -> None:
+    place = scoring.Place("here", "test", 0, "train", "validation", "0a")
+    a = scoring.Setting("a", {"x": place}, ("probe",), (), "plain", 0, 0)
+    there = scoring.Place("there", "fold4", 9, "fold0", "fold3", "1b")
+    b = dataclasses.replace(a, checkpoint="b", data={"x": there}, findings=("edema",), prompts="reports", seed=1)
+    state, seen = explain.State.own(a), []
+    for exchange in explain.EXCHANGES.values():
+        before, state = state, exchange(state, b)
+        seen.append(state == before)
+    assert state == explain.State.own(b) and not any(seen)
+    beside = explain.EXCHANGES["training and validation split"](explain.State.own(a), b).setting
+    assert beside == dataclasses.replace(a, data={"x": dataclasses.replace(place, train="fold0", validation="fold3")})
 
 
 def test_preprocessing_and_guests_are_exchanged_as_far_as_they_can_be(
@@ -224,6 +245,14 @@ def test_limit_and_suite_are_obeyed(run, tmp_path: Path) -> None:
     assert max(record["n"] for record in records) == 9
 
 
+def test_a_suite_that_was_named_must_fit_the_set(run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = fakes.chestxray14(tmp_path / "source")
+    builder.write("chestxray14", tmp_path / "nih", source=source, say=lambda line: None)
+    assert run(f"--data=nih:{tmp_path / 'nih'}", "--suite=zero_shot,retrieval") == 2
+    told = capsys.readouterr().err
+    assert "nih has no reports, as retrieval take: choose among zero_shot" in told and told.count("\n") == 1
+
+
 def test_patients_that_were_trained_on_are_scored_only_when_told(
     run, data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +303,25 @@ def test_faults_are_one_line_with_the_way_out(
 def test_the_default_split_is_what_the_run_held_out(data: Path) -> None:
     assert sets.held_out_split(data, CONFIG) == "validation+test"
     assert sets.held_out_split(data, {}) == "test"
+
+
+def test_images_of_a_release_trained_on_under_other_ids_are_warned_of(
+    run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rsna = fakes_labelled.rsna(tmp_path / "in")
+    builder.write("rsna", tmp_path / "rsna", source=rsna, shorter_side=32)
+    trained = {"data": {**CONFIG["data"], "name": "chestxray14"}}
+    assert "of rsna are chestxray14's, and so may be those trained on" in sets.kinship(tmp_path / "rsna", trained)
+    assert sets.kinship(tmp_path / "rsna", CONFIG) == sets.kinship(tmp_path / "rsna", {}) == ""
+    monkeypatch.setattr(Model, "config", trained)
+    assert run("--suite=zero_shot", f"--data=rsna:{tmp_path / 'rsna'}") == 0
+    assert "warning: rsna: the images of rsna are chestxray14's" in capsys.readouterr().err
+    entries = [{"subset_img_id": image, "img_id": f"{i:08d}_000.png"} for i, image in enumerate(fakes_labelled.RSNA)]
+    (rsna / "pneumonia-challenge-dataset-mappings_2018.json").write_text(json.dumps(entries))
+    builder.write("rsna", tmp_path / "told", source=rsna, shorter_side=32)  # now ids are compared
+    (one, *_) = builder.open_source(tmp_path / "told", "test")
+    assert sets.kinship(tmp_path / "told", trained) == ""
+    assert sets.overlap(tmp_path / "told", "test", trained, patients.of("chestxray14", [one])) == "1 of 8 patients"
 
 
 def test_the_same_patients_of_another_release_are_others(data: Path) -> None:

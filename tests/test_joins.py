@@ -217,5 +217,7 @@ def test_the_splits_beside_the_measured_one_are_the_runs_or_the_folders(
     assert sets.other_split(tmp_path, "train", "test", run) == "train[:5]"
     assert sets.other_split(tmp_path, "validation", "validation+test", run) == ""
     assert sets.other_split(tmp_path, "validation", "test", {"data": {"name": "openi"}}) == "validation"
+    assert sets.has_splits(tmp_path, ("test+validation[:5]", "train"))
+    assert not sets.has_splits(tmp_path, ("test", "train+test[5:]")) and not sets.has_splits(tmp_path, ("fold0",))
     monkeypatch.setattr(builder, "read_manifest", lambda folder: {"name": "phantom", "splits": {"test": {}}})
     assert sets.other_split(tmp_path, "train", "test", {}) == ""

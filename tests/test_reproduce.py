@@ -1,27 +1,36 @@
-"""All variants in one command: which runs, in which order, with which settings; how it stops; what the tables say."""
+"""All variants in one command: which runs, in which order, with which settings; how it stops; what the tables say.
+
+Processes are real in test_train.py, and in bench/reproduce.py, which kills and resumes all variants.
+"""
 
 import csv
 import dataclasses
 import fcntl
+import functools
 import json
 import os
+import re
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
+import fakes
 import planted
 import pytest
 
-from clinicclip import cli, reproduce
+from clinicclip import cli, host, reproduce
 from clinicclip.data import builder
-from clinicclip.evals import report, suites
+from clinicclip.evals import references, report, suites
 from clinicclip.evals.references import REFERENCES
-from clinicclip.scoring import Place, Setting
+from clinicclip.scoring import Place, Setting, data_digest
 
 SUITES = ("zero_shot", "cxr_align", "pair_strict", "retrieval")
+MANIFEST: dict[str, Any] = {"name": "phantom", "settings": {}, "splits": {"test": {"records": 50}}, "source": {}}
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +45,22 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def nih(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared images without reports."""
+    folder = tmp_path_factory.mktemp("nih")
+    builder.write("chestxray14", folder / "data", source=fakes.chestxray14(folder / "source"), say=lambda line: None)
+    return folder / "data"
+
+
+def prepare_again(data: Path) -> None:
+    """Leaves a folder as another preparation would: other records, and a manifest that tells their checksums."""
+    path = data / "manifest.json"
+    manifest = json.loads(path.read_text())
+    next(iter(manifest["files"].values()))["sha256"] = "0" * 64
+    path.write_text(json.dumps(manifest))
+
+
 class Children:
     """Stands in for the processes: notes their words and leaves a finished run's folder."""
 
@@ -44,35 +69,37 @@ class Children:
         self.code = 0
         self._reports = reports
 
-    def __call__(self, words: list[str], log: Path, lock: int) -> int:
+    def __call__(self, words: list[str], log: Path, *, lock: int, stop: host.StopRequest) -> int:
         self.lines.append(words)
         given = dict(word.removeprefix("--").split("=", 1) for word in words[1:])
         if words[0] == "evaluate":
-            self._evaluate(*given["data"].split(":"), Path(given["output"]))
+            self._evaluate(*re.split("[:@]", given["data"]), Path(given["output"]))
             return self.code
         folder = Path(given["workdir"])
         if not self.code:
             known = "chance" if folder.name.startswith("baseline") else "oracle"
             shutil.copytree(self._reports / known, folder / "report")
             config = {"total_steps": int(given["config.total_steps"]), "batch_size": 64}
-            config |= {"data": {"name": "phantom", "train": "train", "digest": "abc"}}
+            data = Path(given["data_dir"])
+            digest = data_digest(data) if data.is_dir() else "abc"
+            config |= {"data": {"name": "phantom", "train": "train", "digest": digest}}
             (folder / "config.json").write_text(json.dumps(config))
         return self.code
 
-    def _evaluate(self, name: str, folder: str, output: Path) -> None:
+    def _evaluate(self, name: str, folder: str, split: str, output: Path) -> None:
         """The results of the run under another name, as if of another set."""
         evalset = dataclasses.replace(planted.evalset(20), name=name).sealed()
         found = suites.run_suites(planted.chance(evalset), [evalset], ("zero_shot",), draws=3)
         report.write_numbers(found, output, provenance={"checkpoint": name, "clinicclip": "0"})
-        place = Place(str(Path(folder).resolve()), "test")
+        place = Place(str(Path(folder).resolve()), split, digest=data_digest(Path(folder)))
         Setting("run", {name: place}, ("zero_shot",), (), "reports", 3, 0).save(output)
 
 
 @pytest.fixture
 def children(reports: Path, monkeypatch: pytest.MonkeyPatch) -> Children:
-    made = Children(reports)
+    made, read = Children(reports), builder.read_manifest
     monkeypatch.setattr(reproduce, "_child", made)
-    monkeypatch.setattr(builder, "read_manifest", lambda folder: {"name": "phantom", "settings": {}})
+    monkeypatch.setattr(builder, "read_manifest", lambda at: MANIFEST if "somewhere" in str(at) else read(at))
     return made
 
 
@@ -114,6 +141,7 @@ def test_the_summary_has_a_row_a_variant_and_paired_differences(
     )
     assert 0 < float(found["ci_low"]) <= float(found["value"]) <= float(found["ci_high"])
     page = (tmp_path / "results.md").read_text()
+    assert "over the 2 variants" in page and "With 30 draws no p-value is small enough for that: 80 are needed" in page
     assert report.PHANTOM in page and "Difference to the baseline" in page and "Task A, wrong images" in page
     assert "None is shown: what was published was measured on other data" in page
     assert page in capsys.readouterr().out
@@ -128,16 +156,39 @@ def test_seeds_are_averaged_and_their_spread_is_told(children: Children, tmp_pat
 def test_published_levels_stand_beside_the_same_data_only(
     children: Children, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(builder, "read_manifest", lambda folder: {"name": "mimic_cxr", "settings": {}})
+    manifest = MANIFEST | {"name": "mimic_cxr", "source": {"images": 9}, "published": {"images": 9}}
+    monkeypatch.setattr(builder, "read_manifest", lambda folder: manifest)
     assert command("--data=mimic_cxr:somewhere", f"--output={tmp_path}", "--variants=n_g_dtcg", "--steps=4") == 0
     page = (tmp_path / "results.md").read_text()
     for reference in REFERENCES:
         shown = reference.release == "mimic_cxr"
-        assert (f"{reference.metric.format(data='planted')} (planted) | n_g_dtcg" in page) is shown
+        assert (f"{reference.metric.format(data='planted')} (planted) | published" in page) is shown
+    assert re.search(r"\| here \|[ |]*1\.000 \[1\.000, 1\.000\]", page)
+    shutil.rmtree(tmp_path / "n_g_dtcg-seed0")
+    manifest["source"] = {"images": 8}
+    assert command("--data=mimic_cxr:somewhere", f"--output={tmp_path}", "--variants=n_g_dtcg", "--steps=4") == 0
+    page = (tmp_path / "results.md").read_text()
+    assert "Not shown beside planted (mimic_cxr, test): the release, or what was scored of it, is not whole." in page
     assert (
         "--config=configs/n_g_dtcg.py:data=mimic_cxr" in children.lines[0]
         and "--data_dir=somewhere" in children.lines[0]
     )
+
+
+@pytest.mark.parametrize("release", sorted({reference.release for reference in REFERENCES if reference.studies}))
+def test_a_part_of_the_published_studies_has_no_published_level(release: str) -> None:
+    own = [reference for reference in REFERENCES if reference.release == release]
+    split, studies = own[0].split, own[0].studies
+    manifest = {"name": release, "settings": {}, "splits": {split: {"records": studies}}}
+    whole = references.of(manifest, split, "x")
+    assert list(whole.levels) == [one.metric.format(data="x") for one in own] and not whole.reason
+    fewer = manifest | {"splits": {split: {"records": studies - 1}}}
+    apart = [references.of(fewer, split, "x"), references.of(manifest, split, "x", limit=9)]
+    apart += [references.of(manifest, split, "x", unread=1)]
+    apart += [references.of(manifest | {"labels": {"omitted_missing": 1}}, split, "x")]
+    apart += [references.of(manifest | {"settings": {"five_by_200": "draw"}}, split, "x")]
+    assert not any(found.levels for found in apart) and all(found.reason for found in apart)
+    assert references.of(manifest | {"splits": {"train": {}}}, "train", "x") == references.Found({})
 
 
 def test_a_child_that_was_stopped_or_failed_ends_the_command(
@@ -150,8 +201,12 @@ def test_a_child_that_was_stopped_or_failed_ends_the_command(
     assert "baseline, seed 0: train ended with exit code 1" in capsys.readouterr().err
 
 
-def test_further_sets_are_scored_when_the_list_changes_and_only_then(children: Children, tmp_path: Path) -> None:
+def test_further_sets_are_scored_when_list_split_or_records_change_and_only_then(
+    children: Children, nih: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ("--data=phantom", f"--output={tmp_path / 'out'}", "--variants=n", "--steps=4")
+    for name in ("nih", "rsna"):
+        shutil.copytree(nih, tmp_path / name)
     asked = {name: f"{name}:{tmp_path / name}" for name in ("nih", "rsna")}
 
     def scored(*names: str) -> list[str]:
@@ -161,13 +216,32 @@ def test_further_sets_are_scored_when_the_list_changes_and_only_then(children: C
         assert command(*words, f"--evaluate={','.join(asked[name] for name in names)}") == 0
         return [line[2].removeprefix("--data=") for line in children.lines if line[0] == "evaluate"]
 
-    assert scored("nih") == [asked["nih"]] and scored("nih") == []
-    assert scored("nih", "rsna") == [asked["rsna"]]
+    assert scored("nih") == [f"{asked['nih']}@test"] and scored("nih") == []
+    assert scored("nih", "rsna") == [f"{asked['rsna']}@test"]
     page = tmp_path / "out/results.md"
     assert "nih:" in page.read_text() and "rsna:" in page.read_text()
     assert scored("rsna") == [] and "nih:" not in page.read_text()
-    asked["rsna"] = f"rsna:{tmp_path / 'elsewhere'}"
+    prepare_again(tmp_path / "rsna")
+    assert scored("rsna") == [f"{asked['rsna']}@test"] and scored("rsna") == []
+    asked["rsna"] += "@train"
     assert scored("rsna") == [asked["rsna"]]
+    for wrong, told in (("rsna:{}@five_by_200", "no split"), ("phantom:{}", "its own phantom data")):
+        del children.lines[:]
+        assert command(*words, f"--evaluate={wrong.format(tmp_path / 'rsna')}") in (1, 2)
+        assert told in capsys.readouterr().err and not children.lines
+
+
+def test_runs_of_other_records_are_not_mixed(
+    children: Children, nih: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(nih, tmp_path / "data")
+    assert command("--data=phantom", f"--output={tmp_path}", "--variants=n", "--steps=4") == 0
+    prepare_again(tmp_path / "data")
+    del children.lines[:]
+    assert command("--data=phantom", f"--output={tmp_path}", "--variants=dt,n", "--steps=4") == 1
+    told = capsys.readouterr().err
+    assert f"was prepared again after {tmp_path / 'n-seed0'} was begun" in told and told.count("\n") == 1
+    assert not children.lines
 
 
 def test_two_do_not_work_in_one_folder(children: Children, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,25 +251,27 @@ def test_two_do_not_work_in_one_folder(children: Children, tmp_path: Path, capsy
     assert "worked on by another process" in capsys.readouterr().err and not children.lines
 
 
+@pytest.mark.parametrize("later", [False, True])
 def test_when_asked_to_stop_it_stops_its_child_which_saves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    later: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    child = tmp_path / "python"
-    child.write_text(
-        f"#!/bin/sh\ntrap 'echo saved; exit 75' TERM\n: > {tmp_path}/started\nwhile :; do sleep 0.05; done\n"
-    )
+    child, started = tmp_path / "python", tmp_path / "started"
+    child.write_text(f"#!/bin/sh\ntrap 'echo saved; exit 75' TERM\n: > {started}\nwhile :; do sleep 0.05; done\n")
     child.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(child))
+    begin = subprocess.Popen
 
-    def stop() -> None:
-        while not (tmp_path / "started").exists():
+    def begin_and_stop(*line: Any, **more: Any) -> subprocess.Popen[bytes]:
+        """Begins the child; this process is asked to stop before it knows of it, or when it waits."""
+        begun = begin(*line, **more)
+        while not started.exists():
             time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGTERM)
+        stop = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
+        threading.Timer(0.1, stop).start() if later else stop()
+        return begun
 
-    asking = threading.Thread(target=stop)
-    asking.start()
+    monkeypatch.setattr(subprocess, "Popen", begin_and_stop)
     assert command("--data=phantom", f"--output={tmp_path / 'out'}") == cli.PREEMPTED
-    asking.join()
     assert (tmp_path / "out/baseline-seed0.log").read_text() == "saved\n"
     assert "the same command goes on" in capsys.readouterr().out
 

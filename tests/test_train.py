@@ -1,5 +1,6 @@
 """The main job, tiny but whole: train, report, export, stop, resume; and how it refuses to start or to go on."""
 
+import csv
 import dataclasses
 import json
 import shutil
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import fakes
 import jax
 import numpy as np
 import pytest
@@ -37,14 +39,15 @@ def tiny(phantom: Path) -> Callable[..., ConfigDict]:
 
 @pytest.fixture(scope="module")
 def finished(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The run folder and the output of one uninterrupted run, started as a user starts it."""
-    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    """The run folder and the output of one uninterrupted run, started by `reproduce`, which scores it once more."""
+    root = tmp_path_factory.mktemp("runs")
+    builder.write("chestxray14", root / "nih", source=fakes.chestxray14(root / "source"), say=lambda line: None)
     flags = [f"--config.{key}={value}" for key, value in overrides(evaluate_every=3)]
-    where = [f"--workdir={workdir}", f"--data_dir={phantom}"]
-    line = [sys.executable, "-m", "clinicclip.train", "--config=configs/n_g_dtcg.py:demo", *where, *flags]
+    where = [f"--data=phantom:{phantom}", f"--output={root}", f"--evaluate=nih:{root / 'nih'}@train+test"]
+    line = [sys.executable, "-m", "clinicclip.reproduce", "--variants=n_g_dtcg", *where, *flags]
     done = subprocess.run(line, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
-    return workdir, done.stdout
+    return root / "n_g_dtcg-seed0", (root / "n_g_dtcg-seed0.log").read_text()
 
 
 def test_the_run_folder_holds_everything_the_readme_promises(finished: tuple[Path, str]) -> None:
@@ -60,6 +63,14 @@ def test_the_run_folder_holds_everything_the_readme_promises(finished: tuple[Pat
     assert output.count("\nTFLOP ") == 1
     assert "task_a" in output.lower().replace(" ", "_")
     assert "PHANTOM" in (workdir / "report" / "report.html").read_text()
+
+
+def test_the_run_is_in_the_table_of_variants_with_a_set_of_images_alone(finished: tuple[Path, str]) -> None:
+    workdir, output = finished
+    assert "\nnih: no reports, so without cxr_align, retrieval\n" in output
+    with (workdir.parent / "results_summary.csv").open() as file:
+        [row] = csv.DictReader(file)
+    assert 0 <= float(row["nih/zero_shot/nih/auroc/pair/macro"]) <= 1 and row["phantom/cxr_align/task_a/wrong_image"]
 
 
 def test_metrics_keep_what_is_deterministic_apart_from_timing(finished: tuple[Path, str]) -> None:

@@ -1,11 +1,14 @@
 """Two result folders side by side: the difference of every number they share, with its interval and tests."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from clinicclip import tabular
 from clinicclip.evals import significance
 from clinicclip.evals.sections import PHANTOM
 from clinicclip.evals.stats import Draws, difference, p_value
@@ -13,8 +16,29 @@ from clinicclip.evals.stored import Scored, Stored
 from clinicclip.evals.tables import headlines
 from clinicclip.tabular import Table
 
+# What may differ between two results -> the columns that tell it.
+FACTORS = {
+    "data": ("data_title", "data_hash"),
+    "split": ("split",),
+    "training split": ("train_split",),
+    "validation split": ("validation_split",),
+    "macro findings": ("macro_findings",),
+    "prompts": ("prompts",),
+    "preprocessing": ("preprocessing",),
+    "pixels": ("pixel_hash",),
+    "tokenizer": ("tokenizer",),
+    "checkpoint": ("checkpoint", "parameters_sha256"),
+    "code": ("clinicclip",),
+    "bootstrap": ("bootstrap_draws", "seed"),
+}
 # What two results must have in common for their draws to be of the same patients, entry by entry.
 PAIRED_BY = {"data_hash": "data", "split": "split", "bootstrap_draws": "number of draws", "seed": "seed"}
+# What some numbers must have in common besides, to be the same number: column -> its name, and their suites.
+DECIDED_BY = {
+    "train_split": ("training splits", ("probe", "finetune")),
+    "validation_split": ("validation splits", ("probe", "grounding", "operating", "calibration")),
+    "macro_findings": ("macro findings", ("zero_shot", "subgroups")),  # of their macros alone
+}
 RULES = ("pair", "positive")
 
 
@@ -31,30 +55,58 @@ class Difference:
     ci_low: float
     ci_high: float
     p: float  # two-sided, bootstrap
-    p_holm: float  # corrected with all others of its table
+    p_holm: float  # corrected within the family
     p_delong: float  # of an AUROC, images with scores in both; nan elsewhere
+    p_delong_holm: float  # corrected within the family
+    family: str  # whose p-values are corrected together
+    draws: int
     paired: bool
     note: str = ""
 
 
-def compare(first: Stored, second: Stored, *, headline: bool = False) -> list[Difference]:
-    """Every number that both have, or only those a reader looks at first.
+def compare(first: Stored, second: Stored) -> list[Difference]:
+    """Every number that both have, family by family.
 
     Paired where the draws are of the same patients; else the intervals are those of independent samples, which are
     wider than they need be where most patients are shared, and the note says so.
     """
-    found = [
-        _difference(first, second, key)
-        for key in first.records
-        if key in second.draws and key in first.draws and (not headline or key[1] in headlines(key[0]))
-    ]
-    corrected = significance.holm([one.p for one in found])
-    return [dataclasses.replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True)]
+    found = [_difference(first, second, key) for key in first.draws if key in second.draws]
+    families = dict.fromkeys(one.family for one in found)
+    return [one for family in families for one in _corrected([other for other in found if other.family == family])]
+
+
+def _corrected(family: Sequence[Difference]) -> Iterator[Difference]:
+    by_bootstrap, by_delong = (significance.holm([getattr(one, p) for one in family]) for p in ("p", "p_delong"))
+    for one, p_holm, p_delong_holm in zip(family, by_bootstrap, by_delong, strict=True):
+        yield dataclasses.replace(one, p_holm=p_holm, p_delong_holm=p_delong_holm)
+
+
+def _family(data: str, metric: str) -> str:
+    """What a number is corrected with: the set's headline numbers, or those that differ from it by finding alone."""
+    return f"{data}: " + ("headline numbers" if metric in headlines(data) else metric.rpartition("/")[0] or metric)
+
+
+def unlike(records: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
+    """What these rows of one metric do not have in common, though their number hangs on it."""
+    suite, *parts = metric.split("/")
+    found = []
+    for column, (name, suites) in DECIDED_BY.items():
+        asked = suite in suites and (column != "macro_findings" or "macro" in parts)
+        if asked and len({record.get(column) for record in records}) > 1:
+            found.append(name)
+    return found
+
+
+def unpaired(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What these rows do not have in common, so that their draws are not of the same patients."""
+    return [name for column, name in PAIRED_BY.items() if len({record.get(column) for record in records}) > 1]
 
 
 def _difference(first: Stored, second: Stored, key: tuple[str, str]) -> Difference:
     records = first.records[key], second.records[key]
-    apart = [name for column, name in PAIRED_BY.items() if records[0].get(column) != records[1].get(column)]
+    apart, other = unpaired(records), unlike(records, key[1])
+    notes = [f"not paired: another {', '.join(apart)}"] * bool(apart)
+    notes += [f"not the same number: {', '.join(other)} differ"] * bool(other)
     ours, theirs = first.draws[key], second.draws[key]
     if apart:
         theirs = _unpaired(theirs, len(ours.values))
@@ -71,8 +123,11 @@ def _difference(first: Stored, second: Stored, key: tuple[str, str]) -> Differen
         p=p_value(between),
         p_holm=float("nan"),
         p_delong=_delong(first, second, key),
+        p_delong_holm=float("nan"),
+        family=_family(*key),
+        draws=len(between.values),
         paired=not apart,
-        note=f"not paired: another {', '.join(apart)}" if apart else "",
+        note="; ".join(notes),
     )
 
 
@@ -102,25 +157,69 @@ def _delong_of(first: Scored, second: Scored) -> float:
     return significance.delong(first.truth[ours], *scores, patients).p
 
 
-def table(found: Sequence[Difference]) -> Table:
-    """For people: what was compared, both values, the difference with its interval, and the tests."""
-    rows = [["number", "A", "B", "B - A [95 % interval]", "p", "p, Holm", "p, DeLong", "n", "remark"]]
-    for one in found:
+def table(every: Sequence[Difference]) -> Table:
+    """For people, what they look at first: both values, the difference with its interval, and the tests."""
+    tests = ["p", "p, Holm", "p, DeLong", "p, DeLong, Holm"]
+    rows = [["number", "A", "B", "B - A [95 % interval]", *tests, "n", "remark"]]
+    for one in (one for one in every if one.metric in headlines(one.data)):
         digits = 1 if one.metric.endswith("median_rank") else 3
-        title = headlines(one.data).get(one.metric, (one.metric, ""))[0]
+        title = headlines(one.data)[one.metric][0]
         values = [f"{value:.{digits}f}" for value in (one.first, one.second)]
-        between = f"{one.value:+.{digits}f} [{one.ci_low:+.{digits}f}, {one.ci_high:+.{digits}f}]"
-        tests = ["" if np.isnan(p) else f"{p:.3f}" for p in (one.p, one.p_holm, one.p_delong)]
-        rows.append([f"{title} ({one.data})", *values, between, *tests, str(one.n), one.note])
+        value, low, high = (tabular.signed(number, digits) for number in (one.value, one.ci_low, one.ci_high))
+        between = f"{value} [{low}, {high}]"
+        told = (one.p, one.p_holm, one.p_delong, one.p_delong_holm)
+        cells = ["" if np.isnan(p) else f"{p:.3f}" for p in told]
+        rows.append([f"{title} ({one.data})", *values, between, *cells, str(one.n), one.note])
     return rows
 
 
-def heading(first: Stored, second: Stored) -> list[str]:
-    """Who A and B are, and what must be said of them."""
+def differences(first: Stored, second: Stored) -> Table:
+    """A row for each factor that is not the same in both, with what it is in either."""
+    table = [["differs", "A", "B"]]
+    for factor, columns in FACTORS.items():
+        values = [_told(side, columns) for side in (first, second)]
+        explained = factor == "pixels" and {"data", "split", "preprocessing"} & {row[0] for row in table}
+        if values[0] != values[1] and not explained:
+            table.append([factor, *values])
+    return table
+
+
+def _told(side: Stored, columns: tuple[str, ...]) -> str:
+    """What the columns hold over all results of a folder, set by set where the sets are not alike."""
+    rows = {tuple(_short(str(row.get(column, "not told"))) for column in columns) for row in side.records.values()}
+    return "; ".join(", ".join(cell or "none" for cell in row) for row in sorted(rows))
+
+
+def _short(value: str) -> str:
+    """A whole hash by its first twelve digits; everything else as it is."""
+    return value[:12] if len(value) == 64 and value.isalnum() else value
+
+
+def heading(first: Stored, second: Stored, every: Sequence[Difference]) -> list[str]:
+    """Who A and B are, and what must be said of them and of all that was compared."""
     lines = []
     for letter, one in (("A", first), ("B", second)):
         record = next(iter(one.records.values()), {})
         lines.append(f"{letter}: {record.get('checkpoint', 'unknown')} ({one.folder})")
+    differing = [row[0] for row in differences(first, second)[1:]]
+    lines += [f"Not the same in both: {', '.join(differing)} (--explain tells more)."] if differing else []
+    lines += ["Differences of one training run each, by patient bootstrap.", *_families(every)]
     phantom = any(row.get("phantom") for one in (first, second) for row in one.records.values())
-    told = f"Differences of one training run each, by patient bootstrap; {significance.HOLM}."
-    return [*lines, told, *([f"{PHANTOM}."] if phantom else [])]
+    return [*lines, *([f"{PHANTOM}."] if phantom else [])]
+
+
+def _families(every: Sequence[Difference]) -> Iterator[str]:
+    """Which p-values are corrected together, and where there are too few draws for any to remain small."""
+    yield (
+        "p-values are corrected by Holm's method within a family: the numbers of one set in the table that is shown, "
+        "and of all others those of one measure over the findings."
+    )
+    sizes = Counter(one.family for one in every if np.isfinite(one.p))
+    draws = min((one.draws for one in every), default=0)
+    small = [f"{family} ({size})" for family, size in sizes.items() if significance.needed_draws(size) > draws]
+    if small:
+        most = significance.needed_draws(max(sizes.values()))
+        yield (
+            f"With {draws:,} draws no p-value is below {2 / (draws + 1):.3f}, so that in families of so many numbers "
+            f"none can be significant: {', '.join(small)}; evaluate with --draws={most} or more."
+        )

@@ -52,6 +52,7 @@ def records(evaluation: Evaluation, provenance: Mapping[str, str]) -> list[dict[
         row |= {"data_title": facts.title, "data_hash": facts.digest, "phantom": facts.phantom}
         row |= {"unread": len(facts.unread), "unread_ids": " ".join(facts.unread)}
         row |= {"preprocessing": facts.preprocessing, "pixel_hash": facts.pixels}
+        row |= {f"{role}_split": told for role, told in facts.beside.items()}
         row |= dict(evaluation.facts)
         clash = row.keys() & provenance.keys()
         if clash:

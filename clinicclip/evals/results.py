@@ -245,6 +245,7 @@ class SetFacts(NamedTuple):
     pixels: str  # digest of the images as the model gets them
     ids: tuple[str, ...]
     patients: tuple[str, ...]
+    beside: Mapping[str, str]  # role -> the split that was learnt from, or chosen by, with its digest; "" = none
 
 
 class Evaluator(Protocol):

@@ -28,6 +28,7 @@ PAIR_STRICT_NOTE = (
     "Two matched images, one with and one without the finding; right only if the affirming prompt wins on "
     "the first and the denying prompt on the second. Image-blind: 0; a coin: 0.25."
 )
+BESIDE = {"train": "learnt from", "validation": "chosen by"}  # other splits of a set, with their hashes
 SUMMARY, ZERO_SHOT, CALIBRATION = "Summary", "Zero-shot by finding", "Calibration"
 # Of suites without a table of their own, what a reader must know.
 NOTES = {
@@ -90,10 +91,13 @@ def sets_table(evaluation: Evaluation) -> Table:
     """What it was run on, a row a set."""
     heading = ["data", "split", "studies", "patients", "unread images", "truth", "preprocessing"]
     heading += ["data hash", "pixel hash"]
-    return [heading] + [
-        [f.name, f.split, *map(str, (f.studies, f.people, len(f.unread))), f.truth, f.preprocessing, f.digest, f.pixels]
-        for f in evaluation.sets
-    ]
+    roles = [role for role in BESIDE if any(f.beside[role] for f in evaluation.sets)]
+    rows = [heading + [BESIDE[role] for role in roles]]
+    for f in evaluation.sets:
+        counts = map(str, (f.studies, f.people, len(f.unread)))
+        rows.append([f.name, f.split, *counts, f.truth, f.preprocessing, f.digest, f.pixels])
+        rows[-1] += [f.beside[role] or "none" for role in roles]
+    return rows
 
 
 def left_out(facts: SetFacts) -> str:

@@ -1,7 +1,7 @@
 """From a prepared folder to the set that evaluations score."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,12 +66,15 @@ def held_out_split(data_dir: Path | str, config: Mapping) -> str:
         return config["data"]["test"]
     if TEST in manifest["splits"]:
         return TEST
-    raise UserError(f"{data_dir} has no split {TEST!r}; choose with --split among {', '.join(manifest['splits'])}")
+    raise UserError(
+        f"{data_dir} has no split {TEST!r}; choose with --split or DIR@SPLIT among {', '.join(manifest['splits'])}"
+    )
 
 
-def has_split(data_dir: Path | str, split: str) -> bool:
-    """Whether a prepared folder has every part of a split such as ``fold0+fold1[:50]``."""
-    return _parts(split) <= set(builder.read_manifest(data_dir)["splits"])
+def has_splits(data_dir: Path | str, splits: Sequence[str]) -> bool:
+    """Whether a prepared folder has every part of splits such as ``fold0+fold1[:50]``, and none of it is in two."""
+    parts = [part for split in splits for part in _parts(split)]
+    return len(set(parts)) == len(parts) and set(parts) <= set(builder.read_manifest(data_dir)["splits"])
 
 
 def overlap(data_dir: Path | str, split: str, config: Mapping, trained_on: UInt64[np.ndarray, " n"]) -> str:
@@ -89,6 +92,18 @@ def overlap(data_dir: Path | str, split: str, config: Mapping, trained_on: UInt6
     same = "data" in config and config["data"]["name"] == release
     shared_parts = _parts(split) & _parts(config["data"]["train"]) if same else set()
     return f"{'+'.join(sorted(shared_parts))} of the same release" if shared_parts else ""
+
+
+def kinship(data_dir: Path | str, config: Mapping) -> str:
+    """In words, that a set's people are those of the release trained on while no id tells who is who; or "".
+
+    Raises: UserError when the folder does not exist.
+    """
+    manifest = builder.read_manifest(data_dir)
+    learnt = config["data"]["name"] if "data" in config else ""
+    if not patients.untold(manifest, learnt):
+        return ""
+    return f"the images of {manifest['name']} are {patients.people(learnt)}'s, and so may be those trained on"
 
 
 def _parts(split: str) -> set[str]:

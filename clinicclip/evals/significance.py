@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import norm, rankdata
 
 NAN = float("nan")
-HOLM = "p-values are corrected together by Holm's method"
+LEVEL = 0.05
 
 
 class Delong(NamedTuple):
@@ -84,6 +84,15 @@ def _variance(
     x, y = by_owner["x"] / truth.sum(), by_owner["y"] / (~truth).sum()
     own = sum(held / (held - 1) * (part**2).sum() for held, part in zip(holding, (x, y), strict=True))
     return float(own + 2 * clusters / (clusters - 1) * (x * y).sum())
+
+
+def needed_draws(tests: int) -> int:
+    """The least number of bootstrap draws with which one of so many tests can be significant after correction.
+
+    No two-sided p-value is below 2 / (draws + 1), see `stats.p_value`; Holm's method multiplies the least by their
+    number.
+    """
+    return round(2 * tests / LEVEL)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -59,6 +59,7 @@ LEARNING = ("probe",)  # suites that need a training split
 CHOOSING = ("operating", "grounding", "probe")  # suites that use a validation split
 USUAL = tuple(name for name in SUITES if name not in LEARNING)  # all that do not embed a training split
 OF_IMAGES = tuple(name for name in USUAL if name not in OF_REPORTS)
+USUAL_FINDINGS = "as the literature has them, or all that are coded both ways"
 
 
 def check_names(suites: Sequence[str], findings: Sequence[str] = ()) -> None:
@@ -68,6 +69,11 @@ def check_names(suites: Sequence[str], findings: Sequence[str] = ()) -> None:
             if name not in known:
                 hint = nearest(name, known) or f"; known: {', '.join(known)}"
                 raise UsageError(f"unknown {kind} {name!r}{hint}")
+
+
+def fitting(evalset: EvalSet, suites: Sequence[str]) -> tuple[str, ...]:
+    """Those of the suites that a set can be scored by: one without reports, not by those that need them."""
+    return tuple(name for name in suites if name not in OF_REPORTS or any(evalset.reports))
 
 
 def run_suites(
@@ -82,7 +88,7 @@ def run_suites(
     beside: Mapping[str, Beside] = MappingProxyType({}),
     wording: prompts.PromptSet = prompts.REPORTS,
 ) -> Evaluation:
-    """Run the named suites on every set; `findings` are those of macro means (empty: see `Setting`).
+    """Run the named suites on every set that they fit; `findings` are those of macro means (empty: see `Setting`).
 
     `beside` holds, by the set's name, the splits to learn from and to choose by; without them suites that need one
     say so in their rows.
@@ -92,17 +98,15 @@ def run_suites(
     Raises: UsageError for an unknown suite or finding; ValueError when embeddings do not fit the sets.
     """
     check_names(suites, findings)
-    for evalset in sets:
-        if not any(evalset.reports) and set(suites) & set(OF_REPORTS):
-            raise UsageError(f"{evalset.name} has no reports: choose --suite={','.join(OF_IMAGES)} for it")
     evaluation = Evaluation(
         facts={
             "prompts": wording.describe(),
             "prompt_overlap": wording.overlap(templates.TRAIN.patterns),
+            "macro_findings": ", ".join(findings) or USUAL_FINDINGS,
             "bootstrap_draws": str(draws),
             "seed": str(seed),
         },
-        sets=tuple(facts_of(evalset) for evalset in sets),
+        sets=tuple(facts_of(evalset, beside.get(evalset.name, Beside())) for evalset in sets),
     )
     texts = TextBank(embed.texts, store)
     homes: dict[type, list] = {
@@ -122,10 +126,11 @@ def run_suites(
         seen = [Seen(other, embed_one(other)) if other else None for other in near]
         setting = Setting(findings, seed, *seen)
         bootstrap = PatientBootstrap(evalset.patients, draws=draws, seed=seed)
-        for suite in suites:
+        fitted = fitting(evalset, suites)
+        for suite in fitted:
             for found in SUITES[suite](setting).run(evalset, embedded, bootstrap):
                 homes[type(found)].append(found)
-        for shown in _shown(evalset, embedded, suites, evaluation.curves, seed) if draws else ():
+        for shown in _shown(evalset, embedded, fitted, evaluation.curves, seed) if draws else ():
             homes[type(shown)].append(shown)
     texts.save()
     return evaluation
@@ -150,8 +155,8 @@ def _require_apart(evalset: EvalSet, others: Beside) -> None:
             raise ValueError(f"{evalset.name}: {len(shared)} patients are in split {evalset.split} and in its {role}")
 
 
-def facts_of(evalset: EvalSet) -> SetFacts:
-    """What a report says about a set."""
+def facts_of(evalset: EvalSet, beside: Beside = Beside()) -> SetFacts:
+    """What a report says about a set, and about the splits beside it."""
     return SetFacts(
         evalset.name,
         evalset.split,
@@ -167,4 +172,5 @@ def facts_of(evalset: EvalSet) -> SetFacts:
         evalset.pixel_digest(),
         evalset.ids,
         evalset.patients,
+        {role: f"{near.split} ({near.digest()})" if near else "" for role, near in beside._asdict().items()},
     )

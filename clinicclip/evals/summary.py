@@ -13,9 +13,10 @@ import numpy as np
 from clinicclip import tabular
 from clinicclip.data.schema import FINDINGS
 from clinicclip.errors import UserError
-from clinicclip.evals.comparing import PAIRED_BY
+from clinicclip.evals.comparing import unlike, unpaired
+from clinicclip.evals.references import PAPER, Found
 from clinicclip.evals.sections import PHANTOM, RESEARCH
-from clinicclip.evals.significance import holm
+from clinicclip.evals.significance import LEVEL, holm, needed_draws
 from clinicclip.evals.stats import Draws, difference, over_runs, p_value
 from clinicclip.evals.stored import Stored
 from clinicclip.tabular import Table
@@ -30,6 +31,7 @@ SEEN = {
     "zero_shot/{data}/auroc/positive/macro": "AUROC, positive",
     "zero_shot/{data}/auroc/pair/normal": "AUROC, normal",
     "pair_strict/macro": "pair_strict",
+    "five_way/accuracy/pair": "five-way accuracy",
     "retrieval/t2i/recall@10": "t2i recall@10",
     "retrieval/t2i/f1_micro@1": "t2i F1",
 }
@@ -114,17 +116,16 @@ def deltas(variants: Sequence[Variant]) -> list[Delta]:
 
 
 def _against(base: Variant, variant: Variant, key: Key) -> Draws | None:
-    for column, name in PAIRED_BY.items():
-        told = {run.records[key][column] for one in (base, variant) for run in one.runs if key in run.records}
-        if len(told) > 1:
-            raise UserError(f"{base.name} and {variant.name} were scored on another {name}: choose another --output")
+    records = [run.records[key] for one in (base, variant) for run in one.runs if key in run.records]
+    apart = unpaired(records) + unlike(records, key[1])
+    if apart:
+        told = ", ".join(apart)
+        raise UserError(f"{base.name} and {variant.name} were scored with another {told}: choose another --output")
     ours, theirs = base.draws(key), variant.draws(key)
     return None if ours is None or theirs is None else difference(theirs, ours)
 
 
-def markdown(
-    variants: Sequence[Variant], about: Mapping[str, str], published: Mapping[Key, Mapping[str, float]]
-) -> str:
+def markdown(variants: Sequence[Variant], about: Mapping[str, str], published: Mapping[str, Found]) -> str:
     """The page: values, differences to the baseline, controls, and published levels where the data are theirs."""
     names = list(dict.fromkeys(data for data, _ in columns(variants)))
     phantom = any(record["phantom"] for v in variants for run in v.runs for record in run.records.values())
@@ -132,16 +133,19 @@ def markdown(
     lines += [f"> **{PHANTOM}.**", ""] if phantom else []
     lines += tabular.markdown([["what", "value"], *map(list, about.items())])
     lines += [
-        "Values are followed by their 95 % interval, bootstrap over patients; differences to the baseline are paired, "
-        "of the same redrawn patients. * marks a difference whose p-value, corrected over the variants by Holm's "
-        "method, is below 0.05. Wrong images: the same texts against images of other patients without the finding, "
-        "which is what an image-blind model reaches; image-driven is the rest. " + _seed_note(variants),
+        "Values are followed by their 95 % interval, bootstrap over patients. Wrong images: the same texts against "
+        "images of other patients without the finding, which is what an image-blind model reaches; image-driven is the "
+        "rest. " + _seed_note(variants),
         "",
     ]
     changed = {(d.variant, d.data, d.metric): d for d in deltas(variants)}
+    lines += [_family_note(variants), ""] if changed else []
     for data in names:
         for title, seen in TABLES.items():
-            shown = {(data, metric.format(data=data)): heading for metric, heading in seen.items()}
+            headings = {(data, metric.format(data=data)): heading for metric, heading in seen.items()}
+            shown = {key: heading for key, heading in headings.items() if any(v.draws(key) for v in variants)}
+            if not shown:
+                continue
             lines += [f"## {data}: {title}", ""]
             lines += tabular.markdown(_values(variants, shown))
             if changed:
@@ -157,6 +161,21 @@ def _seed_note(variants: Sequence[Variant]) -> str:
         f"Means over {max(counts)} seeds, which are redrawn as the patients are; \N{PLUS-MINUS SIGN} is the standard "
         "deviation between seeds."
     )
+
+
+def _family_note(variants: Sequence[Variant]) -> str:
+    """What * means, and whether there can be any."""
+    tests = len(variants) - 1
+    note = (
+        "Differences to the baseline are paired, of the same redrawn patients. "
+        f"* marks a difference whose p-value is below {LEVEL}, corrected by Holm's method over the {tests} variants; "
+        "the numbers are not corrected among each other."
+    )
+    draws = min((len(draws.values) for v in variants for run in v.runs for draws in run.draws.values()), default=0)
+    if needed_draws(tests) <= draws:
+        return note
+    few = f"With {draws:,} draws no p-value is small enough for that: {needed_draws(tests):,} are needed"
+    return f"{note} {few} (`--config.evals.draws`)."
 
 
 def _values(variants: Sequence[Variant], shown: Mapping[Key, str]) -> Table:
@@ -189,18 +208,27 @@ def _change(delta: Delta | None) -> str:
     if delta is None:
         return ""
     mark = "*" if delta.p_holm < 0.05 else ""
-    return f"{delta.value:+.3f}{mark} [{delta.ci_low:+.3f}, {delta.ci_high:+.3f}]"
+    return f"{tabular.signed(delta.value)}{mark} [{tabular.signed(delta.ci_low)}, {tabular.signed(delta.ci_high)}]"
 
 
-def _published(variants: Sequence[Variant], published: Mapping[Key, Mapping[str, float]]) -> Iterator[str]:
+def _published(variants: Sequence[Variant], published: Mapping[str, Found]) -> Iterator[str]:
+    """The levels that stand beside ours, by set, and why others do not."""
     yield from ("## Published levels", "")
-    if not published:
+    shown = [(data, *level) for data, found in published.items() for level in found.levels.items()]
+    reasons = [found.reason for found in published.values() if found.reason]
+    if not shown:
         yield "None is shown: what was published was measured on other data than these."
+    for reason in reasons:
+        yield f"Not shown beside {reason}."
+    if not shown:
         return
-    yield "Of the same data, by the public reproduction and the paper; their prompts and averaging are not stated."
+    yield "Of the same release, split and count, by the public reproduction and the paper; their prompts are not known."
     yield ""
-    table = [["number", "variant", "here", "published"]]
-    for (data, metric), levels in published.items():
+    names = dict.fromkeys(name for _, _, reference in shown for name in (PAPER, *reference.levels))
+    table = [["number", "", *names, "remark"]]
+    for data, metric, reference in shown:
         ours = {variant.name: _value(variant, (data, metric)) for variant in variants}
-        table += [[f"{metric} ({data})", name, ours.get(name, ""), f"{level:.3f}"] for name, level in levels.items()]
+        levels = [f"{reference.levels[name]:.3f}" if name in reference.levels else "" for name in names]
+        table.append([f"{metric} ({data})", "published", *levels, reference.remark])
+        table.append(["", "here", *(ours.get(name, "") for name in names), ""])
     yield from tabular.markdown(table)
