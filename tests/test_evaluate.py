@@ -198,8 +198,10 @@ def test_a_setting_names_weights_from_anywhere_and_how_they_were_loaded(tmp_path
     setting = scoring.Setting(scoring.Checkpoint("org/name", "cls", True), {}, (), (), "plain", 0, 0)
     setting.save(tmp_path)
     assert scoring.Setting.load(tmp_path) == setting
-    monkeypatch.setattr(api, "load_any", lambda place, *, pooling, force: (place, pooling, force))
-    assert setting.checkpoint.load() == ("org/name", "cls", True)
+    asked: list[object] = []
+    monkeypatch.setattr(api, "load_any", lambda *place, **how: asked.append((place, how)) or Model())
+    setting.checkpoint.load()
+    assert asked == [(("org/name",), {"pooling": "cls", "force": True})]
     (tmp_path / "setting.json").write_text(json.dumps({**dataclasses.asdict(setting), "checkpoint": "org/name"}))
     with pytest.raises(UserError, match="of another version; evaluate again"):
         scoring.Setting.load(tmp_path)
