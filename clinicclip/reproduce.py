@@ -247,8 +247,9 @@ def _published(results: Sequence[Path]) -> dict[str, references.Found]:
     found, records = {}, _results(results).records
     for name, place in _places(results).items():
         manifest = builder.read_manifest(place.folder)
-        unread = next(row["unread"] for (data, _), row in records.items() if data == name)
-        found[name] = references.of(manifest, place.split, name, limit=place.limit, unread=unread)
+        own = {metric: row for (data, metric), row in records.items() if data == name}
+        truths, unread = {metric: row["truth"] for metric, row in own.items()}, next(iter(own.values()))["unread"]
+        found[name] = references.of(manifest, place.split, name, truths=truths, limit=place.limit, unread=unread)
     return found
 
 

@@ -191,6 +191,17 @@ def test_a_part_of_the_published_studies_has_no_published_level(release: str) ->
     assert references.of(manifest | {"splits": {"train": {}}}, "train", "x") == references.Found({})
 
 
+def test_levels_by_a_table_of_labels_are_not_shown_beside_what_report_text_says_and_every_reason_is_told() -> None:
+    whole = {"images": 9}
+    manifest = MANIFEST | {"name": "mimic_cxr", "source": whole, "published": whole}
+    zero_shot, retrieval = (one.metric.format(data="x") for one in REFERENCES if one.release == "mimic_cxr")
+    source = planted.evalset(4, gold=False).source
+    found = references.of(manifest, "test", "x", truths={zero_shot: source, retrieval: "labels by negbio"})
+    assert list(found.levels) == [retrieval] and f"its truth is {source}" in found.reason
+    both = {zero_shot: source, retrieval: "report text (otherwise)"}
+    assert references.of(manifest, "test", "x", truths=both).reason.count("its truth is") == 2
+
+
 def test_a_child_that_was_stopped_or_failed_ends_the_command(
     children: Children, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
