@@ -25,7 +25,7 @@ import pytest
 
 from clinicclip import cli, host, reproduce
 from clinicclip.data import builder
-from clinicclip.evals import references, report, suites
+from clinicclip.evals import report, suites
 from clinicclip.evals.references import REFERENCES
 from clinicclip.scoring import Place, Setting, data_digest
 
@@ -148,6 +148,7 @@ def test_the_summary_has_a_row_a_variant_and_paired_differences(
     assert float(found["value"]) == pytest.approx(
         float(rows[1]["pair_strict/macro"]) - float(rows[0]["pair_strict/macro"])
     )
+    assert {row["caution"] for row in deltas.values()} == {"True", "False"}
     assert 0 < float(found["ci_low"]) <= float(found["value"]) <= float(found["ci_high"])
     page = (tmp_path / "results.md").read_text()
     assert "| n (prevalence) | 50 (" in page and "no checkpoint is chosen by a score" in page
@@ -184,33 +185,6 @@ def test_published_levels_stand_beside_the_same_data_only(
         "--config=configs/n_g_dtcg.py:data=mimic_cxr" in children.lines[0]
         and "--data_dir=somewhere" in children.lines[0]
     )
-
-
-@pytest.mark.parametrize("release", sorted({reference.release for reference in REFERENCES if reference.studies}))
-def test_a_part_of_the_published_studies_has_no_published_level(release: str) -> None:
-    own = [reference for reference in REFERENCES if reference.release == release]
-    split, studies = own[0].split, own[0].studies
-    manifest = {"name": release, "settings": {}, "splits": {split: {"records": studies}}}
-    whole = references.of(manifest, split, "x")
-    assert list(whole.levels) == [one.metric.format(data="x") for one in own] and not whole.reason
-    fewer = manifest | {"splits": {split: {"records": studies - 1}}}
-    apart = [references.of(fewer, split, "x"), references.of(manifest, split, "x", limit=9)]
-    apart += [references.of(manifest, split, "x", unread=1)]
-    apart += [references.of(manifest | {"labels": {"omitted_missing": 1}}, split, "x")]
-    apart += [references.of(manifest | {"settings": {"five_by_200": "draw"}}, split, "x")]
-    assert not any(found.levels for found in apart) and all(found.reason for found in apart)
-    assert references.of(manifest | {"splits": {"train": {}}}, "train", "x") == references.Found({})
-
-
-def test_levels_by_a_table_of_labels_are_not_shown_beside_what_report_text_says_and_every_reason_is_told() -> None:
-    whole = {"images": 9}
-    manifest = MANIFEST | {"name": "mimic_cxr", "source": whole, "published": whole}
-    zero_shot, retrieval = (one.metric.format(data="x") for one in REFERENCES if one.release == "mimic_cxr")
-    source = planted.evalset(4, gold=False).source
-    found = references.of(manifest, "test", "x", truths={zero_shot: source, retrieval: "labels by negbio"})
-    assert list(found.levels) == [retrieval] and f"its truth is {source}" in found.reason
-    both = {zero_shot: source, retrieval: "report text (otherwise)"}
-    assert references.of(manifest, "test", "x", truths=both).reason.count("its truth is") == 2
 
 
 def test_a_child_that_was_stopped_or_failed_ends_the_command(

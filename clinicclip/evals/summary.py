@@ -84,6 +84,7 @@ class Delta(NamedTuple):
     ci_high: float
     p: float
     p_holm: float  # corrected over the variants
+    caution: bool  # of either's interval
 
 
 def columns(variants: Sequence[Variant]) -> list[Key]:
@@ -130,16 +131,18 @@ def _record(variants: Sequence[Variant], key: Key) -> dict[str, Any]:
 def deltas(variants: Sequence[Variant]) -> list[Delta]:
     """Every number's paired difference to the baseline; none without one. Raises UserError for unlike data."""
     base = next((variant for variant in variants if variant.name == BASELINE), None)
+    if base is None:
+        return []
     others = [variant for variant in variants if variant is not base]
     found = []
-    for key in columns(variants) if base else ():
-        parts = [(variant.name, _against(base, variant, key)) for variant in others] if base else []
-        told = [(name, between) for name, between in parts if between is not None]
+    for key in columns(variants):
+        parts = [(variant, _against(base, variant, key)) for variant in others]
+        told = [(variant, between) for variant, between in parts if between is not None]
         tests = [p_value(between) for _, between in told]
-        counted = _record(variants, key)
-        for (name, between), p, corrected in zip(told, tests, holm(tests), strict=True):
-            of = counted["n"], counted["prevalence"]
-            found.append(Delta(name, *key, *of, between.value, *between.interval(), p, corrected))
+        counted = [_record(variants, key)[name] for name in ("n", "prevalence")]
+        for (variant, between), p, corrected in zip(told, tests, holm(tests), strict=True):
+            caution = base.cautious(key) or variant.cautious(key)
+            found.append(Delta(variant.name, *key, *counted, between.value, *between.interval(), p, corrected, caution))
     return found
 
 
@@ -245,7 +248,8 @@ def _change(delta: Delta | None) -> str:
     if delta is None:
         return ""
     mark = "*" if delta.p_holm < 0.05 else ""
-    return f"{tabular.signed(delta.value)}{mark} [{tabular.signed(delta.ci_low)}, {tabular.signed(delta.ci_high)}]"
+    low, high = tabular.signed(delta.ci_low), tabular.signed(delta.ci_high)
+    return f"{tabular.signed(delta.value)}{mark} [{low}, {high}]{f' {CAUTION}' if delta.caution else ''}"
 
 
 def _published(variants: Sequence[Variant], published: Mapping[str, Found]) -> Iterator[str]:
