@@ -1,15 +1,18 @@
 """Kills a training run at random moments, starts it again until it is done, and compares it with one left alone.
 
-Every start is the command a user types; SIGKILL leaves the run no time for anything. The run must end with the same
-parameters, to the bit, and the same numbers of every step, each once. A further run is asked to stop, and goes on on
-fewer devices each time, once in two processes: its losses are compared with those of a run on as many as at first.
+Every start is `train` as a user starts it, with the studies of each step noted down; SIGKILL leaves the run no time for
+anything. The run must end with the same parameters, to the bit, the same numbers of every step, each once, and at every
+start the same studies in the same order. A further run is asked to stop, and goes on on fewer devices each time, once
+in two processes: its losses are compared with those of a run on as many as at first.
 
-    python bench/faults.py [--kills=50] [--seed=0]
+    python bench/faults.py [--kills=50] [--seed=0] [--workers=2]
 
 The last line is JSON; its value is the share of runs, one a round of kills, that equal the one left alone.
 """
 
 import argparse
+import functools
+import itertools
 import json
 import os
 import signal
@@ -19,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,13 +67,19 @@ class Ended(NamedTuple):
 
     parameters: dict[str, bytes]
     numbers: list[tuple[int, dict[str, float]]]  # of each record: its step and what no clock has part in
+    studies: dict[int, list[list[str]]]  # of each step: the different batches that starts of the run gave it
 
 
 def command(data: Path, workdir: Path, **changed: object) -> list[str]:
     """The line that starts, or goes on with, a small run."""
     flags = [f"--config.{key}={value}" for key, value in (SETTINGS | changed).items()]
     where = [f"--data_dir={data}", f"--workdir={workdir}"]
-    return [sys.executable, "-m", "clinicclip.train", "--config=configs/n_g_dtcg.py:demo", *where, *flags]
+    observed = [str(ROOT / "tests" / "support" / "observed_train.py"), _fed(workdir), "0"]
+    return [sys.executable, *observed, "--config=configs/n_g_dtcg.py:demo", *where, *flags]
+
+
+def _fed(workdir: Path) -> str:
+    return f"{workdir}.fed"
 
 
 def run(
@@ -113,17 +123,17 @@ def moments(workdir: Path, rng: np.random.Generator) -> dict[str, Callable[[], b
     began, steps = time.monotonic(), _records(workdir) + int(rng.integers(1, 3))
     delay = rng.uniform(0.0, 0.1)
 
-    def while_saving() -> bool:
-        cut_off = any(workdir.glob("checkpoints/*tmp*"))
-        if cut_off:
+    def soon(due: bool) -> bool:
+        if due:
             time.sleep(delay)
-        return cut_off
+        return due
 
     seconds = rng.uniform(0.2, 6.0)
     return {
         "at the start": lambda: time.monotonic() - began > seconds,
         "while it trains": lambda: _records(workdir) >= steps,
-        "while it saves": while_saving,
+        "while it saves": lambda: soon(any(workdir.glob("checkpoints/*tmp*"))),
+        "while it evaluates": lambda: soon(_records(workdir) == SETTINGS["evaluate_every"]),
         "while it reports": lambda: (workdir / "report").exists() or (workdir / "export").exists(),
     }
 
@@ -135,7 +145,7 @@ def _records(workdir: Path) -> int:
 
 def ended(workdir: Path) -> Ended:
     """What a complete run left behind. Raises RuntimeError where it is not complete."""
-    from clinicclip.training import checkpoint, metrics
+    from clinicclip.training import checkpoint, segments
 
     if not (workdir / "DONE").exists():
         raise RuntimeError(f"{workdir} is not complete")
@@ -144,29 +154,48 @@ def ended(workdir: Path) -> Ended:
     _, params = checkpoint.read_params(workdir / "checkpoints")
     leaves = jax.tree_util.tree_leaves_with_path(params)
     parameters = {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}
-    return Ended(parameters, [(r["step"], r["metrics"]) for r in metrics.read(workdir / "metrics.jsonl")])
+    numbers = [(record["step"], record["metrics"]) for record in segments.read(workdir / "metrics.jsonl")]
+    studies: dict[int, list[list[str]]] = {}
+    for line in Path(f"{_fed(workdir)}.0").read_text().splitlines():
+        fed = json.loads(line)
+        given = studies.setdefault(fed["step"], [])
+        given += [fed["ids"]] if fed["ids"] not in given else []
+    return Ended(parameters, numbers, studies)
 
 
-def rounds(data: Path, folder: Path, kills: int, seed: int) -> Iterator[tuple[Counter[str], bool]]:
-    """Of each run that is killed ``ROUND`` times: when, and whether it ended as the one left alone."""
+def rounds(data: Path, folder: Path, kills: int, seed: int, workers: int) -> Iterator[tuple[Counter[str], bool]]:
+    """Of runs killed, some at a time, until there were so many kills: when, and whether each ended as one alone."""
+    expected, numbers = alone(data, folder), itertools.count()
+    with ThreadPoolExecutor(workers) as pool:
+        while kills > 0:
+            some = itertools.islice(numbers, min(workers, -(-kills // ROUND)))
+            for done, same in pool.map(lambda number: killed(data, folder, number, seed, expected), some):
+                kills -= done.total()
+                yield done, same
+
+
+def alone(data: Path, folder: Path) -> Ended:
+    """What a run left behind that was not killed."""
     run(command(data, folder / "alone"))
-    expected = ended(folder / "alone")
-    rng = np.random.default_rng(seed)
-    for number in range(-(-kills // ROUND)):
-        workdir, done = folder / f"killed{number}", Counter[str]()
-        for _ in range(min(ROUND, kills - number * ROUND)):
-            if (workdir / "DONE").exists():
-                break
-            when = moments(workdir, rng)
-            name = str(rng.choice(list(when)))
-            done[name] += run(command(data, workdir), when=when[name]) == -signal.SIGKILL
-        run(command(data, workdir))
-        yield done, ended(workdir) == expected
+    return ended(folder / "alone")
+
+
+def killed(data: Path, folder: Path, number: int, seed: int, expected: Ended) -> tuple[Counter[str], bool]:
+    """Of a run that is killed ``ROUND`` times: when, and whether it ended as expected."""
+    rng, workdir, done = np.random.default_rng([seed, number]), folder / f"killed{number}", Counter[str]()
+    for _ in range(ROUND):
+        if (workdir / "DONE").exists():
+            break
+        when = moments(workdir, rng)
+        name = str(rng.choice(list(when)))
+        done[name] += run(command(data, workdir), when=when[name]) == -signal.SIGKILL
+    run(command(data, workdir))
+    return done, ended(workdir) == expected
 
 
 def on_fewer(data: Path, folder: Path) -> float:
     """The largest difference of a loss, as a share of it, between a run on ever fewer devices and one on as many."""
-    from clinicclip.training import metrics
+    from clinicclip.training import segments
 
     steps = {"total_steps": STRETCH * len(STAGES), "checkpoint_every": 0, "evaluate_every": 0}
     alone, fewer = (command(data, folder / name, **steps) for name in ("on_as_many", "on_fewer"))
@@ -174,7 +203,7 @@ def on_fewer(data: Path, folder: Path) -> float:
     for count, stage in enumerate(STAGES[:-1], 1):
         run(fewer, *stage, signal.SIGTERM, lambda count=count: _records(folder / "on_fewer") >= STRETCH * count)
     run(fewer, *STAGES[-1])
-    runs = [metrics.read(folder / name / "metrics.jsonl") for name in ("on_as_many", "on_fewer")]
+    runs = [segments.read(folder / name / "metrics.jsonl") for name in ("on_as_many", "on_fewer")]
     losses = [np.array([r["metrics"]["loss"] for r in run]) for run in runs]
     return float(np.max(np.abs(losses[1] / losses[0] - 1.0)))
 
@@ -185,6 +214,8 @@ def parser() -> cli.Parser:
     flags.prog = "python bench/faults.py"
     flags.add_argument("--kills", type=cli.count, default=50, help="in all, a few of each run (50)")
     flags.add_argument("--seed", type=cli.count, default=0, help="of the moments")
+    least = functools.partial(cli.count, least=1)
+    flags.add_argument("--workers", type=least, default=2, help="runs that are killed at a time (2)")
     return flags
 
 
@@ -195,7 +226,8 @@ def main(args: argparse.Namespace) -> int:
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{folder}/compiled")
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         seen, equal = Counter[str](), []
-        for number, (done, same) in enumerate(rounds(Path(folder, "data"), Path(folder), args.kills, args.seed)):
+        made = rounds(Path(folder, "data"), Path(folder), args.kills, args.seed, args.workers)
+        for number, (done, same) in enumerate(made):
             seen += done
             equal.append(same)
             print(f"run {number}: killed {dict(done)}; equal {same}", flush=True)

@@ -3,25 +3,28 @@
 The floor is what a regular expression and a list of denying words reach. Rules were chosen on folds 0-3 alone; fold 4
 is the claim. Coding is by MeSH terms, so not all disagreements are faults of ours: bench/language.md counts them.
 
-    python bench/language.py --source=DIR [--folds=0123] [--quick]
+    python bench/language.py --source=DIR [--folds=0123] [--workers=2] [--quick]
 
 DIR is a folder in Open-I's layout: ecgen-radiology/*.xml and labels.csv. The last line is JSON; its value is micro F1.
 """
 
 import argparse
-import json
+import contextlib
+import multiprocessing
 import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int8
+from tqdm import tqdm
 
 from clinicclip import cli
-from clinicclip.data import negation, schema, sections, text
+from clinicclip.data import negation, rule_graphs, schema, sections, text
 from clinicclip.data.generators import templates
 from clinicclip.data.releases import openi
 from clinicclip.data.schema import ABSENT, FINDINGS, INDEX, PRESENT, UNCERTAIN
@@ -32,6 +35,7 @@ GOAL, SPEED_GOAL = 0.90, 300  # micro F1; reports a second and core
 FEW = 40  # positives under which a finding joins the pooled row
 POOLED = f"fewer than {FEW} each, pooled"
 QUICK = 400
+CHUNK = 64  # reports a worker is given at a time
 
 # The floor: where the name of a finding stands and no denying word before it in its sentence.
 DENYING = re.compile(r"\b(?:no|not|without|negative|free|clear|resolved|absent|unremarkable|normal)\b")
@@ -72,27 +76,33 @@ def parser() -> cli.Parser:
     flags.add_argument("--source", required=True, type=Path, help="folder with ecgen-radiology/*.xml and labels.csv")
     flags.add_argument("--folds", default="01234", help="folds of patients to measure on: 0123 to choose, 4 to claim")
     flags.add_argument("--draws", type=int, default=1000, help="bootstrap draws by patient")
+    flags.add_argument("--workers", type=cli.count, default=2, help="processes of the second measurement of speed (2)")
     flags.add_argument("--quick", action="store_true", help=f"the first {QUICK} reports: shows that it runs")
     return flags
 
 
 def main(args: argparse.Namespace) -> int:
-    """Measures agreement, polarity and speed; prints tables and one JSON line."""
+    """Measures agreement, polarity and speed; prints tables and one JSON line. 1 where a goal is missed."""
     coded = openi.gold(args.source)
     reports = [r for r in openi.reports(args.source) if r.uid in coded and str(schema.fold(r.uid)) in args.folds]
     reports = reports[:QUICK] if args.quick else reports
     if not reports:
         raise UserError(f"{args.source}: no report with a row in labels.csv in folds {args.folds}; correct --source")
     print(f"{len(reports)} reports of folds {args.folds}; sections: {counts(reports)}")
-    speed, unaided = throughput(reports), throughput(reports, forgetful=True)
+    speeds = {
+        "reports_per_second": throughput(reports),
+        "reports_per_second_nothing_remembered": throughput(reports, forgetful=True),
+        f"reports_per_second_of_{args.workers}_processes": throughput(reports, args.workers),
+    }
     table = read(reports, coded)
     detail = agreement(table, args.draws)
     detail |= {"polarity": polarity(table), "n": len(reports), "folds": args.folds}
-    detail |= {"reports_per_second": round(speed), "reports_per_second_nothing_remembered": round(unaided)}
-    print(f"whole chain: {speed:.0f} reports/s and core (goal {SPEED_GOAL}), {unaided:.0f} with nothing remembered")
-    line = {"name": "language", "value": detail["micro"]["f1"], "unit": "micro F1", "goal": GOAL, "detail": detail}
-    print(json.dumps(line))
-    return 0
+    detail |= {name: round(speed) for name, speed in speeds.items()}
+    for name, speed in speeds.items():
+        print(f"whole chain: {speed:.0f} {name.replace('_', ' ')} and core (goal {SPEED_GOAL})")
+    f1 = detail["micro"]["f1"]
+    met = f1 >= GOAL and min(speeds.values()) >= SPEED_GOAL
+    return cli.measured("language", f1, "micro F1", GOAL, detail, met=met)
 
 
 def read(reports: Sequence[openi.Report], coded: Mapping[str, Mapping[str, int]]) -> Table:
@@ -211,22 +221,35 @@ def polarity(table: Table) -> dict[str, dict[str, float]]:
     return found
 
 
-def throughput(reports: Sequence[openi.Report], *, forgetful: bool = False) -> float:
-    """Reports a second of processor time for the whole chain: sections to labels, r^n and r^o; nothing known before.
+def throughput(reports: Sequence[openi.Report], workers: int = 0, *, forgetful: bool = False) -> float:
+    """Reports a second and core, by processor time, of the whole chain in so many processes (0 = this one).
 
     `forgetful` forgets after every report: reports repeat themselves, and other data may do so less.
     """
     raw = [f"FINDINGS: {r.findings}\n\nIMPRESSION: {r.impression}" for r in reports]
+    chunks = [(raw[start : start + CHUNK], forgetful) for start in range(0, len(raw), CHUNK)]
     text.forget()
-    start = time.process_time()
-    for key, report in enumerate(raw):
+    seconds = 0.0
+    with tqdm(total=len(raw), unit=" reports", disable=None) as bar, contextlib.ExitStack() as stack:
+        pool = workers and stack.enter_context(ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")))
+        for chunk, spent in zip(chunks, pool.map(chain, chunks) if pool else map(chain, chunks), strict=True):
+            seconds += spent
+            bar.update(len(chunk[0]))
+    return len(raw) / seconds
+
+
+def chain(chunk: tuple[list[str], bool]) -> float:
+    """The processor time of making of reports what a record holds of them: sentences, labels, r^n and r^o, graph."""
+    started = time.process_time()
+    for key, report in enumerate(chunk[0]):
         said = text.sentences(*sections.report_sections(report))
         text.report_labels(said)
         text.is_normal(said)
         negation.alter(said, seed=0, key=str(key), generator=templates.TRAIN)
-        if forgetful:
+        rule_graphs.build(said)
+        if chunk[1]:
             text.forget()
-    return len(raw) / (time.process_time() - start)
+    return time.process_time() - started
 
 
 if __name__ == "__main__":

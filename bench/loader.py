@@ -19,7 +19,6 @@ is the rate of our threads over that of as many torch processes, the median of t
 import argparse
 import atexit
 import contextlib
-import json
 import math
 import os
 import statistics
@@ -44,7 +43,7 @@ from clinicclip.data.augment import AugmentSpec
 from clinicclip.data.draws import TrainSpec
 from clinicclip.data.sources import Source
 from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
-from clinicclip.training import metrics
+from clinicclip.training import segments
 
 GOAL = 1.5
 BATCH, SIZE, LENGTH, VOCABULARY = 64, 224, 256, 2000
@@ -275,13 +274,12 @@ def main(args: argparse.Namespace) -> int:
         detail["data_wait_share"] = round(wait_share(args.run), 4)
         print(f"{args.run}: {detail['data_wait_share']:.2%} of the time between its steps was waited for data (median)")
     value = round(ratios[OURS].wall, 3)
-    print(json.dumps({"name": "loader", "value": value, "unit": "x", "goal": GOAL, "detail": detail}))
-    return 0
+    return cli.measured("loader", value, "x", GOAL, detail, met=value >= GOAL)
 
 
 def wait_share(workdir: Path) -> float:
     """The share of its time that a run of `train` waited for data, in the median of the stretches it wrote down."""
-    records = metrics.read(workdir / "metrics.jsonl")
+    records = segments.read(workdir / "metrics.jsonl")
     return statistics.median(record["timing"]["data_wait_share"] for record in records if record["timing"])
 
 

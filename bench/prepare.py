@@ -15,7 +15,6 @@ The last line is JSON; its value is ours over Pillow's images a second.
 """
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -85,8 +84,7 @@ def main(args: argparse.Namespace) -> int:
         "gray_levels_apart": resized_apart,
         "stored_gray_levels_apart": stored_apart,
     }
-    print(json.dumps({"name": "prepare", "value": round(value, 3), "unit": "x", "goal": GOAL, "detail": detail}))
-    return 0
+    return cli.measured("prepare", round(value, 3), "x", GOAL, detail, met=value >= GOAL)
 
 
 def radiograph(index: int, grain: np.ndarray) -> UInt8[np.ndarray, "h w"]:

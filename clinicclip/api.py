@@ -18,12 +18,12 @@ from clinicclip import config as config_files
 from clinicclip.data import images as pictures
 from clinicclip.data import patients
 from clinicclip.data.tokenizer import Tokenizer
-from clinicclip.errors import UserError, require_list
+from clinicclip.errors import UserError, require_list, within
 from clinicclip.evals import prompts
 from clinicclip.evals.base import Rows
 from clinicclip.evals.truth import SQUASH
 from clinicclip.exporting import Origin, contract, is_export, write_export
-from clinicclip.exporting.folder import read_meta
+from clinicclip.exporting.origin import FILE as ORIGIN
 from clinicclip.models import clip, convert
 from clinicclip.towers import Towers, in_turns
 from clinicclip.training import checkpoint as checkpoints
@@ -178,6 +178,7 @@ class ClinicCLIP:
             "checkpoint": self.source,
             "parameters_sha256": convert.digest(self.params),
             "tokenizer": f"{self.tokenizer.digest()}, at most {self.text_length} tokens",
+            "pooling": self.spec.text.pooling,
             "clinicclip": f"{clinicclip.__version__}, {files.digest(Path(clinicclip.__file__).parent, '*.py')}",
             **terms.noted(self.forced),
         }
@@ -197,7 +198,7 @@ class ClinicCLIP:
             params=self.params,
             tokenizer=self.tokenizer,
             text_length=self.text_length,
-            config=self.config,
+            config={**self.config, **terms.noted(self.forced)},
             origin=self.origin,
             results=results,
             dtype=dtype,
@@ -206,36 +207,42 @@ class ClinicCLIP:
 
     @classmethod
     def from_pretrained(
-        cls, place: str | Path, *, force: bool = False, devices: Sequence[jax.Device] | None = None
+        cls,
+        place: str | Path,
+        *,
+        pooling: str = "",
+        force: bool = False,
+        devices: Sequence[jax.Device] | None = None,
     ) -> "ClinicCLIP":
         """Loads an exported folder, or weights of others: a folder, a weight file, or a hub id of either.
 
-        Raises UserError when image size, mean and standard deviation, tokenizer, text length or pooling are not those
-        the weights were trained with, unless ``force``; always when they are not read whole.
+        ``pooling`` is how texts are pooled, one of `models.bert.POOLINGS`; "": as in training, or, where nothing says
+        how, by the pooler. Raises UserError when image size, mean and standard deviation, tokenizer, text length or
+        pooling are not those the weights were trained with, unless ``force``; always when they are not read whole.
         """
-        path = importing.locate(place)
-        found = importing.load_model(path, force=force)
+        found = importing.load_model(place, pooling=pooling, force=force)
         tokenizer = Tokenizer.load(str(found.tokenizer))
         if tokenizer.vocab_size != found.spec.text.vocab_size:
             raise UserError(
                 f"{found.tokenizer}: a vocabulary of {tokenizer.vocab_size} pieces, the text tower has "
                 f"{found.spec.text.vocab_size} rows; put the tokenizer it was trained with beside the weights"
             )
-        meta = read_meta(path) if is_export(path) else {}
         return cls(
             spec=found.spec,
             params=found.params,
             tokenizer=tokenizer,
             text_length=found.text_length,
-            config=meta.get("config", {IMPORTED: importing.table(found.rows)}),
-            origin=Origin(**meta["origin"]) if meta else Origin.of_others(place),
+            config=found.meta.config if found.meta else {IMPORTED: importing.table(found.rows)},
+            origin=found.meta.origin if found.meta else Origin.of_others(place),
             source=Path(place).resolve().name,
             devices=devices,
         )._held_to(found.trained, place, force)
 
     @classmethod
-    def from_run(cls, workdir: str | Path, step: int | None = None, *, force: bool = False) -> "ClinicCLIP":
-        """Loads a run's newest checkpoint, or the one of ``step``; ``force`` as in ``from_pretrained``."""
+    def from_run(
+        cls, workdir: str | Path, step: int | None = None, *, pooling: str = "", force: bool = False
+    ) -> "ClinicCLIP":
+        """Loads a run's newest checkpoint, or that of ``step``; ``pooling`` and ``force`` as in ``from_pretrained``."""
         workdir = Path(workdir)
         config = config_files.restore(workdir / "config.json")
         try:
@@ -244,6 +251,8 @@ class ClinicCLIP:
             raise UserError(f"{workdir / 'config.json'} is damaged ({fault}): restore the file") from None
         step, params = checkpoints.read_params(workdir / "checkpoints", step)
         trained = checkpoints.read_facts(workdir / "checkpoints", step).get(TERMS, {})
+        with within(workdir):
+            spec, params = clip.pooled_by(pooling, spec, params)
         return cls(
             spec=spec,
             params=params,
@@ -266,42 +275,35 @@ class ClinicCLIP:
         return self._towers.place(self.params)
 
 
-def load(checkpoint: str, *, force: bool = False) -> ClinicCLIP:
+def load(checkpoint: str, *, pooling: str = "", force: bool = False) -> ClinicCLIP:
     """A model from ``WORKDIR``, ``WORKDIR@STEP``, an exported folder, or weights of others. Raises UserError.
 
-    ``force`` as in `ClinicCLIP.from_pretrained`.
+    ``pooling`` and ``force`` as in `ClinicCLIP.from_pretrained`.
     """
     path, _, step = checkpoint.partition("@")
-    if not (Path(path) / "checkpoints").is_dir():
-        return ClinicCLIP.from_pretrained(checkpoint, force=force)
+    # A run that has saved nothing yet is one, too.
+    if not any(files.exists(Path(path) / name) for name in ("checkpoints", ORIGIN)):
+        return ClinicCLIP.from_pretrained(checkpoint, pooling=pooling, force=force)
     if step and not step.isdecimal():
         raise UserError(f"{checkpoint}: the part after @ is a step number")
-    return ClinicCLIP.from_run(path, int(step) if step else None, force=force)
+    return ClinicCLIP.from_run(path, int(step) if step else None, pooling=pooling, force=force)
 
 
-def load_any(checkpoint: str, *, force: bool = False) -> ClinicCLIP | guests.Guest:
+def load_any(checkpoint: str, *, pooling: str = "", force: bool = False) -> ClinicCLIP | guests.Guest:
     """As `load`; a CLIP of others, where its library is installed, as a guest in PyTorch instead.
 
-    Guests keep their own preprocessing and tokenizer. Raises UserError, which names what would read a guest.
+    Guests keep their own preprocessing, tokenizer and pooling: with ``pooling`` nothing is read as one. Raises
+    UserError, which names what would read a guest.
     """
     path = Path(checkpoint.partition("@")[0])
-    place = path if path.exists() else importing.locate(checkpoint)
-    layout = "" if is_export(place) else guests.find(place)
+    place = path if files.exists(path) else importing.locate(checkpoint)
+    layout = "" if pooling or is_export(place) else guests.find(place)
     lacking = guests.lacking(layout) if layout else ""
     if layout and not lacking:
-        return guests.Guest(place, layout, force=force, noted=_own_terms(place, force))
+        return guests.Guest(place, layout, force=force, noted=importing.own_terms(place, force=force))
     try:
-        return load(checkpoint, force=force)
+        return load(checkpoint, pooling=pooling, force=force)
     except UserError as fault:
         if not lacking:
             raise
         raise UserError(f"{fault}; as a guest it is read with {lacking}", fault.table) from None
-
-
-def _own_terms(place: Path, force: bool) -> list[str]:
-    """Weights of ours say what they were trained with in whatever folder others read them. As `terms.require`."""
-    stated = next(filter(None, map(terms.stated, sorted(place.glob("*.safetensors")))), None)
-    if not stated:
-        return []
-    tokenizer = {"tokenizer": contract.tokenizer_digest(Tokenizer.load(place))}
-    return terms.require(place, [stated], tokenizer, *importing.trained_with(place)[1:], force=force)

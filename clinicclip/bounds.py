@@ -17,6 +17,7 @@ LEAST = {
     "checkpoint_every": 0,
     "checkpoint_keep": 1,
     "watchdog": 0,
+    "heartbeat_timeout": 1,
     "evaluate_every": 0,
     "data.text_length": 3,
     "data.max_sentences": 0,

@@ -6,16 +6,19 @@ cannot be understood; 75 stopped early on request, everything saved: start the s
 
 import argparse
 import errno
+import json
 import logging
 import math
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Collection, Sequence
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NoReturn
 
 from clinicclip.errors import UsageError, UserError, nearest
+from clinicclip.models.sizes import POOLINGS
 
 PREEMPTED = 75
 CONFIG_OVERRIDE = "--config."
@@ -93,6 +96,9 @@ def add_model_flags(flags: argparse.ArgumentParser, note: str = "", required: bo
     places = f"WORKDIR, WORKDIR@STEP, an exported folder, or weights of others{note}"
     flags.add_argument("--checkpoint", required=required, help=places)
     flags.add_argument(
+        "--pooling", choices=POOLINGS, default="", help="of texts; default: as in training, else by the pooler"
+    )
+    flags.add_argument(
         "--force", action="store_true", help="load weights although they are given other than they were trained with"
     )
 
@@ -124,6 +130,12 @@ def stoppable() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(PREEMPTED))
 
 
+def measured(name: str, value: float, unit: str, goal: float, detail: Mapping[str, object], *, met: bool) -> int:
+    """Prints what a program of bench/ measured as its last line, of JSON; the exit code, 1 where a goal was missed."""
+    print(json.dumps({"name": name, "value": value, "unit": unit, "goal": goal, "detail": detail}))
+    return 0 if met else 1
+
+
 def run(main: Callable[[argparse.Namespace], int | None], parser: Parser) -> NoReturn:
     """Runs a program's ``main`` on the command line and exits with the code its ending stands for."""
     sys.exit(call(main, parser, sys.argv[1:]))
@@ -133,6 +145,7 @@ def call(main: Callable[[argparse.Namespace], int | None], parser: Parser, argv:
     """Runs a program's ``main`` on ``argv`` and returns its exit code; faults of the user's print one line."""
     # Libraries log through absl, with tracebacks, what they also raise; a fault is told once, below.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    threading.excepthook = _tell_thread
     try:
         code = main(parser.read(argv)) or 0
         sys.stdout.flush()  # here, where a full disk behind it is told as one
@@ -158,6 +171,16 @@ def call(main: Callable[[argparse.Namespace], int | None], parser: Parser, argv:
 def _drop_output() -> None:
     """What standard output still holds is written nowhere, since it would fail again at the end of the process."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _tell_thread(args: threading.ExceptHookArgs) -> None:
+    """A disk that a thread cannot write to, such as TensorBoard's, is a line; the program goes on or tells it, too."""
+    fault = args.exc_value
+    if isinstance(fault, OSError) and fault.errno in STORAGE_FAULTS:
+        where = f" at {fault.filename}" if fault.filename else ""
+        print(f"storage: {fault.strerror}{where} ({args.thread and type(args.thread).__name__})", file=sys.stderr)
+    else:
+        threading.__excepthook__(args)
 
 
 def _fail(message: object, code: int, table: Sequence[str] = ()) -> int:

@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> int:
     names = names or [str(path) for path in paths]
     if len(set(names)) < len(names):
         raise UserError("some of the images or ids are named twice; name each once")
-    model = api.load(args.checkpoint, force=args.force)
+    model = api.load(args.checkpoint, pooling=args.pooling, force=args.force)
     for line in model.config.get(api.IMPORTED, ()):
         print(line, file=sys.stderr)
     settings = {"kind": "texts" if args.texts else "images", "count": len(names), "part": args.part}

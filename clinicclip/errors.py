@@ -22,14 +22,33 @@ class UsageError(UserError):
     """A command line that cannot be understood (exit code 2)."""
 
 
+@contextlib.contextmanager
+def within(place: object) -> Iterator[None]:
+    """Puts the place in front of what a UserError says."""
+    try:
+        yield
+    except UserError as fault:
+        raise UserError(f"{place}: {fault}", fault.table) from None
+
+
 def listing(message: str, faults: Mapping[str, Sequence[str]]) -> UserError:
     """The error that names every fault by its kind: in the line itself, or beneath it where they are many."""
-    found = {kind: names for kind, names in faults.items() if names}
+    found = {kind: [_legible(name) for name in names] for kind, names in faults.items() if names}
     if sum(map(len, found.values())) <= FEW:
         told = "; ".join(f"{len(names)} {kind}: {', '.join(names)}" for kind, names in found.items())
         return UserError(f"{message}: {told}")
     counts = ", ".join(f"{len(names)} {kind} (the first {names[0]})" for kind, names in found.items())
     return UserError(f"{message}: {counts}", [f"{kind}: {name}" for kind, names in found.items() for name in names])
+
+
+def _legible(name: str) -> str:
+    """A name as it is, unless it would break the line or not be seen."""
+    return name if name and name.isprintable() else repr(name)
+
+
+def together(one: UserError, other: UserError, place: object) -> UserError:
+    """The error that tells two of the same place."""
+    return UserError(f"{one}; {str(other).removeprefix(f'{place}: ')}", one.table + other.table)
 
 
 def a(noun: str) -> str:

@@ -5,6 +5,7 @@ Or two of its results: how far they are apart, and why.
 
 import argparse
 import functools
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -73,7 +74,7 @@ def evaluate(args: argparse.Namespace) -> int:
     suites.check_names(chosen, findings)
     places = scoring.places(args.data)
     prompts.PromptSet.load(args.prompts)
-    model = api.load_any(args.checkpoint, force=args.force)
+    model = api.load_any(args.checkpoint, pooling=args.pooling, force=args.force)
     for line in model.config.get(api.IMPORTED, ()):
         print(line, flush=True)
     setting = scoring.Setting(
@@ -124,6 +125,8 @@ def _place(
     folder = where.folder
     split = where.split or args.split or sets.held_out_split(folder, model.config)
     _refuse_overlap(name, split, sets.overlap(folder, split, model.config, model.trained_on), args.allow_overlap)
+    if kinship := sets.kinship(folder, model.config):
+        print(f"warning: {name}: {kinship} (no id tells): these may be no held-out numbers", file=sys.stderr)
     users = {"train": suites.LEARNING, "validation": suites.CHOOSING}
     others = {
         role: getattr(args, f"{role}_split") or sets.other_split(folder, role, split, model.config)

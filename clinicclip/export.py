@@ -41,7 +41,7 @@ def hub_id(text: str) -> str:
 
 def main(args: argparse.Namespace) -> int:
     """Write the export, then say what is in it and whether PyTorch agreed."""
-    model = api.load(args.checkpoint, force=args.force)
+    model = api.load(args.checkpoint, pooling=args.pooling, force=args.force)
     for line in model.config.get(api.IMPORTED, ()):
         print(line, file=sys.stderr)
     results = _results(args.checkpoint, model.describe()["parameters_sha256"])

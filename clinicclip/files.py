@@ -1,10 +1,13 @@
 """Files that are whole or not there: written beside their place, brought to the disk, then renamed."""
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from clinicclip.errors import UserError
 MOST_JSON = 2**28  # bytes of a file that is read at once
 KINDS = {"F16": "<f2", "F32": "<f4", "U64": "<u8"}  # what `map_tensors` can map
 HEADER_BYTES = 10**8  # the most that describe a file's arrays, as safetensors itself has it
+LOCK = "lock"  # in a folder that one process at a time works on
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # what a file system says that keeps none
 
 
 def make_folder(path: Path) -> None:
@@ -26,12 +31,57 @@ def make_folder(path: Path) -> None:
         raise UserError(f"{path}: cannot be made into a folder ({fault.strerror}); choose another place") from None
 
 
+def exists(path: Path) -> bool:
+    """Whether something is there; what no file can be called is not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+@contextlib.contextmanager
+def alone(folder: Path, patience: float = 0.0) -> Iterator[int]:
+    """Holds the lock of a folder that is there, by its file descriptor; goes without where none can be had.
+
+    Raises:
+        UserError: another process holds it, and does so for ``patience`` seconds.
+    """
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    end = time.monotonic() + patience
+    try:
+        while not _locked(descriptor):
+            if time.monotonic() >= end:
+                raise UserError(f"{folder} is being worked on by another process: wait for its end, or end it")
+            time.sleep(0.1)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as fault:
+        if fault.errno not in NO_LOCKS:
+            raise
+    return True
+
+
 def digest(folder: Path, pattern: str) -> str:
     """Twelve hex digits over the names and contents of the files of a folder, and of the folders in it."""
     content = hashlib.sha256()
     for path in sorted(folder.rglob(pattern)):
         content.update(f"{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes())
     return content.hexdigest()[:12]
+
+
+def content(path: Path, mend: str = "restore or fetch it") -> bytes:
+    """What a file holds that is read at once. Raises OSError, and UserError when it is absurdly large."""
+    if path.stat().st_size > MOST_JSON:
+        raise UserError(f"{path} is damaged (more than {MOST_JSON:,} bytes): {mend}")
+    return path.read_bytes()
 
 
 def read_json(path: Path, keys: Collection[str], mend: str = "restore the file") -> dict[str, Any]:
@@ -41,10 +91,8 @@ def read_json(path: Path, keys: Collection[str], mend: str = "restore the file")
       UserError: it holds something else, or is absurdly large; tells how to ``mend`` it.
       FileNotFoundError: there is no such file.
     """
-    if path.stat().st_size > MOST_JSON:
-        raise UserError(f"{path} is damaged (more than {MOST_JSON:,} bytes): {mend}")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(content(path, mend))
     except (ValueError, RecursionError) as fault:
         raise UserError(f"{path} is damaged (not JSON: {fault}): {mend}") from None
     if not isinstance(found, dict):

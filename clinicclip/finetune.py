@@ -8,6 +8,7 @@ chosen by a score. Jobs that are done are not done again; the same command goes 
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -117,7 +118,7 @@ def _task(args: argparse.Namespace) -> Task:
     """Opens model and data. Raises UserError when they do not allow the jobs."""
     mesh = sharding.make_mesh()
     sharding.microbatches(args.batch_size, 0, mesh.size)
-    model = api.load(args.checkpoint, force=args.force)
+    model = api.load(args.checkpoint, pooling=args.pooling, force=args.force)
     split = args.split or sets.held_out_split(args.data_dir, model.config)
     learnt = args.train_split or sets.other_split(args.data_dir, "train", split, model.config)
     if not learnt:
@@ -125,6 +126,8 @@ def _task(args: argparse.Namespace) -> Task:
     known = sets.overlap(args.data_dir, split, model.config, model.trained_on)
     if known:
         raise UserError(f"{args.data_dir}, split {split}: this model was trained on {known}; choose another --split")
+    if kinship := sets.kinship(args.data_dir, model.config):
+        print(f"warning: {args.data_dir}: {kinship} (no id tells): these may be no held-out numbers", file=sys.stderr)
     name = builder.read_manifest(args.data_dir)["name"]
     train, test = (
         sets.open_set(name, args.data_dir, part, image_size=model.image_size, limit=args.limit)
@@ -165,7 +168,7 @@ def _require_same(args: argparse.Namespace, task: Task) -> None:
     path = args.output / JOB
     if not path.is_file():
         files.write_whole(path, json.dumps(asked, indent=1) + "\n")
-    held = json.loads(path.read_text())
+    held = files.read_json(path, (), "delete the folder and run again")
     other = [key for key in asked if asked[key] != held.get(key)]
     if other:
         raise UserError(f"{path}: these jobs are of another {', '.join(other)}; choose another --output")

@@ -31,6 +31,7 @@ FREE_TO_CHANGE = (
     "checkpoint_best",
     "evaluate_every",
     "watchdog",
+    "heartbeat_timeout",
     "data.workers",
     "data.threads",
     "data.memory_bytes",

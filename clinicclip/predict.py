@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
     host.tune_allocator()
     host.keep_compiled()
     paths = sources.image_files(args.images)
-    model = api.load(args.checkpoint, force=args.force)
+    model = api.load(args.checkpoint, pooling=args.pooling, force=args.force)
     for line in model.config.get(api.IMPORTED, ()):
         print(line, file=sys.stderr)
     sides = prompts.embed_all(findings, model.embed_texts)

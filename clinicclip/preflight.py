@@ -48,7 +48,7 @@ def start(config: ConfigDict, workdir: Path) -> None:
         hosts[:] = [other["host"] for other in notes]
         require(notes)
 
-    processes.join(noted, agree)
+    processes.join(noted, agree, config.heartbeat_timeout)
     if jax.process_count() > 1:
         require_same_devices(hosts)
 

@@ -4,15 +4,15 @@ import argparse
 import functools
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from clinicclip import cli
-from clinicclip.data import beam, builder, graphs, images, negation, radgraph, releases
+from clinicclip import account, cli
+from clinicclip.data import beam, builder, images, radgraph, releases
 from clinicclip.data.generators import llm, templates
 from clinicclip.data.generators.endpoint import DATA_USE, KEY_VARIABLE, Endpoint
-from clinicclip.data.manifest import BEYOND_LIMIT, DROPPED, USED
+from clinicclip.data.manifest import DROPPED
 from clinicclip.errors import UsageError
 
 GENERATORS = (templates.TRAIN.name, llm.NAME)
@@ -34,7 +34,9 @@ mimic_cxr: DIR is the download of MIMIC-CXR-JPG; --reports names mimic-cxr-repor
   to) where it is not in DIR; --labels=chexpert, negbio, text or a CheXbert table says whose training labels to take.
 openi: views are those of projections.csv (image,uid,view) or indiana_projections.csv in DIR, else of the headers of
   NLMCXR_dcm's files; NLMCXR_png's files do not say theirs, so that without a table they need --views=all.
-rsna, siim_acr, padchest: all images are for testing; --split=hash makes train, validation and test by patient.
+rsna, siim_acr, padchest: all images are for testing. --split=hash makes train, validation and test by patient, of rsna
+  with RSNA's pneumonia-challenge-dataset-mappings_2018.json in DIR. Without it, and of siim_acr, nobody knows whose an
+  image is: --split=image makes them by image, where a person may be in several.
 ms_cxr, cxr_align: DIR holds the released table or JSON; --images names the download of MIMIC-CXR-JPG.
 --labeller=chexbert.pth reads labels by CheXbert; vocab.txt of bert-base-uncased beside it, or --labeller_tokenizer.
 --features works on data prepared before, too: give the same command again with it."""
@@ -44,7 +46,7 @@ RULES = "rules"
 
 def parser() -> cli.Parser:
     """The command line of this program."""
-    result = cli.Parser(program="prepare", description=__doc__ or "", example=EXAMPLE)
+    result = cli.Parser(program="prepare", description=__doc__ or "", example=EXAMPLE, stores=("--beam_options",))
     add = result.add_argument
     known = sorted(releases.READERS)
     add("release", type=cli.one_of(known), help=f"what to read: {', '.join(known)}")
@@ -63,7 +65,8 @@ def parser() -> cli.Parser:
         "--runner",
         type=cli.one_of(beam.RUNNERS),
         metavar="NAME",
-        help=f"let Apache Beam make the shards, on workers that see source and output: {', '.join(beam.RUNNERS)}",
+        help="let Apache Beam make the shards, on workers that mount the disk of source and output under the same "
+        f"paths (buckets are not read): {', '.join(beam.RUNNERS)}",
     )
     add("--beam_options", default="", metavar="'...'", help="for the runner: '--project=P --region=R ...'")
     add("--dry_run", action="store_true", help="say what would be written and dropped; write nothing")
@@ -156,10 +159,12 @@ def main(args: argparse.Namespace) -> int:
         runner=_runner(args),
     )
     verb = "would hold" if args.dry_run else "holds"
-    print(f"{args.output} {verb}\n{account(manifest)}")
+    print(f"{args.output} {verb}\n{account.told(manifest)}")
     if manifest["dropped"] and not args.dry_run:
         print(f"  every report and image left out is named in {args.output / DROPPED}")
-    if args.features and not args.dry_run:
+    if args.features and args.dry_run:
+        print(f"  frozen features ({args.features}) would be stored beside the shards; a dry run does not compute them")
+    elif args.features:
         from clinicclip import annotate, host  # jax, which preparing alone does without
 
         host.tune_allocator()
@@ -221,69 +226,6 @@ def _joins(args: argparse.Namespace) -> list[builder.Join]:
         host.tune_allocator()
         joins.append(labeller.Join(Path(args.labeller), args.labeller_tokenizer))
     return joins
-
-
-def account(manifest: Mapping[str, Any]) -> str:
-    """The table of splits and of what was dropped for which reason, for a terminal."""
-    rows = [("split", "records", "patients")]
-    rows += [(name, f"{n['records']:,}", f"{n['patients']:,}") for name, n in manifest["splits"].items()]
-    total = {unit: sum(n[unit] for n in manifest["splits"].values()) for unit in rows[0][1:]}
-    rows.append(("total", f"{total['records']:,}", f"{total['patients']:,}"))
-    lines = ["  " + name.ljust(12) + "".join(cell.rjust(10) for cell in cells) for name, *cells in rows]
-    for kind, found in manifest["source"].items():
-        lines.append(f"  {found:,} {kind.replace('_', ' ')} found{_published(manifest['published'].get(kind), found)}")
-        if kind not in manifest:
-            continue
-        counts = manifest[kind]
-        lines[-1] += f": {counts[USED]:,} used"
-        lines += [f"    {n:>8,} {_words(reason)}" for reason, n in counts.items() if reason != USED]
-    if "labels" in manifest:
-        lines.append(
-            "  labels, graphs and altered texts that are there twice, belong to nothing, or are not there (then the "
-            "report is read):"
-        )
-        lines += [f"    {n:>8,} {reason}" for reason, n in manifest["labels"].items()]
-    if manifest["image_flags"]:
-        lines.append("  images used as they are, but look at them (image_flags):")
-        lines += [f"    {n:>8,} {flag}" for flag, n in manifest["image_flags"].items()]
-    lines += _negated(manifest) * ("reports" in manifest)
-    lines += _graphs(manifest["language"])
-    return "\n".join([*lines, f"  {manifest['title']}; licence: {manifest['licence']}"])
-
-
-def _negated(manifest: Mapping[str, Any]) -> list[str]:
-    """How many records have a negated report, and why the others have none."""
-    counts, generator = manifest["language"], manifest["settings"]["generator"]
-    made = counts.get("records_with_negated_report", 0)
-    lines = [f"  {counts['records']:,} records: {made:,} with a negated report (generator {generator})"]
-    reasons = {reason: counts.get(f"records_not_negated_{reason}", 0) for reason in negation.REASONS}
-    return lines + [f"    {n:>8,} without: {reason.replace('_', ' ')}" for reason, n in reasons.items() if n]
-
-
-def _graphs(counts: Mapping[str, int]) -> list[str]:
-    """How many records have a report graph, whose, and how large."""
-    prefix = "records_with_graph_by_"
-    makers = {key.removeprefix(prefix): n for key, n in counts.items() if key.startswith(prefix)}
-    if not makers:
-        return []
-    total = sum(makers.values())
-    told = ", ".join(f"{n:,} by {maker}" for maker, n in makers.items())
-    each = " and ".join(f"{counts[f'graph_{unit}'] / total:.1f} {unit}" for unit in ("nodes", "edges"))
-    over = counts["graphs_over_budget"] / total
-    return [
-        f"  {total:,} report graphs ({told}) of {each} each; {over:.2%} do not fit {graphs.NODES} nodes and "
-        f"{graphs.EDGES} edges"
-    ]
-
-
-def _published(stated: int | None, found: int) -> str:
-    if stated is None:
-        return ""
-    return ", as published" if stated == found else f" of the {stated:,} published"
-
-
-def _words(reason: str) -> str:
-    return "not read (--limit)" if reason == BEYOND_LIMIT else reason
 
 
 def _options() -> dict[str, tuple[Any, list[str]]]:

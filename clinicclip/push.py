@@ -28,18 +28,18 @@ def parser() -> cli.Parser:
 def main(args: argparse.Namespace) -> int:
     """Says what goes where, then sends it."""
     from clinicclip.exporting.dialects import TEXT, text_id  # jax and all, which --help does without
-    from clinicclip.exporting.folder import read_meta, whole
+    from clinicclip.exporting.folder import whole
+    from clinicclip.exporting.meta import Meta
     from clinicclip.models.torch_names import OPEN_CLIP
 
-    meta = read_meta(args.folder)
+    meta = Meta.read(args.folder)
     names = whole(args.folder, meta)
-    hub = meta["hub"]
-    if not hub:
+    if not meta.hub:
         raise UserError(f"{args.folder}: was written for no hub: export it again with --hub=ORG/NAME")
-    parts = {hub: (args.folder, names)}
-    if OPEN_CLIP in meta["dialects"]:  # which finds the configuration of its text tower by an id of its own
-        parts[text_id(hub)] = (args.folder / TEXT, ["config.json"])
-    print(f"terms of the data: {meta['origin']['data_licence']}")
+    parts = {meta.hub: (args.folder, names)}
+    if OPEN_CLIP in meta.dialects:  # which finds the configuration of its text tower by an id of its own
+        parts[text_id(meta.hub)] = (args.folder / TEXT, ["config.json"])
+    print(f"terms of the data: {meta.origin.data_licence}")
     for name, (folder, files) in parts.items():
         size = sum((folder / file).stat().st_size for file in files)
         print(f"{name}: {len(files)} files of {folder}, {size / 1e6:,.2f} MB, {'public' if args.public else 'private'}")
@@ -47,7 +47,7 @@ def main(args: argparse.Namespace) -> int:
     if args.dry_run:
         print("dry run: nothing was sent")
         return 0
-    send(parts, f"{meta['origin']['name']}, {meta['origin']['steps']:,} steps", private=not args.public)
+    send(parts, f"{meta.origin.name}, {meta.origin.steps:,} steps", private=not args.public)
     return 0
 
 

@@ -7,14 +7,11 @@ stopped, between runs and within one.
 """
 
 import argparse
-import fcntl
 import functools
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,7 +71,7 @@ def main(args: argparse.Namespace) -> int:
     require_same_data(jobs, _data_dir(args))
     files.make_folder(args.output)
     try:
-        with host.StopRequest() as stop, _alone(args.output) as lock:
+        with host.StopRequest() as stop, files.alone(args.output) as lock:
             child = functools.partial(_child, lock=lock, stop=stop)
             for number, job in enumerate(jobs, 1):
                 lines = (train_line(job, args), *evaluate_lines(job, further))
@@ -185,19 +182,6 @@ def _child(words: Sequence[str], log: Path, *, lock: int, stop: host.StopRequest
                 child.terminate()
                 child.wait()
             raise
-
-
-@contextmanager
-def _alone(output: Path) -> Iterator[int]:
-    """Holds the folder's lock, by its file descriptor. Raises UserError when another process holds it."""
-    descriptor = os.open(output / "lock", os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield descriptor
-    except BlockingIOError:
-        raise UserError(f"{output} is being worked on by another process: wait for its end, or end it") from None
-    finally:
-        os.close(descriptor)
 
 
 def write_tables(output: Path, jobs: Sequence[Job], further: Sequence[str] = ()) -> None:

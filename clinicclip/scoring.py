@@ -67,7 +67,8 @@ class Setting:
     def load(cls, folder: Path) -> "Setting":
         """Reads it back. Raises UserError when the folder has none."""
         try:
-            told = json.loads((folder / SETTING).read_text())
+            keys = [field.name for field in dataclasses.fields(cls)]
+            told = files.read_json(folder / SETTING, keys, "evaluate again")
         except FileNotFoundError:
             raise UserError(f"{folder} has no {SETTING}: give a folder that clinicclip.evaluate wrote") from None
         fields: dict[str, Any] = {

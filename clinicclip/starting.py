@@ -13,7 +13,6 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from clinicclip import importing, terms
-from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.exporting import contract
 from clinicclip.models.clip import ClipSpec, init_params
@@ -78,21 +77,14 @@ def _held(config: ConfigDict) -> dict[str, Held]:
         given: dict[str, Any] = contract.images(model.image.image_size) if image else {}
         given |= {"pooling": model.text.pooling} if text else {}
         if text and any("tokenizer" in said for said in trained):
-            tokenizer = Tokenizer.load(importing.folder_of(importing.locate(place)))
-            given["tokenizer"] = contract.tokenizer_digest(tokenizer)
+            given |= contract.tokenizer_in(importing.folder_of(importing.locate(place)))
         found[key] = trained, given
     return found
 
 
 def _whole(config: ConfigDict) -> importing.Imported:
     model = config.model
-    found = importing.load_model(model.init, pooling=model.text.pooling, force=model.force)
-    if found.spec.text.pooling != model.text.pooling:
-        raise UserError(
-            f"model.init={model.init}: pools its texts by {found.spec.text.pooling!r} and has no "
-            f"{model.text.pooling}: set --config.model.text.pooling={found.spec.text.pooling}"
-        )
-    return found
+    return importing.load_model(model.init, pooling=model.text.pooling, force=model.force)
 
 
 def _resolve_whole(config: ConfigDict) -> None:
@@ -133,9 +125,13 @@ def _whole_params(found: importing.Imported, place: str, spec: ClipSpec) -> PyTr
 
 
 def told(config: ConfigDict) -> Iterator[str]:
-    """What a run starts from, as lines for the user: of a whole model its reading, and what was forced."""
+    """What a run starts from, as lines for the user: how it was read, and what was forced."""
     for key, place in places(config).items():
         yield f"{key}={place}"
+        if key == "model.text.init":
+            yield from importing.table(importing.read_text_tower(place, config.model.text.pooling).rows)
+        if key == "model.image.init":
+            yield from importing.table(importing.read_image_tower(place).rows)
     if config.model.init:
         found = _whole(config)
         yield from importing.table(found.rows)

@@ -94,8 +94,9 @@ def _processor(folder: Path) -> Terms:
     said |= UNSCALED if config.get("do_normalize") is False else {}
     if "rescale_factor" in config or config.get("do_rescale") is False:
         said["scale"] = config["rescale_factor"] if config.get("do_rescale", True) else 1
-    if config.get("resample") in range(len(RESAMPLING)):
-        said["interpolation"] = RESAMPLING[config["resample"]]
+    if (number := config.get("resample")) is not None:
+        known = type(number) is int and 0 <= number < len(RESAMPLING)
+        said["interpolation"] = RESAMPLING[number] if known else number
     size, crop = config.get("size"), config.get("do_center_crop")
     shown = config.get("crop_size") if crop else size
     shown = shown.get("height") if isinstance(shown, dict) else shown

@@ -15,7 +15,8 @@ if __name__ == "__main__":
 import argparse
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -23,17 +24,18 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from clinicclip import assemble, devices, expected, host, preflight, runs
+from clinicclip import assemble, devices, expected, files, host, preflight, runs
 from clinicclip import config as config_files
 from clinicclip.data import pipeline, stores
 from clinicclip.inputs import require_same_run
 from clinicclip.models.clip import ClinicCLIP
 from clinicclip.skipped import Skipped
-from clinicclip.training import abstract, checkpoint, metrics, processes, sharding, step, watch
+from clinicclip.training import abstract, checkpoint, lost, metrics, processes, sharding, step, watch
 from clinicclip.training.abstract import Sizes
 from clinicclip.training.arithmetic import step_flops
 from clinicclip.training.progress import Log, say
 
+HANDOVER = 10.0  # seconds that a start of this run which is being killed may take
 DONE = "DONE"  # in the run's folder, once everything is there: the settings as they were asked for
 
 
@@ -102,11 +104,14 @@ def train(config: ConfigDict, workdir: Path, traced: range = range(0)) -> int:
         say(f"{workdir} is complete: its numbers are in {workdir / 'report' / 'report.html'}")
         return 0
     try:
-        with host.StopRequest(processes.anywhere if jax.process_count() > 1 else None) as stop:
+        with (
+            lost.bound(config.heartbeat_timeout),
+            host.StopRequest(processes.anywhere if jax.process_count() > 1 else None) as stop,
+        ):
             run = runs.set_up(config, workdir)
-            with watch.Watch(workdir, config.watchdog, traced) as watched:
+            with held(workdir), watch.Watch(workdir, config.watchdog, traced) as watched:
                 state = fit(run, stop, watched)
-            runs.finish(run, state)
+                runs.finish(run, state)
     except host.Stopped:
         say("stopped as asked, nothing is lost; the same command goes on")
         return cli.PREEMPTED
@@ -168,6 +173,14 @@ def fit(run: runs.Run, stop: host.StopRequest, watched: watch.Watch) -> step.Tra
                     log.compare(partial(expected.beside, planned, device=device))
                 log.add(now + 1, measured, batch_facts, waited, flops=sum(flops.values()), write=write)
     return state
+
+
+@contextmanager
+def held(workdir: Path) -> Iterator[None]:
+    """Keeps every other start of this run out of its folder. Raises UserError where one is at work."""
+    with ExitStack() as stack:
+        processes.on_first(lambda: stack.enter_context(files.alone(workdir, HANDOVER)))
+        yield
 
 
 def arithmetic(config: ConfigDict, model: ClinicCLIP, batch: Sizes, devices: int) -> dict[str, float]:

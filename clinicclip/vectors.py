@@ -42,7 +42,7 @@ class Store:
         settings = json.loads(json.dumps({**settings, "format": form}))
         path = folder / SETTINGS
         if path.is_file():
-            _refuse_other(path, json.loads(path.read_text()), settings)
+            _refuse_other(path, files.read_json(path, (), "delete the folder and run again"), settings)
         else:
             files.make_folder(folder)
             if any(file.name != f"{SETTINGS}.tmp" for file in folder.iterdir()):  # which a kill may leave

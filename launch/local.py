@@ -31,7 +31,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 AGAIN = 75
-GRACE = 60.0  # seconds; jax itself waits as long for others that end
+GRACE = 60.0  # seconds; a run that has lost a process takes half as long to say so and to end
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TICK = 0.05  # seconds between two looks at the processes
 

@@ -40,6 +40,36 @@ def test_frontal_images_come_with_their_labels(root: Path) -> None:
     assert all(study.image.is_file() for study in studies.values() if isinstance(study.image, Path))
 
 
+def test_the_batches_that_the_full_size_comes_in_are_read_as_they_are(root: Path, tmp_path: Path) -> None:
+    expected, batches = read(root), tmp_path / "chexpertchestxrays"
+    first, second, third = (
+        batches / f"CheXpert-v1.0 batch {words}" for words in ("1 (validate & csv)", "2 (train 1)", "3 (train 2)")
+    )
+    for folder in (first, second, third):
+        folder.mkdir(parents=True)
+    for name in ("train.csv", "valid.csv", "valid"):
+        (root / name).rename(first / name)
+    for number, patient in enumerate(sorted((root / "train").iterdir())):
+        patient.rename((second, third)[number % 2] / patient.name)
+    for name in ("test_labels.csv", "test"):
+        (root / name).rename(batches / name)
+    studies, drops = read(batches)
+    assert (studies.keys(), drops) == (expected[0].keys(), expected[1])
+    assert all(Path(study.image).is_file() for study in studies.values())
+    assert chexpert.count(batches)["images"] == len(studies) + len(drops)
+
+
+def test_counts_that_are_not_the_published_ones_are_flagged(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = chexpert.count(root)
+    fewer = [f"{chexpert.PUBLISHED[kind] - n:,} {kind} fewer" for kind, n in found.items()]
+    assert call("chexpert", f"--source={root}", f"--output={tmp_path / 'out'}", "--dry_run", "--features=tfidf") == 0
+    told = capsys.readouterr().out
+    assert f"WARNING: {', '.join(fewer)} than published" in told
+    assert "frozen features (tfidf) would be stored" in told
+
+
 def test_a_table_of_the_5x200_set_becomes_its_own_split_without_its_patients_elsewhere(
     root: Path, tmp_path: Path
 ) -> None:

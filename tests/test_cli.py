@@ -3,6 +3,7 @@
 import errno
 import subprocess
 import sys
+import threading
 from argparse import ArgumentTypeError, Namespace
 
 import pytest
@@ -122,3 +123,21 @@ def test_output_to_a_full_disk_is_one_line() -> None:
     assert (
         done.stderr.startswith("error: storage: No space left on device; free space") and done.stderr.count("\n") == 1
     )
+
+
+@pytest.mark.parametrize(("number", "one"), [(errno.ENOSPC, True), (errno.ECHILD, False)])
+def test_a_full_disk_that_a_thread_meets_is_a_line(
+    number: int, one: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write() -> None:
+        raise OSError(number, "", "events")
+
+    def main(args: object) -> None:
+        thread = threading.Thread(target=write)
+        thread.start()
+        thread.join()
+
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)  # put back behind the test
+    assert cli.call(main, cli.Parser(program="x", description="", example=""), []) == 0
+    told = capsys.readouterr().err
+    assert "events" in told and (told.count("\n") == 1) == ("Traceback" not in told) == one

@@ -11,9 +11,9 @@ import micro_export
 import numpy as np
 import pytest
 from safetensors import safe_open
-from safetensors.numpy import load
+from safetensors.numpy import load, save
 
-from clinicclip import cli, doctor, files, terms
+from clinicclip import ClinicCLIP, cli, doctor, files, predict, terms
 from clinicclip.data import images
 from clinicclip.data.tokenizer import train_wordpiece
 from clinicclip.errors import UserError
@@ -81,9 +81,27 @@ def test_settings_other_than_those_of_the_training_are_refused_unless_forced(fol
     assert load_export(folder, force=True).spec.dim == 10
 
 
-def test_another_pooling_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained = contract.read(folder / "model.safetensors")
-    assert terms.differences([trained | {"pooling": "mean"}], trained) == ["text pooling mean in training, pooler here"]
+@pytest.fixture(scope="module")
+def own_texts(micro_folder: Path) -> np.ndarray:
+    return ClinicCLIP.from_pretrained(micro_folder).embed_texts(parity.TEXTS[:2])
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_another_pooling_is_refused_unless_forced(folder: Path, pooling: str, own_texts: np.ndarray, capsys) -> None:
+    said = f"text pooling pooler in training, {pooling} here"
+    with pytest.raises(UserError, match=f"not as its weights were trained .*{said}"):
+        ClinicCLIP.from_pretrained(folder, pooling=pooling)
+    forced = ClinicCLIP.from_pretrained(folder, pooling=pooling, force=True)
+    assert forced.forced == [said] and forced.describe()["pooling"] == forced.spec.text.pooling == pooling
+    assert "pooler" not in forced.params["text"]
+    assert np.abs(forced.embed_texts(parity.TEXTS[:2]) - own_texts).max() > 0.01
+    flags = [str(folder / "none.png"), f"--checkpoint={folder}", f"--pooling={pooling}"]
+    assert cli.call(predict.main, predict.parser(), flags) == 1 and said in capsys.readouterr().err
+
+
+def test_a_pooling_that_is_none_is_told(folder: Path) -> None:
+    with pytest.raises(UserError, match="pooling 'max' must be one of pooler, cls, mean"):
+        ClinicCLIP.from_pretrained(folder, pooling="max")
 
 
 def metadata(path: Path) -> dict[str, str]:
@@ -157,10 +175,43 @@ def test_doctor_names_the_first_stage_that_differs(folder: Path, stage: str, mon
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [({"golden": "no base64"}, "base64"), ({"golden": "AAAA"}, "those of their digest"), ({"golden": None}, "golden")],
+    [
+        ({"golden": "no base64"}, "base64"),
+        ({"golden": "AAAA"}, "those of their digest"),
+        ({"golden": None}, "golden"),
+        ({"golden_sha256": None}, "golden"),
+    ],
 )
 def test_doctor_tells_damaged_golden_tensors_in_one_line(folder: Path, change: dict, says: str, capsys) -> None:
     relabelled(folder, **change)
     assert cli.call(doctor.main, doctor.parser(), ["checkpoint", str(folder), f"--output={folder.parent}"]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "its golden inputs cannot be read" in error and says in error
+
+
+def bytes_of(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+GOLDEN = {
+    "no picture": lambda t: t.pop("picture_1"),
+    "a stranger": lambda t: t.update(more=t["ids"]),
+    "pictures of floats": lambda t: t.update(picture_0=t["picture_0"].astype("float32")),
+    "flat squares": lambda t: t.update(images=t["images"].ravel()),
+    "ids of floats": lambda t: t.update(ids=t["ids"].astype("float32")),
+    "no texts": lambda t: t.update(texts=bytes_of("7")),
+    "deep texts": lambda t: t.update(texts=bytes_of("[" * 100_000)),
+    "half a text": lambda t: t.update(texts=bytes_of("{")),
+}
+
+
+@pytest.mark.parametrize("fault", GOLDEN)
+def test_golden_tensors_of_another_form_are_told_in_one_line(folder: Path, fault: str) -> None:
+    arrays = load(parity.packed(contract.golden(folder / "model.safetensors")))
+    GOLDEN[fault](arrays)
+    with safe_open(folder / "model.safetensors", "np") as file:
+        stated = {terms.KEY: file.metadata()[terms.KEY]}
+    relabelled(folder, **contract.metadata({}, save(arrays)) | stated)
+    with pytest.raises(UserError, match="its golden inputs cannot be read") as told:
+        contract.golden(folder / "model.safetensors")
+    assert "\n" not in str(told.value)

@@ -26,7 +26,7 @@ from clinicclip.data.schema import Record
 from clinicclip.data.tokenizer import train_wordpiece
 from clinicclip.errors import UserError
 from clinicclip.skipped import Skipped
-from clinicclip.training import metrics
+from clinicclip.training import segments
 from clinicclip.training.metrics import NoWriter
 
 CORRUPT, UNDECODABLE, INCOMPLETE = 3, 7, 9
@@ -146,7 +146,7 @@ def test_a_run_goes_on_past_corrupt_records_up_to_the_limit(
     last = int(np.flatnonzero(bad)[-1]) // BATCH + 1
     told = json.loads((tmp_path / "fault.json").read_text())
     assert told["step"] == last and told["skipped"] == 3
-    steps = metrics.read(tmp_path / "metrics.jsonl")
+    steps = segments.read(tmp_path / "metrics.jsonl")
     assert [r["step"] for r in steps] == list(range(1, last))
     assert [r["metrics"]["skipped"] for r in steps] == [bad[: BATCH * now].sum() for now in range(1, last)]
     image = builder.open_source(data_dir, "train")[UNDECODABLE]["image_id"]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import dicoms
+import judging
 import numpy as np
 import pytest
 from dicoms import SHAPE, fault, ramp, table
@@ -19,7 +20,7 @@ def gray(made: Dataset) -> np.ndarray:
 
 def pydicom_path(made: Dataset, pixels: np.ndarray, low: float, high: float) -> np.ndarray:
     """What pydicom shows, whose output runs from ``low`` to ``high``, as gray levels."""
-    shown = apply_voi_lut(apply_modality_lut(pixels, made), made, index=0)
+    shown = apply_voi_lut(apply_modality_lut(pixels, made), made, index=0).astype(float)
     return np.rint((shown - low) / (high - low) * 255).astype(np.uint8)
 
 
@@ -88,10 +89,12 @@ def test_a_linear_window_is_the_standards_formula() -> None:
     np.testing.assert_array_equal(threshold, np.where(pixels > 2047.5, 255, 0))
 
 
-def test_rescale_comes_before_the_window() -> None:
-    pixels = ramp(12)
-    made = dicoms.dataset(pixels, 12, RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=2000, WindowWidth=3000)
-    np.testing.assert_array_equal(gray(made), pydicom_path(made, pixels, -1000, 2 * 4095 - 1000))
+@pytest.mark.parametrize(("slope", "intercept"), [(2, -1000), (0.5, 0), (0.0244, -50.5)])
+def test_rescale_comes_before_the_window(slope: float, intercept: float) -> None:
+    pixels, low, high = ramp(12), intercept, slope * 4095 + intercept
+    window = {"WindowCenter": round(0.4 * (low + high), 3), "WindowWidth": round(0.4 * (high - low), 3)}
+    made = dicoms.dataset(pixels, 12, RescaleSlope=slope, RescaleIntercept=intercept, **window)
+    np.testing.assert_allclose(gray(made).astype(int), pydicom_path(made, pixels, low, high), atol=1)  # of halves
 
 
 def test_a_negative_slope_shows_great_stored_values_dark() -> None:
@@ -111,14 +114,25 @@ def test_a_modality_table_comes_before_the_window(signed: bool) -> None:
     np.testing.assert_array_equal(gray(made), pydicom_path(made, pixels, 0, 65535))
 
 
+@pytest.mark.filterwarnings("ignore:Applying a VOI LUT on a float")  # pydicom's, of values that are whole here
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
+@pytest.mark.parametrize("rescale", [{}, {"RescaleSlope": 1, "RescaleIntercept": -500}])
+@pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("bits", [10, 12, 16])
-def test_a_voi_table_beats_a_window_and_holds_at_its_ends(bits: int) -> None:
-    pixels = ramp(12)
-    entries = np.linspace(0, 1, 2000) ** 0.5 * (2**bits - 1)
-    made = dicoms.dataset(pixels, 12, WindowCenter=1, WindowWidth=1, VOILUTSequence=table(entries, 1000, bits))
-    shown = gray(made)
-    np.testing.assert_array_equal(shown, pydicom_path(made, pixels, 0, 2**bits - 1))
-    assert set(shown[pixels < 1000]) == {0} and set(shown[pixels > 3000]) == {255}
+def test_a_voi_table_beats_a_window_and_holds_at_its_ends(
+    bits: int, signed: bool, rescale: dict[str, int], photometric: str
+) -> None:
+    pixels, first = ramp(12, signed), -900 if signed else 700
+    entries, most = np.linspace(0, 1, 2000) ** 0.5 * (2**bits - 1), 2**bits - 1
+    lut = table(entries, first, bits, signed)
+    elements = {"WindowCenter": 1, "WindowWidth": 1, "VOILUTSequence": lut, "PhotometricInterpretation": photometric}
+    made = dicoms.dataset(pixels, 12, **elements, **rescale)
+    inverted, values = photometric == "MONOCHROME1", pixels.astype(int) + rescale.get("RescaleIntercept", 0)
+    shown = gray(made).astype(int)
+    black, white = (most, 0) if inverted else (0, most)
+    np.testing.assert_array_equal(shown, pydicom_path(made, pixels, black, white))
+    ends = [255, 0] if inverted else [0, 255]
+    assert [set(shown[values < first]), set(shown[values > first + 2000])] == [{ends[0]}, {ends[1]}]
 
 
 def test_the_first_of_several_tables_is_shown() -> None:
@@ -230,3 +244,18 @@ def test_other_plain_syntaxes_are_read(syntax: str) -> None:
     made.file_meta.TransferSyntaxUID = syntax
     made["PixelData"].VR = "OW"
     np.testing.assert_array_equal(gray(made), gray(dicoms.dataset(pixels, 12)))
+
+
+@pytest.mark.parametrize("kind", judging.INSIDE)
+@pytest.mark.parametrize(
+    ("name", "bits"),
+    [("jpeg_baseline", 8), *((name, bits) for name, bits in CASES if name.startswith("jpeg_lossless"))],
+)
+def test_a_jpeg_damaged_inside_is_refused(name: str, bits: int, kind: str) -> None:
+    syntax, _, _, encode = dicoms.SYNTAXES[name]
+    noise = np.random.default_rng(0).normal(0, 2**bits / 50, SHAPE)
+    pixels = (ramp(bits) / 2 + 2 ** (bits - 2) + noise).astype(ramp(bits).dtype)
+    stream = encode(pixels, bits)
+    assert gray(dicoms.compress(dicoms.dataset(pixels, bits), syntax, stream)).shape == SHAPE
+    damaged = dicoms.compress(dicoms.dataset(pixels, bits), syntax, judging.spoilt(stream, judging.INSIDE[kind]))
+    assert fault(dicoms.content(damaged)) == "image_unreadable"

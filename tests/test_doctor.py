@@ -2,17 +2,23 @@
 
 import io
 import json
+import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import dicoms
+import fakes
+import fakes_labelled
 import numpy as np
+import planting
 import pytest
 from PIL import Image
 
 from clinicclip import cli, doctor
 from clinicclip.data import builder, schema
 from clinicclip.data.phantom import world
+from clinicclip.data.releases import rsna
 
 REPORT = "FINDINGS: The heart is enlarged. There is a small left pleural effusion.\nIMPRESSION: Cardiomegaly, case {}."
 WORD = "zanzibar"  # in every planted report, and never to be printed
@@ -26,6 +32,11 @@ def radiograph(seed: int) -> np.ndarray:
     return world.make("easy", seed, 0, 96).image
 
 
+def scan(seed: int = 3, **elements: str) -> bytes:
+    """The DICOM file of a radiograph whose header names a person, if nothing else is said."""
+    return dicoms.content(dicoms.dataset(radiograph(seed), ViewPosition="PA", **elements))
+
+
 def again(gray: np.ndarray) -> np.ndarray:
     """The same picture scaled down, more contrasted and compressed."""
     stored = io.BytesIO()
@@ -35,14 +46,15 @@ def again(gray: np.ndarray) -> np.ndarray:
 
 
 def folder(root: Path, studies: int, changes: Mapping[int, Mapping[str, Any]] | None = None, first: int = 0) -> Path:
-    """A prepared folder of one study a patient, each second one to evaluate; ``changes`` by study, "gray" an image."""
+    """A prepared folder of one study a patient, half to evaluate; ``changes`` by number, "gray" pixels or bytes."""
     (root / "in").mkdir(parents=True)
     rows = []
     for number in range(first, first + studies):
         split = "test" if number % 2 else "train"
         row = {"image": f"i{number}.png", "text": REPORT.format(f"{WORD} {number}"), "patient": f"p{number}"}
         row |= {"split": split, "view": "PA", "gray": radiograph(number)} | dict((changes or {}).get(number, {}))
-        Image.fromarray(row.pop("gray")).save(root / "in" / row["image"])
+        gray, file = row.pop("gray"), root / "in" / row["image"]
+        file.write_bytes(gray) if isinstance(gray, bytes) else Image.fromarray(gray).save(file)
         rows.append(json.dumps(row) + "\n")
     (root / "in" / "pairs.jsonl").write_text("".join(rows))
     builder.write("folder", root / "out", source=root / "in", say=lambda line: None)
@@ -163,6 +175,9 @@ LONG = " ".join(f"There is a {letter} density." for letter in "abcdefghijklmnop"
 PLANTED: dict[str, Mapping[str, Any]] = {
     "looks_inverted": {"gray": 255 - radiograph(3)},
     "looks_upside_down": {"gray": radiograph(3)[::-1].copy()},
+    "looks_sideways": {"gray": np.rot90(radiograph(3), 3).copy()},
+    "burned_in_annotation": {"gray": scan(BurnedInAnnotation="YES", PatientIdentityRemoved="YES")},
+    "personal_header": {"gray": scan()},
     "low_contrast": {"gray": 100 + radiograph(3) // 16},
     "clipped": {"gray": np.clip(radiograph(3).astype(int) * 3, 0, 255).astype(np.uint8)},
     "view_not_frontal": {"view": "LATERAL"},
@@ -182,6 +197,23 @@ def test_one_planted_fault_is_found_by_its_own_check_alone(check: str, examine: 
     code, told = examine(str(folder(tmp_path, 24, {3: PLANTED[check]})), "--text_length=64")
     assert code == 0 and set(found(told)) == {check}
     assert (found(told)[check]["count"], found(told)[check]["examples"]) == (1, ["i3.png"])
+
+
+def test_a_box_over_the_border_and_people_nobody_can_tell_are_to_be_looked_at(examine: Examine, tmp_path: Path) -> None:
+    root = fakes_labelled.rsna(tmp_path / "in")
+    for seed, path in enumerate(sorted((root / "stage_2_train_images").iterdir()), start=20):
+        path.write_bytes(scan(seed, PatientIdentityRemoved="YES"))
+    over = planting.put(rsna.TARGETS[0], "95", "width", where=lambda row: row["Target"] == "1", name="patientId")
+    (image,) = {*over(root, random.Random(1))} & {*fakes_labelled.RSNA}
+    builder.write("rsna", tmp_path / "rsna", source=root, options={"split": "image"}, say=lambda line: None)
+    code, told = examine(str(tmp_path / "rsna"))
+    assert (code, set(found(told))) == (0, {"box_clipped", "people_untold"})
+    assert found(told)["box_clipped"]["examples"] == [image]
+    assert found(told)["people_untold"]["says"] == "are split by image, and not by person"
+    chest = tmp_path / "chestxray14"
+    builder.write("chestxray14", chest, source=fakes.chestxray14(tmp_path / "chest"), say=lambda line: None)
+    untold = [f for f in examine(f"{tmp_path / 'rsna'},{chest}")[1]["findings"] if f["check"] == "people_untold"]
+    assert f"of {tmp_path / 'rsna'} may be of people in {chest} (chestxray14)" in [f["says"] for f in untold]
 
 
 def test_repeated_reports_and_unknown_labels_are_noted(examine: Examine, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import fakes
+import fakes_labelled
 import numpy as np
 import planted
 import pytest
@@ -73,7 +74,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     monkeypatch.setattr(api, "load", lambda checkpoint: Other() if "other" in checkpoint else Model())
-    monkeypatch.setattr(api, "load_any", lambda checkpoint, force=False: api.load(checkpoint))
+    monkeypatch.setattr(api, "load_any", lambda checkpoint, **named: api.load(checkpoint))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
 
     def call(*flags: str) -> int:
@@ -321,6 +322,25 @@ def test_faults_are_one_line_with_the_way_out(
 def test_the_default_split_is_what_the_run_held_out(data: Path) -> None:
     assert sets.held_out_split(data, CONFIG) == "validation+test"
     assert sets.held_out_split(data, {}) == "test"
+
+
+def test_images_of_a_release_trained_on_under_other_ids_are_warned_of(
+    run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rsna = fakes_labelled.rsna(tmp_path / "in")
+    builder.write("rsna", tmp_path / "rsna", source=rsna, shorter_side=32)
+    trained = {"data": {**CONFIG["data"], "name": "chestxray14"}}
+    assert "of rsna are chestxray14's, and so may be those trained on" in sets.kinship(tmp_path / "rsna", trained)
+    assert sets.kinship(tmp_path / "rsna", CONFIG) == sets.kinship(tmp_path / "rsna", {}) == ""
+    monkeypatch.setattr(Model, "config", trained)
+    assert run("--suite=zero_shot", f"--data=rsna:{tmp_path / 'rsna'}") == 0
+    assert "warning: rsna: the images of rsna are chestxray14's" in capsys.readouterr().err
+    entries = [{"subset_img_id": image, "img_id": f"{i:08d}_000.png"} for i, image in enumerate(fakes_labelled.RSNA)]
+    (rsna / "pneumonia-challenge-dataset-mappings_2018.json").write_text(json.dumps(entries))
+    builder.write("rsna", tmp_path / "told", source=rsna, shorter_side=32)  # now ids are compared
+    (one, *_) = builder.open_source(tmp_path / "told", "test")
+    assert sets.kinship(tmp_path / "told", trained) == ""
+    assert sets.overlap(tmp_path / "told", "test", trained, patients.of("chestxray14", [one])) == "1 of 8 patients"
 
 
 def test_the_same_patients_of_another_release_are_others(data: Path) -> None:

@@ -15,7 +15,7 @@ from clinicclip import api, cli, exporting
 from clinicclip import export as program
 from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
 from clinicclip.errors import UserError
-from clinicclip.exporting import Origin, contract, load_export, parity
+from clinicclip.exporting import contract, load_export, parity
 from clinicclip.exporting.card import public
 from clinicclip.exporting.dialects import config_files, dialects, timm_name
 from clinicclip.models import tensor_file
@@ -68,9 +68,9 @@ def test_reading_an_export_gives_the_model_back_bit_for_bit(folder):
     assert export.spec == MICRO
     jax.tree.map(np.testing.assert_array_equal, export.params, init_params(MICRO, 0))
     assert Tokenizer.load(export.tokenizer) == TOKENIZER
-    assert export.meta["text_length"] == LENGTH
-    assert Origin(**export.meta["origin"]) == ORIGIN
-    assert export.meta["config"]["data"]["dir"] == "data"
+    assert export.meta.text_length == LENGTH
+    assert export.meta.origin == ORIGIN
+    assert export.meta.config["data"]["dir"] == "data"
 
 
 def test_the_three_text_lengths_and_the_vocabulary_agree(folder):
@@ -200,7 +200,7 @@ def test_damaged_exports_are_refused(tmp_path):
     with pytest.raises(UserError, match="format 2, this version reads 1"):
         load_export(output)
     (output / "clinicclip.json").write_text("{")
-    with pytest.raises(UserError, match="is not JSON"):
+    with pytest.raises(UserError, match=r"clinicclip\.json is damaged \(not JSON"):
         load_export(output)
 
 

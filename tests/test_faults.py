@@ -8,6 +8,8 @@ faults = benches.load("faults")
 
 
 def test_a_run_killed_at_random_moments_ends_to_the_bit_as_one_left_alone(tmp_path: Path) -> None:
-    [(killed, same)] = faults.rounds(tmp_path / "data", tmp_path, kills=faults.ROUND, seed=1)
+    expected = faults.alone(tmp_path / "data", tmp_path)
+    assert list(expected.studies) == [1, 2, 3, 4, 5, 6] and all(len(given) == 1 for given in expected.studies.values())
+    killed, same = faults.killed(tmp_path / "data", tmp_path, 0, 1, expected)
     assert same
     assert killed.total() > 1

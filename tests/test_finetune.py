@@ -49,7 +49,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
         trained_on=np.empty(0, np.uint64),
         describe=lambda: {"checkpoint": "stand-in", "parameters_sha256": "0"},
     )
-    monkeypatch.setattr(api, "load", lambda checkpoint, force: model)
+    monkeypatch.setattr(api, "load", lambda checkpoint, **named: model)
     monkeypatch.setattr(builder, "read_manifest", lambda folder: {"name": "phantom", "splits": dict.fromkeys(opened)})
     monkeypatch.setattr(sets, "open_set", lambda name, folder, split, **_: opened[split])
     monkeypatch.setattr(sets, "overlap", lambda *_: "")

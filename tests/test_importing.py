@@ -155,6 +155,10 @@ def test_a_scripts_state_is_read_under_its_own_names(graph, tmp_path):
     ):
         assert said in told
     assert ("GCN, nodes of 5 + 4, 6, " in told) == (graph is not None)
+    (left,) = (line for line in told.splitlines() if line.startswith("left out"))
+    assert "net.backbone.layers.0.blocks.1.attn_mask and 1 more" in left and "constants" in left
+    pooled = importing.load_model(folder, pooling="cls")
+    assert any(row.part == "left out" and "pooler.dense.bias and 1 more" in row.where for row in pooled.rows)
 
 
 def test_projections_of_equal_shape_are_told_apart_by_name_alone(params, tmp_path):
@@ -201,7 +205,7 @@ def test_the_usual_heads_of_bert_base_are_assumed_and_said():
     assert "12 heads assumed" in rows[1].by
 
 
-def test_every_fault_of_a_tower_is_listed_in_one_line(params):
+def test_every_fault_is_listed_in_one_line(params):
     state = foreign.script_state(params, replace(MICRO, graph=foreign.GRAPH))
     del state["net.backbone.norm.bias"], state["net.report_encoder.bert.pooler.dense.bias"]
     state["net.backbone.norm.offset"] = np.zeros(16, np.float32)
@@ -210,6 +214,21 @@ def test_every_fault_of_a_tower_is_listed_in_one_line(params):
     assert "2 missing: net.backbone.norm.bias, net.report_encoder.bert.pooler.dense.bias" in told
     assert "1 unexpected: net.backbone.norm.offset" in told
     assert "encoder.layer.1.output.dense.weight (20, 24) instead of (24, 20)" in told
+    assert "saved without its pooler" not in told
+    sound = foreign.script_state(params, replace(MICRO, graph=foreign.GRAPH))
+    stranger = "net.report_encoder.bert.encoder.layer.0.output.dense.lora_A"  # might be a projection by its shape
+    told = refusal(sound | {stranger: np.zeros((24, 4), np.float32)})
+    assert told.endswith(f"1 unexpected: {stranger}")
+    assert "2 unexpected: net.backbone.norm.offset, net.ema" in refusal(state | {"net.ema": np.zeros(3, np.float32)})
+    del state["net.report_encoder.bert.pooler.dense.weight"], state["net.gcn.first.bias"]  # beside the towers, too
+    told = refusal(state | {"net.adapter.weight": np.zeros(3, np.float32)})
+    assert "3 missing: net.backbone.norm.bias, net.report_encoder.bert.pooler.dense.weight, " in told
+    assert "1 unexpected: net.backbone.norm.offset" in told and "instead of (24, 20)" in told
+    assert "net.gcn.first.lin.weight (6, 9)" in told and "net.adapter.weight (3,)" in told
+    assert "saved without its pooler; choose text pooling 'mean' or 'cls'" in told
+    del state["net.img_proj.weight"], state["net.txt_proj"]
+    told = refusal(state)
+    assert "3 missing" in told and "the image tower's 16 features" in told and "the text tower's 24 features" in told
 
 
 def test_many_faults_of_both_towers_are_listed_whole_beneath_the_line(params):
@@ -239,10 +258,58 @@ def test_graph_layers_that_chain_either_way_are_refused():
     assert "which graph layer comes first? net.gcn.first.lin.weight and net.gcn.second.lin.weight" in refusal(state)
 
 
-@pytest.mark.parametrize("stranger", ["net.adapter.weight", "net.img_proj.bias", "net.gcn.third.weight"])
+STRANGERS = ("net.adapter.weight", "net.img_proj.bias", "net.gcn.third.weight", "net.old_position_ids", "net.attn_mask")
+
+
+@pytest.mark.parametrize("stranger", STRANGERS)
 def test_what_no_part_of_ours_can_be_is_left_to_nobody(params, stranger):
     state = foreign.script_state(params, replace(MICRO, graph=foreign.GRAPH))
     assert stranger in refusal(state | {stranger: np.zeros((3,), np.float32)})
+
+
+@pytest.mark.parametrize("spelling", [".lin.weight/.lin.bias", ".linear.weight/.linear.bias", ".weight/.bias"])
+def test_graph_layers_are_found_in_the_spellings_of_their_libraries(params, spelling):
+    state = foreign.script_state(params, replace(MICRO, graph=foreign.GRAPH))
+    kernel, bias = spelling.split("/")
+    for name in ("net.gcn.first", "net.gcn.second"):
+        array = state.pop(f"{name}.lin.weight")
+        state |= {f"{name}{kernel}": array, f"{name}{bias}": state.pop(f"{name}.bias")}
+    found = whole.read_model({k: np.asarray(t) for k, t in state.items()}, Hints(text=MICRO.text), "x")[1]
+    equal(found["graph"], params["graph"])
+
+
+OTHERS = {
+    "timm_pool": ["rot_attn", 7],
+    "timm_proj": ["mlp", None],
+    "timm_proj_bias": [True],
+    "timm_model_name": [
+        "resnet50",
+        "swinv2_tiny_window8_256",
+        "swin_micro_patch4_window7_224",
+        "swin_tiny_patch4_window4",
+    ],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in OTHERS.items() for value in values])
+def test_an_open_clip_configuration_must_not_contradict_its_weights(params, key, value, tmp_path):
+    folder = foreign.write_whole(tmp_path, two_towers(params), MICRO, "open_clip")
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["vision_cfg"][key] = value
+    foreign.write_json(folder / "open_clip_config.json", config)
+    with pytest.raises(UserError, match=f"{key} is {value!r}|names the tower {value!r}") as told:
+        importing.load_model(folder)
+    assert str(told.value).startswith(str(folder)) and "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("content", [{"lr": 1e-4}, {"model_type": "gpt2"}, {"architecture": {"depth": 3}}])
+def test_a_configuration_of_something_else_is_named_and_not_used(params, content, tmp_path):
+    image = foreign.write_tower(tmp_path / "swin", two_towers(params), MICRO, "image")
+    foreign.write_json(image / "config.json", content)
+    spec, tower, rows = importing.read_image_tower(image)
+    equal(tower, params["image"])
+    assert spec.image_size == 32
+    assert [row.what for row in rows if row.where == "config.json"] == ["not used"]
 
 
 def test_images_prepared_otherwise_are_named(params, tmp_path):

@@ -1,7 +1,9 @@
 """How processes join, tell each other what they find, and stop together where they cannot be one run."""
 
 import json
+import platform
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +52,18 @@ words = processes.shared(lambda texts: np.array([[len(text)] for text in texts],
     "embedded": [rows[:, 0].tolist() for rows in embedded],
     "words": words[:, 0].tolist(),
 }))
+"""
+
+# Two processes that work together until the one whose number is given is killed.
+DIES = """
+import os, signal, sys
+import jax
+from clinicclip.training import lost, processes
+processes.join(heartbeat=2)
+with lost.bound(2):
+    for turn in range(9):
+        dies = turn and jax.process_index() == int(sys.argv[1])
+        processes.everywhere(lambda: os.kill(os.getpid(), signal.SIGKILL) if dies else None)
 """
 
 # A program that only joins.
@@ -115,6 +129,15 @@ def test_a_process_that_does_not_come_is_told_in_time(
 
     (ended,) = processes.start(["-c", JOIN], tmp_path, processes=1, devices=1, placed=first_of_two, timeout=60)
     assert ended.code == 1 and ended.err.startswith(says) and ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_dead_process_ends_the_others_soon_with_a_line_that_names_it(tmp_path: Path, victim: int) -> None:
+    ended = processes.start(["-c", DIES, victim], tmp_path, processes=2, devices=1, timeout=20)
+    left = ended[1 - victim]
+    assert (left.code, ended[victim].code) == (1, -signal.SIGKILL)
+    (line,) = [line for line in left.err.splitlines() if not line.startswith("[Gloo]")]
+    assert line.startswith(f"error: process {victim} of 2 ({platform.node()}) went away: see in its log")
 
 
 def test_processes_tell_each_other_what_they_found_and_what_failed(tmp_path: Path) -> None:

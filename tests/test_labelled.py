@@ -1,5 +1,6 @@
 """RSNA, SIIM-ACR, VinDr-CXR and PadChest: labelled images without reports, as they are downloaded."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,29 @@ def test_rsna_names_images_that_only_one_of_its_lists_knows(tmp_path: Path) -> N
     assert manifest["images"]["used"] == 5 and sum(manifest["images"].values()) == manifest["source"]["images"] == 9
 
 
-def test_a_hash_of_the_patient_may_split_what_has_no_split(tmp_path: Path, chests: Path) -> None:
-    splits = {labelled.split_of(f"p{i}", "hash", "rsna") for i in range(60)}
-    assert splits == set(rsna.SPLITS) == {"train", "validation", "test"}
+def test_a_hash_of_the_patient_may_split_what_has_no_split(chests: Path) -> None:
+    splits = {labelled.split_of("hash", "padchest", hash=f"p{i}") for i in range(60)}
+    assert splits == set(padchest.SPLITS) == {"train", "validation", "test"}
     for study in read(padchest, chests, split="hash")[0].values():
-        assert study.split == labelled.split_of(study.patient, "hash", "padchest")
-    with pytest.raises(UserError, match=r"rsna: split=hsh: expected test or hash; did you mean hash\?"):
-        rsna.count(fakes.rsna(tmp_path), split="hsh")
+        assert study.split == labelled.split_of("hash", "padchest", hash=study.patient)
+    with pytest.raises(UserError, match=r"padchest: split=hsh: expected test or hash; did you mean hash\?"):
+        padchest.count(chests, split="hsh")
+
+
+def test_rsna_is_split_by_the_person_that_its_mapping_names_or_by_image(tmp_path: Path) -> None:
+    root, number = fakes.rsna(tmp_path), {image: f"{i // 2:08d}" for i, image in enumerate(fakes.RSNA[:-1])}
+    with pytest.raises(UserError, match=f"put that file of RSNA's into {root}, or split by image"):
+        rsna.count(root, split="hash")
+    assert {s.patient for s in read(rsna, root, split="image")[0].values()} == set(fakes.RSNA)
+    entries = [{"subset_img_id": image, "img_id": f"{name}_003.png"} for image, name in number.items()]
+    (root / rsna.MAPPING[0]).write_text(json.dumps(entries))
+    studies, drops = read(rsna, root, split="hash")
+    assert {image: s.patient for image, s in studies.items()} == {i: str(int(name)) for i, name in number.items()}
+    assert drops == {fakes.RSNA[-1]: "patient_missing"} and rsna.count(root) == {"images": 8, "patients": 4}
+    assert all(s.split == labelled.split_of("hash", "rsna", hash=s.patient) for s in studies.values())
+    (root / rsna.MAPPING[0]).write_text('[{"subset_img_id": "x"}]')
+    with pytest.raises(UserError, match=r"rsna: pneumonia-.*json is not RSNA's list of \{subset_img_id, img_id\}"):
+        rsna.count(root)
 
 
 # SIIM-ACR
@@ -71,6 +88,9 @@ def test_a_hash_of_the_patient_may_split_what_has_no_split(tmp_path: Path, chest
 def test_siim_runs_begin_where_the_run_before_them_ended(tmp_path: Path) -> None:
     studies, drops = read(siim_acr, fakes.siim_acr(tmp_path))
     assert not drops and len(studies) == 8
+    assert siim_acr.count(tmp_path) == {"images": 8, "images_with_labels": 8}
+    with pytest.raises(UserError, match="siim_acr: split=hash: expected test or image"):  # nobody knows the patients
+        siim_acr.count(tmp_path, split="hash")
     image = studies[fakes.SIIM[1]]
     assert image.gold == {"pneumothorax": PRESENT}
     assert image.masks == (Mask("pneumothorax", ((10, 3), (50, 3))), Mask("pneumothorax", ((1205, 2),)))
@@ -92,6 +112,7 @@ def test_siim_takes_the_table_of_the_second_stage_where_it_is(tmp_path: Path) ->
     fakes.scan(root / "dicom-images-test" / "1" / "2" / "new.dcm", 3)
     studies, drops = read(siim_acr, root)
     assert set(studies) == {fakes.SIIM[0], "new"} and set(drops.values()) == {"labels_missing"}
+    assert siim_acr.count(root) == {"images": 9, "images_with_labels": 2}
     assert studies[fakes.SIIM[0]].gold == {"pneumothorax": PRESENT}
 
 

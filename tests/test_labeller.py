@@ -1,9 +1,10 @@
 """CheXbert as an option of prepare: labels of the impression, and one line where something is missing."""
 
-import runpy
 import sys
 from pathlib import Path
 
+import bert_folder
+import chexbert_folder
 import numpy as np
 import preparing
 import pytest
@@ -13,44 +14,15 @@ from clinicclip.data import builder
 from clinicclip.data.manifest import read_manifest
 from clinicclip.data.schema import ABSENT, CHEXPERT, PRESENT, UNCERTAIN, UNKNOWN, Drop
 from clinicclip.errors import UserError
-from clinicclip.models import chexbert, convert, tensor_file
-from clinicclip.models.bert import BertSpec
-from clinicclip.models.torch_names import chexbert_leaves
+from clinicclip.models import chexbert
 
-TOKENIZER = runpy.run_path(str(Path(__file__).parent / "support" / "bert_folder.py"))["tokenizer"]
 IMPRESSIONS = ("Small left pleural effusion.", "Lungs are clear.", "", "The heart is normal. Lungs are clear.")
-
-
-def write(folder: Path, *, positions: int = 512, seed: int = 0) -> dict[str, np.ndarray]:
-    """A folder with a small random CheXbert under the published names, and its vocabulary."""
-    tokenizer = TOKENIZER()
-    spec = BertSpec(
-        vocab_size=tokenizer.vocab_size,
-        width=128,
-        depth=2,
-        heads=2,
-        mlp_width=96,
-        max_positions=positions,
-        pooling="cls",
-    )
-    rng = np.random.default_rng(seed)
-    tensors = {
-        f"module.{key}": rng.normal(0, 0.5, convert.torch_shape(leaf)).astype(np.float32)
-        for leaf in chexbert_leaves(spec, chexbert.HEAD_CLASSES)
-        for key in leaf.keys
-    }
-    tensors["module.bert.embeddings.position_ids"] = np.arange(positions)[None]
-    tensors["module.bert.pooler.dense.weight"] = np.zeros((128, 128), np.float32)
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(folder, 512)
-    tensor_file.write(folder / "chexbert.safetensors", tensors)
-    return tensors
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("chexbert")
-    write(path)
+    chexbert_folder.write(path)
     return path
 
 
@@ -130,13 +102,13 @@ def test_a_file_without_vocabulary_says_where_to_get_it(folder: Path, tmp_path: 
 
 
 def test_another_vocabulary_is_refused(folder: Path, tmp_path: Path) -> None:
-    TOKENIZER(size=112).save(tmp_path, 512)
+    bert_folder.tokenizer(size=112).save(tmp_path, 512)
     with pytest.raises(UserError, match="a vocabulary of 112 pieces"):
         labeller.Join(folder, tmp_path).label(["Clear."])
 
 
 def test_faulty_weights_are_named(folder: Path, tmp_path: Path) -> None:
-    tensors = write(tmp_path / "short", positions=64)
+    tensors = chexbert_folder.write(tmp_path / "short", positions=64)
     with pytest.raises(UserError, match="knows 64 positions"):
         labeller.Join(tmp_path / "short").label(["Clear."])
     del tensors["module.linear_heads.13.bias"]

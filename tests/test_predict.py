@@ -24,7 +24,7 @@ from clinicclip.exporting import parity
 @pytest.fixture(autouse=True)
 def loaded(micro_model: api.ClinicCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every program gets the model that is compiled already."""
-    monkeypatch.setattr(api, "load", lambda checkpoint, force: micro_model)
+    monkeypatch.setattr(api, "load", lambda checkpoint, **named: micro_model)
 
 
 @pytest.fixture

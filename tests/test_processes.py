@@ -10,7 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from clinicclip import cli
-from clinicclip.training import checkpoint, metrics
+from clinicclip.training import checkpoint, segments
 
 STEPS = 3
 TINY = {
@@ -105,7 +105,7 @@ def assert_same_parameters(ours: Path, theirs: Path) -> None:
 def assert_same_results(ours: Path, theirs: Path) -> None:
     """Equal but for the order in which floats were summed."""
     assert_same_parameters(ours, theirs)
-    columns = [metrics.read(folder / "metrics.jsonl") for folder in (ours, theirs)]
+    columns = [segments.read(folder / "metrics.jsonl") for folder in (ours, theirs)]
     assert [r["step"] for r in columns[0]] == [r["step"] for r in columns[1]] == [1, 2, 2, 3]
     for one, other in zip(*columns, strict=True):
         assert one["metrics"] == pytest.approx(other["metrics"], rel=1e-5)

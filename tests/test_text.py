@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import repeat
 from multiprocessing import get_context
 
@@ -9,8 +10,11 @@ import numpy as np
 import pytest
 from comparisons import CASES
 from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from written import REPORTS, STUTTERS
 
+from clinicclip.data import negation, rule_graphs
+from clinicclip.data.generators import templates
 from clinicclip.data.schema import ABSENT, CHEXPERT, FINDINGS, PRESENT, UNCERTAIN, UNKNOWN
 from clinicclip.data.text import finding_states, forget, is_normal, report_labels, report_sections, sentences
 
@@ -129,11 +133,20 @@ def test_no_sentence_takes_long(stutter: str) -> None:
     assert finding_states(sentences(stutter, "")).shape == (len(FINDINGS),)
 
 
-def test_processes_give_what_one_gives() -> None:
-    reports = [f"{before} {after}" for before, after in CASES]
+def test_processes_annotate_as_one_does() -> None:
+    alter = partial(negation.alter, seed=0, key="k", generator=templates.TRAIN)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        found = pool.map(sentences, reports, repeat(""), chunksize=50)
-        assert list(found) == list(map(sentences, reports, repeat("")))
+
+        @settings(max_examples=20, deadline=None)
+        @given(st.lists(REPORTS, min_size=2, max_size=6))
+        @example([f"{before} {after}" for before, after in CASES])
+        def alike(reports: list[str]) -> None:
+            said = list(map(sentences, reports, repeat("")))
+            assert list(pool.map(sentences, reports, repeat(""), chunksize=50)) == said
+            for annotate in (alter, rule_graphs.build):
+                assert list(pool.map(annotate, said, chunksize=50)) == list(map(annotate, said))
+
+        alike()
 
 
 @pytest.mark.parametrize(

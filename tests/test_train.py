@@ -22,7 +22,7 @@ from clinicclip import config as config_files
 from clinicclip.data import builder, patients
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
-from clinicclip.training import checkpoint, metrics, step
+from clinicclip.training import checkpoint, segments, step
 
 
 def overrides(**more: object) -> list[tuple[str, str]]:
@@ -75,7 +75,7 @@ def test_the_run_is_in_the_table_of_variants_with_a_set_of_images_alone(finished
 
 
 def test_metrics_keep_what_is_deterministic_apart_from_timing(finished: tuple[Path, str]) -> None:
-    records = metrics.read(finished[0] / "metrics.jsonl")
+    records = segments.read(finished[0] / "metrics.jsonl")
     steps = [r for r in records if "loss" in r["metrics"]]
     assert [r["step"] for r in steps] == list(range(1, STEPS + 1))
     assert {"loss/clip", "loss/graph", "grad_norm", "soft_labels/kept", "truncated"} <= steps[0]["metrics"].keys()
@@ -166,13 +166,15 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(
     with monkeypatch.context() as patch:
         patch.setattr(train, "make_step", before_step(2, stopped))
         assert train.train(tiny(evaluate_every=3), tmp_path, range(1, 2)) == cli.PREEMPTED
-    assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+    (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")  # where TensorBoard's plugin and xprof look
+    planes = jax.profiler.ProfileData.from_file(str(trace)).planes
+    assert any("train_step" in event.name for plane in planes for line in plane.lines for event in line.events)
     assert not (tmp_path / "DONE").exists()
     monkeypatch.setattr(runs, "finish", lambda run, state: None)  # the report is another test's
     assert train.train(tiny(evaluate_every=3), tmp_path) == 0
     whole, parts = (checkpoint.read_params(folder / "checkpoints")[1] for folder in (finished[0], tmp_path))
     jax.tree.map(np.testing.assert_array_equal, whole, parts)
-    columns = [[(r["step"], r["metrics"]) for r in metrics.read(f / "metrics.jsonl")] for f in (finished[0], tmp_path)]
+    columns = [[(r["step"], r["metrics"]) for r in segments.read(f / "metrics.jsonl")] for f in (finished[0], tmp_path)]
     assert columns[0] == columns[1]
 
 

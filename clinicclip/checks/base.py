@@ -3,7 +3,6 @@
 import enum
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from clinicclip.tabular import Table
@@ -52,7 +51,7 @@ class Examination:
     what: Mapping[str, str]
     findings: tuple[Finding, ...]  # the gravest first
     sections: tuple[Section, ...]
-    pictures: Mapping[str, Callable[[Path], None]]
+    pictures: Mapping[str, Callable[[], bytes]]
 
     @property
     def spoilt(self) -> bool:

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 from clinicclip.checks.base import Finding, Gravity, few
 from clinicclip.checks.chart import Chart, Row, groups
+from clinicclip.data import patients as persons
 from clinicclip.data.patients import people
+from clinicclip.data.releases import labelled
 
 
 def patients(chart: Chart) -> Iterator[Finding]:
@@ -40,6 +42,24 @@ def patients(chart: Chart) -> Iterator[Finding]:
                     f"{same[0].patient} in {' and '.join(sorted({chart.place(row) for row in same}))}" for same in found
                 ),
             )
+
+
+def untold(chart: Chart) -> Iterator[Finding]:
+    """Images of one release under ids of two, or split by image: nobody can tell whose they are."""
+    for place, manifest in enumerate(chart.manifests):
+        rows = [row for row in chart.rows if row.folder == place]
+        kin = [
+            f"{chart.folders[k]} ({other['name']})"
+            for k, other in enumerate(chart.manifests)
+            if persons.untold(manifest, other["name"])
+        ]
+        by_image = manifest["settings"].get("split") == labelled.IMAGE
+        for met, says, advice in (
+            (kin, f"of {chart.folders[place]} may be of people in {', '.join(kin)}", "do not train on one of them"),
+            (by_image, "are split by image, and not by person", "evaluate on all of them, with --split=test"),
+        ):
+            if met:
+                yield Finding("people_untold", Gravity.LOOK, len(rows), len(chart.rows), "images", says, advice)
 
 
 def image_ids(chart: Chart) -> Iterator[Finding]:

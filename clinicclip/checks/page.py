@@ -59,7 +59,7 @@ def write(output: Path, examined: Examination) -> None:
         "sections": {section.title: section.facts for section in examined.sections},
     }
     for name, draw in examined.pictures.items():
-        draw(output / name)
+        files.write_whole(output / name, draw())
     files.write_whole(output / DATA, json.dumps(told, indent=1, allow_nan=False) + "\n")
     files.write_whole(output / PAGE, markdown(examined))
 

@@ -1,6 +1,6 @@
 """The picture of false negatives: how many negatives are alike, and who meets one in a batch."""
 
-from pathlib import Path
+import io
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,13 +13,15 @@ DPI = 130
 COLOURS = ("#4c72b0", "#dd8452", "#55a868")
 
 
-def false_negatives(likes: Likes, path: Path) -> None:
-    """Left: share of a study's negatives that are alike; right: how many studies meet one in a batch."""
+def false_negatives(likes: Likes) -> bytes:
+    """A PNG. Left: share of a study's negatives that are alike; right: how many studies meet one in a batch."""
     figure = Figure(figsize=(11, 4.2), dpi=DPI, layout="constrained")
     shares, met = figure.subplots(1, 2)
     _shares(shares, likes)
     _met(met, likes)
-    figure.savefig(path)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    return drawn.getvalue()
 
 
 def _shares(axes: Axes, likes: Likes) -> None:

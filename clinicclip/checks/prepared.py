@@ -47,6 +47,7 @@ def examine(
 def _checks(chart: Chart, tokenizer: Tokenizer, length: int) -> Iterator[Finding | Section]:
     return itertools.chain(
         identity.patients(chart),
+        identity.untold(chart),
         identity.image_ids(chart),
         duplicates.images(chart),
         pictures.oddities(chart),

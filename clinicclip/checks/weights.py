@@ -1,7 +1,6 @@
 """Whether everybody who reads an export gets from it what it was written with: what is found, by reader and stage."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from clinicclip.checks.base import Examination, Finding, Gravity, Section
@@ -28,7 +27,7 @@ def examine(place: str, readers: Sequence[Reader], absent: Sequence[str]) -> Exa
     what = {"export": place, "read by": ", ".join(reader.name for reader in readers)}
     what |= {"not read by": "; ".join(absent)} if absent else {}
     findings = tuple(finding for reader in readers for finding in _findings(reader))
-    pictures: Mapping[str, Callable[[Path], None]] = {}
+    pictures: Mapping[str, Callable[[], bytes]] = {}
     return Examination("Export", what, findings, (_table(readers),), pictures)
 
 

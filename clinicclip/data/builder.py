@@ -1,7 +1,7 @@
 """A release -> a prepared folder: TFDS records in ArrayRecord shards, split by patient, with a manifest.
 
-OUTPUT holds manifest.json, dropped.jsonl and NAME/VERSION/, which ``tfds.builder_from_directory`` and
-``tfds.data_source(NAME, data_dir=OUTPUT)`` open without this package.
+OUTPUT holds manifest.json, dropped.jsonl and clinicclip_NAME/VERSION/, which ``tfds.builder_from_directory`` and
+``tfds.data_source("clinicclip_NAME", data_dir=OUTPUT)`` open without this package.
 """
 
 import bisect
@@ -26,6 +26,7 @@ from clinicclip.data.manifest import DROPPED, MANIFEST, PARTIAL, Ledger, read_ma
 from clinicclip.data.records import CorruptRecord, Recipe
 from clinicclip.data.schema import Drop, Record, Sketch, Study
 from clinicclip.data.shards import Summary, Task
+from clinicclip.data.waiting import waiting
 from clinicclip.errors import UserError, nearest
 
 __all__ = ["Source", "open_source", "read_manifest", "write"]
@@ -119,8 +120,9 @@ def write(
     ``source`` is the folder of a release on disk, ``options`` the settings of its reader; ``limit`` 0 is all.
     ``joins`` add to the studies, one after the other, what other files or models say of them. Negated reports are
     written by templates, or by a language ``model``. With a ``runner``, Apache Beam makes the shards. A killed run
-    continues from its finished shards. ``dry_run`` reads and counts everything and writes nothing. Raises UserError
-    for a faulty source, or an output that is taken or cannot be written.
+    continues from its finished shards. ``dry_run`` reads and counts everything, names the first ids of what is left out
+    as ``examples``, and writes nothing. Raises UserError for a faulty source, or an output that is taken or cannot be
+    written.
     """
     reader = releases.READERS[release]
     settings: dict[str, Any] = {"release": release, "source": str(source.resolve()) if source else None}
@@ -138,7 +140,9 @@ def write(
         return finished
     with _workshop(output) as partial:
         if runner:
-            beam.make_shards(functools.partial(_listed, release, arguments, joins, partial, recipe, limit), runner)
+            tasks = functools.partial(_listed, release, arguments, joins, partial, recipe, limit)
+            with waiting(f"{release}: shards by {runner.name}"):
+                beam.make_shards(tasks, runner, arguments.get("source"))
         writer = model.open(partial / llm.ANSWERS) if model else None
         account, summaries = _prepare(reader, arguments, joins, partial, recipe, limit, workers, writer)
         manifest = publish.describe(reader, settings) | account
@@ -201,7 +205,7 @@ def _prepare(
     writer: llm.Writer | None = None,
 ) -> tuple[dict[str, Any], list[Summary]]:
     """The account of all that was read, and every shard's summary; without ``folder`` nothing is written."""
-    with _reading(reader.NAME):
+    with _reading(reader.NAME), waiting(f"{reader.NAME}: counting reports and images"):
         expected = reader.count(**arguments)
     ledger = Ledger(reader.NAME, reader.SPLITS)
     summaries = []
@@ -217,7 +221,9 @@ def _prepare(
     if not account["splits"]:
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in account["dropped"].items())
         raise UserError(f"{reader.NAME}: nothing to prepare, every report and image is dropped ({reasons})")
-    if folder is not None:
+    if folder is None:
+        account["examples"] = ledger.examples()
+    else:
         lines = (json.dumps(drop._asdict()) + "\n" for drop in ledger.drops)
         with shards.writing(folder.parent):
             files.write_whole(folder / DROPPED, "".join(lines))

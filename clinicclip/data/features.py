@@ -84,7 +84,7 @@ class FeatureTable:
           UserError: the folder is not whole.
         """
         try:
-            facts = json.loads((folder / FINISHED).read_text())
+            facts = json.loads(files.content(folder / FINISHED))
             names = [part_name(number) for number in range(facts["parts"])]
             stored = [files.map_tensors(folder / name) for name in names]
         except (OSError, ValueError, KeyError):

@@ -18,6 +18,7 @@ MANIFEST, DROPPED, PARTIAL = "manifest.json", "dropped.jsonl", ".partial"
 NEEDED = {"name", "title", "version", "open", "licence", "citation", "published", "settings", "code", "folder"}
 NEEDED |= {"splits", "language", "files"}
 USED, BEYOND_LIMIT = "used", "beyond_limit"
+EXAMPLES = 5  # ids of a reason that a dry run names
 
 
 class Ledger:
@@ -55,6 +56,14 @@ class Ledger:
                 f"{self._release}: study {study.study} belongs to two patients, {owner} and {study.patient}; "
                 "give each study an id of its own"
             )
+
+    def examples(self) -> dict[str, dict[str, list[str]]]:
+        """The first ids left out, by kind and reason."""
+        found: dict[str, dict[str, list[str]]] = {}
+        for drop in self.drops:
+            named = found.setdefault(f"{drop.kind}s", {}).setdefault(drop.reason, [])
+            named += [drop.id] * (len(named) < EXAMPLES)
+        return found
 
     def drop(self, drop: Drop) -> None:
         """Notes something the reader left out."""

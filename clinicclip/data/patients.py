@@ -5,8 +5,9 @@ folders of pairs count as one release here, since they may be of one hospital: w
 digest hides no id from whoever can guess it, so the file stays in the run's folder and is no part of an export.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt64
@@ -20,12 +21,22 @@ from clinicclip.errors import UserError
 
 FILE = "patients.safetensors"
 _KEY = "trained_on"
-_MADE_FROM = {"ms_cxr": "mimic_cxr", "cxr_align": "mimic_cxr"}
+_MADE_FROM = {"ms_cxr": "mimic_cxr", "cxr_align": "mimic_cxr", "rsna": "chestxray14", "siim_acr": "chestxray14"}
+_OTHER_IDS = ("rsna", "siim_acr")  # than those of the release they are made from
 
 
 def people(release: str) -> str:
     """The release whose patients, under the same ids, are those of ``release``: its own name, mostly."""
     return _MADE_FROM.get(release, release)
+
+
+def untold(one: Mapping[str, Any], other: str) -> bool:
+    """Whether the people of a prepared set are those of another release while no id of the set tells who is who.
+
+    ``one`` is the set's manifest. RSNA's ids do tell where its mapping was given: then its patients were counted.
+    """
+    name = one["name"]
+    return name in _OTHER_IDS and "patients" not in one["source"] and people(name) == people(other) and name != other
 
 
 def of(release: str, records: Iterable[Record]) -> UInt64[np.ndarray, " n"]:

@@ -18,6 +18,8 @@ from clinicclip.data import images, records, shards
 from clinicclip.data.manifest import DROPPED, MANIFEST, file_sha256
 from clinicclip.data.shards import Summary
 
+DATASET = "clinicclip_{}"  # its name to TFDS, which prefers a builder of its own (there is one of chexpert) to a folder
+
 
 def describe(reader: ModuleType, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What a manifest says of a release before anything of it is read."""
@@ -32,7 +34,7 @@ def describe(reader: ModuleType, settings: Mapping[str, Any]) -> dict[str, Any]:
         "settings": dict(settings),
         "image": {"shorter_side": settings["shorter_side"], "jpeg_quality": images.JPEG_QUALITY},
         "code": {"version": clinicclip.__version__, "digest": shards.code_digest()},
-        "folder": f"{reader.NAME}/{records.FORMAT}",
+        "folder": f"{DATASET.format(reader.NAME)}/{records.FORMAT}",
     }
 
 
@@ -63,7 +65,7 @@ def _stage(
     """Names the shards as TFDS does, writes its metadata, and returns the manifest's entry of every file."""
     import tensorflow_datasets as tfds
 
-    name = manifest["name"]
+    name = DATASET.format(manifest["name"])
     template = tfds.core.ShardedFileTemplate(data_dir=stage, dataset_name=name, filetype_suffix="array_record")
     splits, entries = [], {}
     for split in manifest["splits"]:

@@ -139,7 +139,7 @@ class Tokenizer:
         """
         folder = Path(source)
         if (folder / "tokenizer.json").is_file():
-            found = _from_json((folder / "tokenizer.json").read_bytes(), str(source))
+            found = _from_json(files.content(folder / "tokenizer.json"), str(source))
         elif (folder / "vocab.txt").is_file():
             found = _from_vocabulary(folder)
         elif folder.is_dir():

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Float32
 
+from clinicclip import files
 from clinicclip.data import schema
 from clinicclip.errors import UserError, nearest
 
@@ -59,8 +60,8 @@ class PromptSet:
         if not path.is_file():
             raise UserError(f"no prompt set {name!r}{nearest(name, NAMES)}; {', '.join(NAMES)}, or a JSON file")
         try:
-            content = json.loads(path.read_text())
-        except ValueError:
+            content = json.loads(files.content(path))
+        except (ValueError, RecursionError):
             raise UserError(f"{path}: not JSON; see {FOLDER / NAMES[0]}.json for the form") from None
         return cls(name=path.stem, **_checked(path, content))
 

@@ -103,5 +103,17 @@ def overlap(data_dir: Path | str, split: str, config: Mapping, trained_on: UInt6
     return f"{'+'.join(sorted(shared_parts))} of the same release" if shared_parts else ""
 
 
+def kinship(data_dir: Path | str, config: Mapping) -> str:
+    """In words, that a set's people are those of the release trained on while no id tells who is who; or "".
+
+    Raises: UserError when the folder does not exist.
+    """
+    manifest = builder.read_manifest(data_dir)
+    learnt = config["data"]["name"] if "data" in config else ""
+    if not patients.untold(manifest, learnt):
+        return ""
+    return f"the images of {manifest['name']} are {patients.people(learnt)}'s, and so may be those trained on"
+
+
 def _parts(split: str) -> set[str]:
     return {part.strip().partition("[")[0] for part in split.split("+")}

@@ -68,7 +68,7 @@ def _numbered(patients: Sequence[str]) -> list[int]:
 def read(folder: Path) -> Stored:
     """A result folder. Raises UserError when it is none, or holds no draws to compare by."""
     try:
-        rows = json.loads((folder / RESULTS).read_text())
+        rows = json.loads(files.content(folder / RESULTS))
         drawn = files.map_tensors(folder / DRAWS)
         with safe_open(folder / SCORES, "numpy") as file:
             metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

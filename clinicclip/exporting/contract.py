@@ -21,6 +21,7 @@ from clinicclip.exporting import parity
 from clinicclip.models.clip import IMAGE_MEAN, IMAGE_STD, ClipSpec
 
 TENSORS = "golden"  # in the metadata
+STATED = terms.WORDS.keys() - {"pieces"}  # which those of an export do not: a tokenizer is more
 
 
 def given(spec: ClipSpec, tokenizer: Tokenizer, text_length: int) -> dict[str, Any]:
@@ -47,6 +48,11 @@ def tokenizer_digest(tokenizer: Tokenizer) -> str:
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
 
+def tokenizer_in(folder: Path) -> dict[str, Any]:
+    """The term of the tokenizer that lies in a folder. Raises UserError where there is none."""
+    return {"tokenizer": tokenizer_digest(Tokenizer.load(folder))}
+
+
 def metadata(agreed: Mapping[str, Any], golden: bytes) -> dict[str, str]:
     """What goes into every file of weights, and under `TENSORS` into those that are loaded without this package."""
     digest = hashlib.sha256(golden).hexdigest()
@@ -54,9 +60,9 @@ def metadata(agreed: Mapping[str, Any], golden: bytes) -> dict[str, str]:
 
 
 def read(weights: Path) -> dict[str, Any]:
-    """The terms in a file of weights. Raises UserError where there are none."""
+    """The terms in a file of weights. Raises UserError where there are not all of them, or others."""
     found = terms.stated(weights)
-    if not found:
+    if found.keys() != STATED:
         raise UserError(f"{weights}: does not say how its images and texts were prepared; export the run again")
     return found
 

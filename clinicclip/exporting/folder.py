@@ -13,30 +13,30 @@ from typing import Any, NamedTuple
 import clinicclip
 from clinicclip import files, terms
 from clinicclip.data.tokenizer import Tokenizer
-from clinicclip.errors import UserError
+from clinicclip.errors import UserError, within
 from clinicclip.exporting import contract, parity
 from clinicclip.exporting.card import card, public
 from clinicclip.exporting.dialects import WEIGHTS, config_files, dialects, require_agreement
+from clinicclip.exporting.meta import FORMAT, META, Meta
 from clinicclip.exporting.origin import Origin
 from clinicclip.models import convert, shards, tensor_file
-from clinicclip.models.bert import BertSpec
 from clinicclip.models.clip import ClipSpec
-from clinicclip.models.gcn import GcnSpec
-from clinicclip.models.swin import SwinSpec
 from clinicclip.models.torch_names import TRANSFORMERS
 
-META, EXTRA, CARD = "clinicclip.json", "extra.safetensors", "README.md"
-FORMAT = 1
-KINDS = {"dialects": list, "text_length": int, "hub": str, "files": dict, "config": dict, "origin": dict}
+EXTRA, CARD = "extra.safetensors", "README.md"
 
 
 class Export(NamedTuple):
-    """An export as read back; `tokenizer` is the folder to load the tokenizer from, `meta` the file META."""
+    """An export as read back; `tokenizer` is the folder to load the tokenizer from."""
 
-    spec: ClipSpec
     params: convert.Params
     tokenizer: Path
-    meta: dict[str, Any]
+    meta: Meta
+
+    @property
+    def spec(self) -> ClipSpec:
+        """The architecture."""
+        return self.meta.spec
 
 
 def write_export(
@@ -96,7 +96,8 @@ def write_export(
             hub=hub,
         )
         (draft / CARD).write_text(text, encoding="utf-8")
-        _write_json(draft / META, _meta(draft, spec, text_length, config, origin, allowed, hub))
+        meta = _meta(draft, spec, text_length, config, origin, allowed, hub)
+        _write_json(draft / META, dataclasses.asdict(meta))
     return measured
 
 
@@ -107,67 +108,40 @@ def load_export(folder: Path | str, *, force: bool = False) -> Export:
     that images or texts are prepared otherwise than in training (`contract`).
     """
     folder = Path(folder)
-    meta = read_meta(folder)
-    try:
-        spec = _spec(meta["spec"])
-    except (LookupError, TypeError, AttributeError, ValueError):
-        raise _unsaid(folder) from None
-    dialect = dialects(spec)[0]
-    weights, extra = (_read_whole(folder, name, meta) for name in (WEIGHTS[dialect], EXTRA))
-    terms.require(folder, *settings(folder, spec, meta["text_length"], WEIGHTS[dialect]), force=force)
-    params = convert.from_torch(weights, extra, spec, dialect, source=str(folder / WEIGHTS[dialect]))
-    return Export(spec, params, folder, meta)
+    meta = Meta.read(folder)
+    with within(folder / META):
+        dialect = dialects(meta.spec)[0]
+    weights, extra = (_read_whole(folder, name, meta.files) for name in (WEIGHTS[dialect], EXTRA))
+    trained, given = settings(folder, meta, WEIGHTS[dialect])
+    terms.require(folder, trained, *given, force=force)
+    sources = {"source": str(folder / WEIGHTS[dialect]), "extra_source": str(folder / EXTRA)}
+    params = convert.from_torch(weights, extra, meta.spec, dialect, **sources)
+    return Export(params, folder, meta)
 
 
-def settings(
-    folder: Path, spec: ClipSpec, text_length: int, weights: str
-) -> tuple[tuple[terms.Terms], terms.Terms, *tuple[terms.Terms, ...]]:
+def settings(folder: Path, meta: Meta, weights: str) -> tuple[tuple[terms.Terms], list[terms.Terms]]:
     """What the weights of an export say of their training; what we, and others by their files, give them."""
-    return (
-        (contract.read(shards.parts(folder / weights)[0]),),
-        contract.given(spec, Tokenizer.load(folder), text_length),
-        *terms.beside(folder),
-    )
+    trained = contract.read(shards.parts(folder / weights)[0])
+    return (trained,), [contract.given(meta.spec, Tokenizer.load(folder), meta.text_length), *terms.beside(folder)]
 
 
-def _read_whole(folder: Path, name: str, meta: Mapping[str, Any]) -> shards.Tensors:
+def _read_whole(folder: Path, name: str, digests: Mapping[str, str]) -> shards.Tensors:
     for path in shards.parts(folder / name):
-        _require_same(path, meta["files"].get(path.name))
+        _require_same(path, digests.get(path.name))
     return shards.read(folder / name)
 
 
-def whole(folder: Path, meta: Mapping[str, Any]) -> list[str]:
+def whole(folder: Path, meta: Meta) -> list[str]:
     """The names of an export's files. Raises UserError unless all but the card are as they were written."""
-    for name, digest in meta["files"].items():
+    for name, digest in meta.files.items():
         if name != CARD:  # which its owner may complete
             _require_same(folder / name, digest)
-    return [META, CARD, *(name for name in meta["files"] if name != CARD)]
+    return [META, CARD, *(name for name in meta.files if name != CARD)]
 
 
 def _require_same(path: Path, digest: str | None) -> None:
     if not path.is_file() or _sha256(path) != digest:
         raise UserError(f"{path}: absent or changed since the export was written; export or copy again")
-
-
-def read_meta(folder: Path) -> dict[str, Any]:
-    """What `META` of an export says, KINDS at least. Raises UserError when it is absent, damaged or newer."""
-    try:
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{folder}: no {META}, so this is not an export of ours") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{folder / META}: is not JSON; export again") from error
-    if not isinstance(meta, dict):
-        raise UserError(f"{folder / META}: is no JSON object; export again")
-    if meta.get("format") != FORMAT:
-        raise UserError(f"{folder / META}: format {meta.get('format')!r}, this version reads {FORMAT}; update it")
-    if not all(isinstance(meta.get(key), kind) for key, kind in KINDS.items()):
-        raise _unsaid(folder)
-    return meta
-
-
-def _unsaid(folder: Path) -> UserError:
-    return UserError(f"{folder / META}: does not say what an export's does; export again")
 
 
 def is_export(folder: Path) -> bool:
@@ -200,36 +174,21 @@ def _meta(
     text_length: int,
     config: Mapping[str, Any],
     origin: Origin,
-    allowed: Sequence[str],
+    allowed: tuple[str, ...],
     hub: str,
-) -> dict[str, Any]:
+) -> Meta:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        "format": FORMAT,
-        "clinicclip": clinicclip.__version__,
-        "dialects": list(allowed),
-        "spec": dataclasses.asdict(spec),
-        "text_length": text_length,
-        "hub": hub,
-        "origin": dataclasses.asdict(origin),
-        "config": public(config),
-        "files": {path.relative_to(folder).as_posix(): _sha256(path) for path in files},
-    }
-
-
-def _spec(stored: Mapping[str, Any]) -> ClipSpec:
-    """The spec written by `dataclasses.asdict`; JSON has lists where it had tuples."""
-    graph = GcnSpec(**stored["graph"]) if stored["graph"] else None
-    parts = {
-        "image": SwinSpec(**_tuples(stored["image"])),
-        "text": BertSpec(**stored["text"]),
-        "graph": graph,
-    }
-    return ClipSpec(**{**stored, **parts})
-
-
-def _tuples(stored: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    return Meta(
+        format=FORMAT,
+        clinicclip=clinicclip.__version__,
+        dialects=allowed,
+        spec=spec,
+        text_length=text_length,
+        hub=hub,
+        origin=origin,
+        config=public(config),
+        files={path.relative_to(folder).as_posix(): _sha256(path) for path in files},
+    )
 
 
 @contextlib.contextmanager

@@ -1,10 +1,10 @@
 """Where weights come from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from clinicclip import files
+from clinicclip import files, typed
 from clinicclip.errors import UserError
 
 FILE = "origin.json"  # in a run's folder
@@ -31,9 +31,7 @@ class Origin:
     def of_run(cls, workdir: Path) -> "Origin":
         """What a run learns from, as it noted at its start. Raises UserError when the note is missing."""
         try:
-            known = {each.name for each in fields(cls)}
-            noted = files.read_json(workdir / FILE, known)
-            return cls(**{name: noted[name] for name in known})
+            return typed.read(cls, files.read_json(workdir / FILE, ()), workdir / FILE, mend="restore the file")
         except FileNotFoundError:
             raise UserError(f"{workdir / FILE}: not found; every run writes it at its start, restore it") from None
 

@@ -38,6 +38,12 @@ TEXTS = (
     "there is a small left pleural effusion with adjacent atelectasis, worse than on the prior study, and a"
     " right internal jugular catheter whose tip projects over the superior vena cava.",
 )
+KINDS = {
+    "images": ("uint8", 3),
+    "ids": ("int32", 2),
+    "image_embedding": ("float32", 2),
+    "text_embedding": ("float32", 2),
+}
 CONFIGS = {TRANSFORMERS: "config.json", OPEN_CLIP: "open_clip_config.json"}  # there where the library can read a folder
 _installed = guests.installed
 
@@ -158,9 +164,13 @@ def unpacked(content: bytes) -> Sample:
         arrays = load(content)
         pictures = tuple(arrays.pop(f"picture_{number}") for number in range(len(SHAPES)))
         texts = tuple(json.loads(arrays.pop("texts").tobytes()))
-        return Sample(pictures=pictures, texts=texts, **arrays)
-    except (SafetensorError, KeyError, TypeError) as fault:
+        golden = Sample(pictures=pictures, texts=texts, **arrays)
+    except (SafetensorError, KeyError, TypeError, RecursionError) as fault:
         raise ValueError(f"no golden sample of this version: {fault}") from None
+    found = {name: (array.dtype.name, array.ndim) for name, array in golden._asdict().items() if name in KINDS}
+    if found != KINDS or {(picture.dtype.name, picture.ndim) for picture in pictures} != {("uint8", 2)}:
+        raise ValueError("no golden sample of this version: an array is of another kind")
+    return golden
 
 
 def compare(golden: Sample, reader: guests.Reader) -> list[Stage]:

@@ -9,7 +9,7 @@ from clinicclip import guests, terms
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.exporting import contract, parity
-from clinicclip.exporting.dialects import WEIGHTS
+from clinicclip.exporting.dialects import WEIGHTS, dialects
 from clinicclip.exporting.folder import load_export, settings
 from clinicclip.models import shards
 
@@ -26,9 +26,10 @@ class Reading(NamedTuple):
 def read_again(folder: Path) -> Iterator[Reading]:
     """Every reader's stages, ours first. Raises UserError when the folder is no export or its weights are damaged."""
     export = load_export(folder, force=True)
-    weights, length = WEIGHTS[export.meta["dialects"][0]], export.meta["text_length"]
+    weights, length = WEIGHTS[dialects(export.spec)[0]], export.meta.text_length
     golden = contract.golden(shards.parts(folder / weights)[0])
-    said = terms.differences(*settings(folder, export.spec, length, weights))
+    trained, given = settings(folder, export.meta, weights)
+    said = terms.differences(trained, *given)
     ours = parity.Ours(export.spec, export.params, Tokenizer.load(folder), length)
     agreed = parity.Stage(SETTINGS, float(len(said)), 0.0, "; ".join(said))
     yield Reading(f"clinicclip {clinicclip.__version__}", [agreed, *parity.compare(golden, ours)])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int
 
+from clinicclip import files
 from clinicclip.errors import UserError, listing
 from clinicclip.guests import openai
 from clinicclip.guests.base import need, unit
@@ -37,7 +38,7 @@ class ByOpenClip:
         self._torch, open_clip = need(self.library)
         place = f"local-dir:{folder.resolve()}"
         # Without the network where the text tower's config is at hand; a path in the file would need a chdir.
-        text = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["model_cfg"]["text_cfg"]
+        text = json.loads(files.content(folder / CONFIG))["model_cfg"]["text_cfg"]
         if (folder / TEXT / "config.json").is_file():
             text |= {"hf_model_name": str(folder.resolve() / TEXT), "hf_model_pretrained": False}
         model, _, self._preprocess = open_clip.create_model_and_transforms(place, text_cfg=text)

@@ -11,7 +11,8 @@ from clinicclip.importing.layout import Row, linear, role_of, shaped
 from clinicclip.models.gcn import ENTITY_TYPES, GcnSpec
 from clinicclip.models.torch_names import Leaf
 
-LINEAR = (".lin.weight", ".linear.weight")  # outputs first, whatever the shape
+# Of a linear layer, which has its outputs first whatever the shape; its bias is its own or the convolution's.
+LINEAR = (".lin.weight", ".linear.weight")
 KERNELS = (*LINEAR, ".weight", ".kernel")
 
 
@@ -76,18 +77,17 @@ def find_graph(left: Mapping[str, np.ndarray], dim: int, source: str) -> GraphRe
 
 def _convolution(key: str, left: Mapping[str, np.ndarray], source: str) -> Convolution | None:
     """The layer a kernel with a bias beside it makes, its direction told by the bias."""
-    ending = next((ending for ending in KERNELS if key.endswith(ending)), "")
-    bias = left.get(f"{key.removesuffix(ending)}.bias")
-    if not ending or bias is None or bias.ndim != 1 or left[key].ndim != 2 or len(bias) not in left[key].shape:
+    stems = [key.removesuffix(ending) for ending in KERNELS if key.endswith(ending)]
+    beside = next((f"{stem}.bias" for stem in stems if f"{stem}.bias" in left), None)
+    if beside is None or left[key].ndim != 2 or left[beside].ndim != 1 or left[beside].size not in left[key].shape:
         return None
     rows, columns = left[key].shape
-    if rows == columns and ending not in LINEAR:
+    if rows == columns and not key.endswith(LINEAR):
         raise UserError(
             f"{source}: {key} {left[key].shape} may map either way; save it as the weight of a linear layer"
         )
-    outward = rows == len(bias)
-    inputs = columns if outward else rows
-    return Convolution(key, f"{key.removesuffix(ending)}.bias", inputs, len(bias), outward)
+    outward = rows == left[beside].size
+    return Convolution(key, beside, columns if outward else rows, left[beside].size, outward)
 
 
 def _leaves(index: int, layer: Convolution) -> tuple[Leaf, Leaf]:

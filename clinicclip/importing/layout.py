@@ -5,7 +5,7 @@ array or none. Where two readings are possible there is none.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -72,6 +72,8 @@ def find_projection(left: Mapping[str, np.ndarray], role: str, width: int, sourc
     """
     fitting = [key for key, array in left.items() if array.ndim == 2 and width in array.shape]
     named = [key for key in fitting if role_of(key) == role] or [key for key in fitting if role_of(key) is None]
+    if not left:
+        raise UserError(f"{source}: nothing is left that maps the {role} tower's {width} features to the embedding")
     if len(named) != 1:
         raise listing(
             f"{source}: which array maps the {role} tower's {width} features to the embedding?",
@@ -99,6 +101,12 @@ def role_of(key: str) -> str | None:
     words = set(re.split(r"[^a-z]+", key.lower()))
     roles = [role for role, known in WORDS.items() if words & known]
     return roles[0] if len(roles) == 1 else None
+
+
+def left_out(keys: Collection[str], what: str, by: str) -> tuple[Row, ...]:
+    """The line of arrays that are not read, and why; none where there are none."""
+    more = f" and {len(keys) - 1:,} more" if len(keys) > 1 else ""
+    return (Row("left out", f"{min(keys)}{more}", what, by),) if keys else ()
 
 
 def shaped(arrays: Mapping[str, np.ndarray]) -> list[str]:

@@ -43,7 +43,8 @@ def weight_file(place: Path) -> Path:
         found = sorted(path for path in place.iterdir() if path.suffix in kinds and path.is_file())
         if len(found) > 1:
             names = ", ".join(path.name for path in found)
-            raise UserError(f"{place}: holds {len(found)} weight files ({names}); name one of them")
+            ways = "name one of them, on a hub as ORG/NAME:FILE"
+            raise UserError(f"{place}: holds {len(found)} weight files ({names}); {ways}")
         if found:
             return found[0]
     raise UserError(f"{place}: holds no weight file; expected one of {', '.join(NAMES)}")

@@ -8,8 +8,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from clinicclip.errors import UserError
 from clinicclip.models.layers import Dense, LayerNorm, Mlp, dropout, softmax
+from clinicclip.models.sizes import POOLINGS, require_shares, require_sizes
 
-POOLINGS = ("pooler", "cls", "mean")
 # Finite, so that a row of padding only gets uniform weights instead of NaN.
 MASKED = -1e30
 
@@ -34,6 +34,11 @@ class BertSpec:
         """Check the sizes against each other."""
         if self.pooling not in POOLINGS:
             raise UserError(f"bert: pooling '{self.pooling}' must be one of {', '.join(POOLINGS)}")
+        names = ("vocab_size", "width", "depth", "heads", "mlp_width", "max_positions", "type_vocab_size")
+        require_sizes("bert", layers=self.depth, **{name: getattr(self, name) for name in names})
+        require_shares("bert", dropout=self.dropout, layer_norm_eps=self.layer_norm_eps)
+        if not 0 <= self.pad_id < self.vocab_size:
+            raise UserError(f"bert: pad_id is {self.pad_id}, expected one of {self.vocab_size} pieces")
         if self.width % self.heads:
             raise UserError(f"bert: width {self.width} must be a multiple of {self.heads} heads")
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from clinicclip.errors import UserError
+from clinicclip.errors import UserError, within
 from clinicclip.models import convert
 from clinicclip.models.bert import BertSpec
 from clinicclip.models.shapes import bert_sizes
@@ -55,7 +55,8 @@ def _spec(tensors: Mapping[str, np.ndarray], source: str) -> BertSpec:
     if "bert.embeddings.word_embeddings.weight" not in tensors:
         raise UserError(f"{source}: is not CheXbert's file: it holds no bert.embeddings and bert.encoder")
     sizes = bert_sizes(tensors, "bert.", source)
-    return BertSpec(**sizes, heads=max(1, sizes["width"] // HEAD_WIDTH), pooling="cls")
+    with within(source):
+        return BertSpec(**sizes, heads=max(1, sizes["width"] // HEAD_WIDTH), pooling="cls")
 
 
 def logits(params: Mapping[str, Any], first: Float32[np.ndarray, "b w"]) -> Float[np.ndarray, "b 14 4"]:

@@ -1,7 +1,10 @@
 """ClinicCLIP: image, text and graph towers with one linear projection each into a common unit sphere."""
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -42,6 +45,19 @@ class ClipSpec:
             raise UserError(f"model.dim={self.dim}: expected 1 or more")
         if self.dtype not in DTYPES:
             raise UserError(f"model.dtype={self.dtype!r}: one of {', '.join(DTYPES)}")
+
+
+def pooled_by(pooling: str, spec: ClipSpec, params: Mapping[str, Any]) -> tuple[ClipSpec, dict[str, Any]]:
+    """The same model with its texts pooled in one of `POOLINGS`; "" as they are.
+
+    Raises UserError for another word, and for the pooler where there is none.
+    """
+    if pooling in ("", spec.text.pooling):
+        return spec, dict(params)
+    pooled = dataclasses.replace(spec, text=dataclasses.replace(spec.text, pooling=pooling))
+    if pooling == "pooler":
+        raise UserError(f"pools its texts by {spec.text.pooling!r} and holds no pooler; leave its pooling as it is")
+    return pooled, {**params, "text": {name: part for name, part in params["text"].items() if name != "pooler"}}
 
 
 def normalize_images(images: UInt8[Array, "b s s"]) -> Float[Array, "b s s 3"]:

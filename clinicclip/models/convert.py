@@ -14,14 +14,15 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from clinicclip.errors import UserError, listing
 from clinicclip.models.clip import ClipSpec
 from clinicclip.models.torch_names import (
-    BUFFERS,
     TRANSFORMERS,
     Leaf,
     clip_leaves,
     extra_shapes,
     index_buffers,
+    is_buffer,
 )
 
+UNFIT = "the weights do not fit the model"
 Tensors = dict[str, np.ndarray]
 Params = dict[str, Any]  # nested dict of arrays, as flax has it
 
@@ -77,13 +78,14 @@ def from_torch(
     dialect: str,
     *,
     source: str = "weights",
+    extra_source: str = "extra",
 ) -> Params:
     """The inverse of `to_torch` and `extras`: the whole float32 parameter tree.
 
-    Constant index buffers may be present or not. Raises UserError, opening with `source`, naming every
+    Constant index buffers may be present or not. Raises UserError, opening with the source of either, naming every
     missing, unexpected and mis-shaped array.
     """
-    _check(f"{source} (extra)", extra, extra_shapes(spec))
+    _check(extra_source, _faults(extra, extra_shapes(spec)))
     flat = _inward(clip_leaves(spec, dialect), tensors, source)
     return unflatten_dict(flat | {path: np.asarray(leaf, np.float32) for path, leaf in extra.items()}, sep="/")
 
@@ -107,13 +109,13 @@ def _flat(params: Mapping[str, Any], spec: ClipSpec) -> Tensors:
     """Our leaves by path, checked to be exactly the model's."""
     flat = {path: np.asarray(leaf) for path, leaf in flatten_dict(dict(params), sep="/").items()}
     named = {leaf.path: leaf.shape for leaf in clip_leaves(spec, TRANSFORMERS)}
-    _check("parameters", flat, named | extra_shapes(spec))
+    _check("parameters", _faults(flat, named | extra_shapes(spec)))
     return flat
 
 
 def _inward(leaves: tuple[Leaf, ...], tensors: Mapping[str, np.ndarray], source: str) -> Tensors:
-    present = {key: value for key, value in tensors.items() if not key.endswith(BUFFERS)}
-    _check(source, present, {key: torch_shape(leaf) for leaf in leaves for key in leaf.keys})
+    present = {key: value for key, value in tensors.items() if not is_buffer(key)}
+    _check(source, faults(present, leaves))
     flat = {}
     for leaf in leaves:
         pieces = [present[key] for key in leaf.keys]
@@ -134,10 +136,14 @@ def torch_shape(leaf: Leaf) -> tuple[int, ...]:
     return (shape[0] // len(leaf.keys), *shape[1:]) if shape else shape
 
 
-def _check(source: str, found: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise one UserError that lists what is missing, unexpected, of another shape or not a number type."""
+def faults(found: Mapping[str, np.ndarray], leaves: Iterable[Leaf]) -> dict[str, list[str]]:
+    """Names by what is wrong with them: missing, unexpected, of another shape, not floating point."""
+    return _faults(found, {key: torch_shape(leaf) for leaf in leaves for key in leaf.keys})
+
+
+def _faults(found: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]) -> dict[str, list[str]]:
     shared = [name for name in expected if name in found]
-    faults = {
+    return {
         "missing": [name for name in expected if name not in found],
         "unexpected": [name for name in found if name not in expected],
         "of another shape": [
@@ -147,8 +153,12 @@ def _check(source: str, found: Mapping[str, np.ndarray], expected: Mapping[str, 
         ],
         "not floating point": [f"{name} {found[name].dtype}" for name in shared if not _is_float(found[name])],
     }
-    if any(faults.values()):
-        raise listing(f"{source}: the weights do not fit the model", faults)
+
+
+def _check(source: str, wrong: Mapping[str, list[str]]) -> None:
+    """Raises one UserError that lists all that is wrong."""
+    if any(wrong.values()):
+        raise listing(f"{source}: {UNFIT}", wrong)
 
 
 def _is_float(array: np.ndarray) -> bool:

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from clinicclip.errors import UserError
+from clinicclip.errors import UserError, within
 from clinicclip.models.bert import BertSpec
 from clinicclip.models.swin import SwinSpec
 
@@ -95,11 +95,10 @@ def bert_spec(config: Mapping[str, Any], *, source: str) -> BertSpec:
 def _in_numbers(source: str) -> Iterator[None]:
     """Tells in one line that a size is no number, or that sizes do not fit together."""
     try:
-        yield
+        with within(source):
+            yield
     except (TypeError, ValueError, OverflowError) as fault:
         raise UserError(f"{source}: a size in its config.json is unusable ({fault})") from None
-    except UserError as fault:
-        raise UserError(f"{source}: {fault}") from None
 
 
 def _size(value: Any) -> int:

@@ -14,6 +14,7 @@ from clinicclip.models import tensor_file
 LIMIT = 5 * 10**9  # bytes of a file
 INDEX = ".index.json"
 INDEX_BYTES = 2**26
+LONGEST = 200  # characters of a name
 KINDS = (".safetensors", ".bin", ".pt", ".pth")
 Tensors = dict[str, np.ndarray]
 
@@ -75,11 +76,14 @@ def weight_map(index: Path) -> dict[str, str]:
             raise UserError(f"{index}: is no index of shards, it has {index.stat().st_size:,} bytes")
         where = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         pairs = {str(key): str(name) for key, name in where.items()}
+        if not pairs:
+            raise ValueError("no names")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{index}: is no index of shards with a weight_map; fetch it again") from None
     for name in set(pairs.values()):
-        if PurePosixPath(name).name != name or "\\" in name or not name.endswith(KINDS):
-            raise UserError(f"{index}: names the shard {name!r}; a shard is a weight file beside its index")
+        plain = PurePosixPath(name).name == name and name.isprintable() and "\\" not in name and len(name) <= LONGEST
+        if not plain or not name.endswith(KINDS):
+            raise UserError(f"{index}: names the shard {name[:LONGEST]!r}; a shard is a weight file beside its index")
     return pairs
 
 

@@ -9,8 +9,10 @@ from jaxtyping import Array, Float, Int
 
 from clinicclip.errors import UserError
 from clinicclip.models.layers import Dense, LayerNorm, Mlp, drop_path, softmax
+from clinicclip.models.sizes import require_shares, require_sizes
 
 EPSILON = 1e-5
+MOST_RATIO = 1024
 MASKED = -100.0
 
 
@@ -30,7 +32,13 @@ class SwinSpec:
     def __post_init__(self) -> None:
         """Check the sizes against each other once, so that no layer has to."""
         if len(self.depths) != len(self.heads):
-            raise UserError(f"swin: depths {self.depths} and heads {self.heads} must have the same length")
+            raise UserError(f"swin: {len(self.depths)} depths and {len(self.heads)} heads must be as many")
+        sizes = {name: getattr(self, name) for name in ("image_size", "patch_size", "window_size", "embed_dim")}
+        sizes |= {"stages": len(self.depths), "depths": self.depths, "heads": self.heads, "out_width": self.out_width}
+        require_sizes("swin", layers=sum(self.depths), **sizes)
+        require_shares("swin", drop_path=self.drop_path)
+        if not 0 < self.mlp_ratio <= MOST_RATIO:
+            raise UserError(f"swin: mlp_ratio is {self.mlp_ratio}, expected more than 0, and {MOST_RATIO} at most")
         if self.image_size % self.patch_size:
             raise UserError(f"swin: image_size {self.image_size} is not a multiple of patch_size {self.patch_size}")
         for stage, heads in enumerate(self.heads):

@@ -13,7 +13,7 @@ from clinicclip.errors import UserError
 
 def read(path: Path) -> dict[str, np.ndarray]:
     """All arrays of a safetensors file by name. Raises UserError when it is absent or damaged."""
-    if not path.is_file():
+    if not files.exists(path):
         raise UserError(f"{path}: no such weight file")
     try:
         return load_file(path)

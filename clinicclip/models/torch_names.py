@@ -6,6 +6,7 @@ leaf of a tower once, so what it does not list is a fault. Merge order, window o
 all three frameworks; only names, kernel orientation and the fusing of query, key and value differ.
 """
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -19,8 +20,16 @@ from clinicclip.models.swin import SwinSpec, relative_position_index
 
 OPEN_CLIP, TRANSFORMERS = "open_clip", "transformers"
 DIALECTS = (OPEN_CLIP, TRANSFORMERS)
-# Constants that some PyTorch versions store beside the weights; they follow from the spec and are never read.
-BUFFERS = ("relative_position_index", "attn_mask", "position_ids", "token_type_ids")
+# Constants that some PyTorch versions store beside the weights, where they do; they follow from the spec.
+BUFFER = re.compile(
+    r"(.*\.)?(layers\.\d+\.blocks\.\d+\.(attn_mask|(attn|attention\.self)\.relative_position_index)"
+    r"|embeddings\.(position_ids|token_type_ids))"
+)
+
+
+def is_buffer(key: str) -> bool:
+    """Whether a name is that of a constant, which is never read."""
+    return BUFFER.fullmatch(key) is not None
 
 
 class Leaf(NamedTuple):

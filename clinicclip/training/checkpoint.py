@@ -187,7 +187,7 @@ def _flaw(step: Path) -> str | None:
     if not (step / SEAL).exists():
         return None
     try:
-        sums = json.loads((step / SEAL).read_text())
+        sums = json.loads(files.content(step / SEAL))
         return next((f"{name} has changed" for name, told in sums.items() if _sha256(step / name) != told), None)
     except FileNotFoundError as fault:
         return f"{Path(fault.filename).relative_to(step)} is missing"

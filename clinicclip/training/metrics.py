@@ -8,22 +8,21 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from clinicclip import files
-from clinicclip.errors import UserError
+from clinicclip.training.segments import Segments
 
 FAULT = "fault.json"  # in the run's folder, once a loss was not finite
+RECORDS = "metrics.jsonl"
 
 
 class MetricWriter:
-    """Appends one JSON record a step: deterministic ``metrics`` and, apart from them, ``timing``.
+    """Writes one JSON record a step: deterministic ``metrics`` and, apart from them, ``timing``.
 
     A run that resumes at ``start_step`` first drops the records of later steps, which it is about to make again.
     """
 
     def __init__(self, workdir: Path, start_step: int) -> None:
-        self._folder, path = workdir, workdir / "metrics.jsonl"
-        kept = [r for r in read(path) if r["step"] <= start_step] if path.exists() else []
-        files.write_whole(path, "".join(json.dumps(r) + "\n" for r in kept))
-        self._file = path.open("a")
+        self._folder = workdir
+        self._records = Segments(workdir / RECORDS, start_step)
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1, write_to_disk=True)
 
     def write(self, step: int, metrics: Mapping[str, float], timing: Mapping[str, float]) -> None:
@@ -33,8 +32,7 @@ class MetricWriter:
             "metrics": dict(metrics),
             "timing": {k: round(v, 4) for k, v in timing.items()},
         }
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        self._records.add(record)
         for name, value in (*metrics.items(), *timing.items()):
             self._board.add_scalar(name, value, step)
 
@@ -43,8 +41,7 @@ class MetricWriter:
         files.write_whole(self._folder / FAULT, json.dumps(record, indent=1))
 
     def close(self) -> None:
-        """Flushes and closes both files."""
-        self._file.close()
+        """Flushes and closes what is open."""
         self._board.close()
 
 
@@ -59,16 +56,3 @@ class NoWriter:
 
     def close(self) -> None:
         """Has nothing to close."""
-
-
-def read(path: Path) -> list[dict]:
-    """The records of a ``metrics.jsonl``; a last line cut off by a crash is left out. Raises UserError."""
-    lines = path.read_text().splitlines(keepends=True)
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number < len(lines) or line.endswith("\n"):
-                raise UserError(f"{path} line {number} is not JSON; move the file away to go on without it") from None
-    return records

@@ -6,6 +6,7 @@ Every function must be called by all processes, in the same order. With a single
 import itertools
 import json
 import os
+import platform
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from clinicclip.errors import UserError
+from clinicclip.training import lost
 from clinicclip.training.roll_call import Note, roll_call
 
 T = TypeVar("T")
@@ -24,14 +26,16 @@ ADDRESS, COUNT, INDEX = VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESS
 LAUNCHED = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # how many processes srun or mpirun started
 NOTE = 4096  # bytes that a process tells the others at a time
 LONGEST_FAULT = 300  # characters; a note has room for so many, whatever they are
-PATIENCE = 60  # seconds that a process which ends waits for the others, before all are ended
+PATIENCE = 15  # seconds that a process which ends waits for the others, before all are ended
 JOIN_SECONDS = "CLINICCLIP_JOIN_SECONDS"  # how long all may take to come together
 JOIN_WAIT = 300  # without it
 MARGIN = 30  # seconds behind which jax gives up too
 _turns = itertools.count()
 
 
-def join(note: Note | None = None, agree: Callable[[list[Note]], None] = lambda notes: None) -> None:
+def join(
+    note: Note | None = None, agree: Callable[[list[Note]], None] = lambda notes: None, heartbeat: int = lost.HEARTBEAT
+) -> None:
     """Makes this process one of several that train together, where the environment says so; else does nothing.
 
     It says so by JAX_COORDINATOR_ADDRESS (HOST:PORT, a free port of process 0's machine), JAX_NUM_PROCESSES and
@@ -39,10 +43,11 @@ def join(note: Note | None = None, agree: Callable[[list[Note]], None] = lambda 
     Kubernetes with several hosts, none of the three is needed: jax reads what the launcher set, and gives each process
     that srun or Open MPI starts one GPU. It must be called before anything asks jax for a device.
 
-    All must come within CLINICCLIP_JOIN_SECONDS (300).
+    All must come within CLINICCLIP_JOIN_SECONDS (300). From then on each ends with code 1 and a line that names another
+    which is gone, or ends alone, within about ``heartbeat`` seconds.
 
     Args:
-        note: what this process has to say; travels as JSON.
+        note: what this process has to say; travels as JSON, with its machine's name as "host".
         agree: is called with the notes of all, in their order, and raises what keeps them from going on. Each note has
             "clock" added, seconds at one moment.
 
@@ -55,17 +60,24 @@ def join(note: Note | None = None, agree: Callable[[list[Note]], None] = lambda 
     if not given and not _launched():
         return agree([(note or {}) | {"clock": 0.0}])
     wait = _join_wait()
+    note = {"host": platform.node(), **(note or {})}
     place = _place(given)
+    notes: list[Note] = []
     if place:
         count, index = place["num_processes"], place["process_id"]
-        agree(roll_call(given[ADDRESS], count=count, index=index, note=note or {}, patience=wait))
-    _initialize(place, wait)
+        notes += roll_call(given[ADDRESS], count=count, index=index, note=note, patience=wait)
+        agree(notes)
+    hosts = [other["host"] for other in notes]
+    lost.listen(hosts)
+    _initialize(place, wait, heartbeat)
     if not place:
         everywhere(lambda: None)  # so that all look at their clocks at one moment
-        agree(everywhere(lambda: (note or {}) | {"clock": time.time()}))
+        notes += everywhere(lambda: note | {"clock": time.time()})
+        hosts += [other["host"] for other in notes]
+        agree(notes)
 
 
-def _initialize(place: dict[str, Any], wait: int) -> None:
+def _initialize(place: dict[str, Any], wait: int, heartbeat: int) -> None:
     # Its SIGTERM handler would take the place of ours.
     jax.config.update("jax_enable_preemption_service", False)
     # Where somebody is missing, jax would abort this process with its inner state for a message.
@@ -73,7 +85,12 @@ def _initialize(place: dict[str, Any], wait: int) -> None:
     impatience.daemon = True
     impatience.start()
     try:
-        jax.distributed.initialize(**place, initialization_timeout=wait + MARGIN, shutdown_timeout_seconds=PATIENCE)
+        jax.distributed.initialize(
+            **place,
+            initialization_timeout=wait + MARGIN,
+            heartbeat_timeout_seconds=heartbeat,
+            shutdown_timeout_seconds=PATIENCE,
+        )
     except ValueError as fault:
         raise UserError(
             f"several processes were started, but jax cannot join them ({fault}): set {', '.join(VARIABLES)}"

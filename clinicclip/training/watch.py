@@ -6,7 +6,8 @@ from types import TracebackType
 
 import jax
 
-STDERR = 2
+from clinicclip.training import lost
+
 FOLDER = "profile"  # in the run's folder; TensorBoard and xprof open it
 
 
@@ -41,7 +42,7 @@ class Watch:
 
     def _rest(self) -> None:
         if self._patience:
-            faulthandler.dump_traceback_later(self._patience, repeat=True, file=STDERR)
+            faulthandler.dump_traceback_later(self._patience, repeat=True, file=lost.screen())
 
     def _end_trace(self) -> None:
         if self._tracing:

@@ -1,13 +1,13 @@
 """`prepare --runner=DirectRunner`: real Apache Beam makes the shards that `prepare` makes by itself."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import fakes_labelled
-import mimic
+import chexbert_folder
+import fault_cases
 import numpy as np
 import pytest
 from PIL import Image
@@ -52,11 +52,19 @@ def test_beam_prepares_what_one_process_prepares(source: Path, tmp_path: Path, l
     assert sum(name.endswith("array_record") or ".array_record-" in name for name in alone["files"]) > 1
 
 
-@pytest.mark.parametrize(("reader", "fake"), [("mimic_cxr", mimic.fake), ("rsna", fakes_labelled.rsna)])
-def test_beam_prepares_releases_of_several_files(reader: str, fake: Callable[[Path], Path], tmp_path: Path) -> None:
-    settings = {"source": fake(tmp_path / "release"), "shorter_side": 32}
-    alone = builder.write(reader, tmp_path / "alone", **settings)
-    assert builder.write(reader, tmp_path / "together", **settings, runner=DIRECT) == alone
+@pytest.mark.parametrize("reader", ["mimic_cxr", "openi", "chexpert", "chestxray14", "rsna", "padchest", "cxr_align"])
+def test_beam_prepares_every_kind_of_release(reader: str, tmp_path: Path) -> None:
+    """mimic_cxr is joined to RadGraph's graphs and labelled by CheXbert, chexpert has its 5x200 set."""
+    fake = fault_cases.FAKES[reader]
+    root = fake.make(tmp_path / "release")
+    options = [option.format(root=root) for option in fake.options]
+    if reader == "mimic_cxr":
+        chexbert_folder.write(tmp_path / "chexbert")
+        options.append(f"--labeller={tmp_path / 'chexbert'}")
+    for place, more in {"alone": [], "together": ["--runner=DirectRunner"]}.items():
+        argv = [reader, f"--source={root}", f"--output={tmp_path / place}", "--shorter_side=32", *options, *more]
+        assert cli.call(prepare.main, prepare.parser(), argv) == 0
+    assert (tmp_path / "together" / MANIFEST).read_bytes() == (tmp_path / "alone" / MANIFEST).read_bytes()
 
 
 def test_every_shard_is_made_by_the_pipeline(source: Path, tmp_path: Path) -> None:
@@ -79,6 +87,10 @@ def test_a_fault_on_a_worker_is_one_line(tmp_path: Path) -> None:
         raise UserError("folder: pairs.jsonl line 3: lacks patient")
         yield
 
+    with pytest.raises(
+        UserError, match=r"the Beam worker \S+ sees no folder /nowhere: give --source and --output on a"
+    ):
+        beam.make_shards(tasks, DIRECT, Path("/nowhere"))
     with pytest.raises(UserError) as caught:
-        beam.make_shards(tasks, DIRECT)
+        beam.make_shards(tasks, DIRECT, tmp_path)
     assert str(caught.value) == "folder: pairs.jsonl line 3: lacks patient"

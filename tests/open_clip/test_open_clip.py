@@ -27,6 +27,7 @@ from clinicclip import ClinicCLIP, api, cli, doctor, guests
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
 from clinicclip.exporting import contract, dialects, parity
+from clinicclip.models.clip import ClipSpec
 from clinicclip.models.gcn import GcnSpec
 
 recipe = runpy.run_path(str(Path(__file__).parents[1] / "golden" / "recipe.py"))
@@ -34,9 +35,8 @@ HUB = "someone/clip"
 SUPPORT = Path(micro_timm.__file__).parent
 
 
-def export(folder: Path, **options: str) -> Path:
+def export(folder: Path, spec: ClipSpec = micro_export.SPEC, **options: str) -> Path:
     """The smallest model, whose image tower timm knows by a name here."""
-    spec = micro_export.SPEC
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dialects, "timm_name", lambda swin: micro_timm.NAME)
         micro_export.export(folder, spec, params=recipe["weights"](spec), **options)
@@ -113,6 +113,19 @@ def test_doctor_reads_an_export_through_open_clip(local: Path, tmp_path: Path) -
     assert cli.call(doctor.main, doctor.parser(), flags) == 1
     says = [finding["says"] for finding in json.loads((tmp_path / "doctor.json").read_text())["findings"]]
     assert [re.search("the first is ([a-z ]+)", text)[1] for text in says] == ["settings", parity.PIXELS]
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_open_clip_pools_as_we_do_without_a_pooler(pooling: str, tmp_path: Path, monkeypatch) -> None:
+    spec = dataclasses.replace(micro_export.SPEC, text=dataclasses.replace(micro_export.SPEC.text, pooling=pooling))
+    folder = export(tmp_path / "out", spec)
+    measured = json.loads((folder / parity.REPORT).read_text())["max_abs_difference"]
+    assert measured.keys() == {"open_clip"} and not (folder / "config.json").exists()
+    assert max(measured["open_clip"][part] for part in ("image", "text")) <= 1e-5
+    monkeypatch.setattr(dialects, "timm_name", lambda swin: micro_timm.NAME)
+    assert ClinicCLIP.from_pretrained(folder).spec == spec
+    with pytest.raises(UserError, match="holds no pooler"):
+        ClinicCLIP.from_pretrained(folder, pooling="pooler", force=True)
 
 
 def test_a_folder_of_open_clip_is_a_guest_with_its_own_preprocessing(local: Path, tmp_path: Path) -> None:

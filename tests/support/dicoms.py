@@ -106,25 +106,25 @@ SYNTAXES: dict[str, tuple[str, bool, tuple[int, ...], Callable[[np.ndarray, int]
         lambda pixels, bits: imagecodecs.jpeg_encode(pixels, level=98, bitspersample=bits),
     ),
     "jpeg_lossless": (
-        *(uid.JPEGLossless, True, (8, 12, 16)),
+        *(uid.JPEGLossless, True, (8, 10, 12, 16)),
         lambda pixels, bits: imagecodecs.jpeg_encode(pixels, lossless=True, predictor=4, bitspersample=bits),
     ),
     "jpeg_lossless_sv1": (
-        *(uid.JPEGLosslessSV1, True, (8, 12, 16)),
+        *(uid.JPEGLosslessSV1, True, (8, 10, 12, 16)),
         lambda pixels, bits: imagecodecs.ljpeg_encode(pixels, bitspersample=bits),
     ),
-    "jpeg_ls": (uid.JPEGLSLossless, True, (8, 12, 16), lambda pixels, bits: imagecodecs.jpegls_encode(pixels)),
+    "jpeg_ls": (uid.JPEGLSLossless, True, (8, 10, 12, 16), lambda pixels, bits: imagecodecs.jpegls_encode(pixels)),
     "jpeg_ls_near": (uid.JPEGLSNearLossless, False, (8,), lambda pixels, bits: imagecodecs.jpegls_encode(pixels, 2)),
     "jpeg_2000": (
-        *(uid.JPEG2000, False, (8, 12)),
+        *(uid.JPEG2000, False, (8, 10, 12)),
         lambda pixels, bits: imagecodecs.jpeg2k_encode(pixels, level=60, codecformat="j2k", bitspersample=bits),
     ),
     "jpeg_2000_lossless": (
-        *(uid.JPEG2000Lossless, True, (8, 12, 16)),
+        *(uid.JPEG2000Lossless, True, (8, 10, 12, 16)),
         lambda pixels, bits: imagecodecs.jpeg2k_encode(pixels, codecformat="j2k", reversible=True, bitspersample=bits),
     ),
     "htj2k_lossless": (
-        *(uid.HTJ2KLossless, True, (8, 16)),
+        *(uid.HTJ2KLossless, True, (8, 10, 16)),
         lambda pixels, bits: imagecodecs.htj2k_encode(pixels, reversible=True),
     ),
 }

@@ -72,7 +72,8 @@ def write_whole(folder: Path, params: dict[str, Any], spec: ClipSpec, dialect: s
     files = config_files(ClipSpec(swin, spec.text, dim=spec.dim), text_length=LENGTH, logit_scale=2.3)
     if dialect == "open_clip":
         del files["config.json"]
-        files["open_clip_config.json"]["model_cfg"]["vision_cfg"]["image_size"] = spec.image.image_size
+        vision = files["open_clip_config.json"]["model_cfg"]["vision_cfg"]
+        vision |= {"image_size": spec.image.image_size, "timm_model_name": "swin_micro_patch4_window4_32"}
         files["preprocessor_config.json"]["size"] = {"height": spec.image.image_size, "width": spec.image.image_size}
     for name, content in files.items():
         write_json(folder / name, content)

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import dicoms
 import numpy as np
+import pydicom
 from array_record.python.array_record_module import ArrayRecordReader
 from PIL import Image
 from planting import NOBODY, Plant, cells, put, raw, tail, write
@@ -20,6 +22,8 @@ from planting import NOBODY, Plant, cells, put, raw, tail, write
 from clinicclip import cli, prepare
 from clinicclip.data import records
 from clinicclip.data.manifest import DROPPED, read_manifest
+
+DICOM = (".dcm", ".dicom")
 
 
 class Sheet(NamedTuple):
@@ -229,9 +233,7 @@ def _gzip(path: str, change: Callable[[bytes], bytes]) -> Plant:
 
 
 def _constant(path: Path) -> None:
-    if path.suffix in (".dcm", ".dicom"):
-        import dicoms
-
+    if path.suffix in DICOM:
         path.write_bytes(dicoms.content(dicoms.dataset(np.full((40, 48), 9, np.uint8))))
     else:
         Image.fromarray(np.full((40, 48), 9, np.uint8)).save(path)
@@ -242,6 +244,29 @@ def _as_folder(path: Path) -> None:
     path.mkdir()
 
 
+def spoilt(stream: bytes, spoil: Callable[[bytes], bytes]) -> bytes:
+    """A JPEG or PNG with the middle third of its coded pixels damaged."""
+    start = max(stream.find(word) + len(word) for word in (b"\xff\xda", b"IDAT"))
+    third = (len(stream) - start) // 3
+    return stream[: start + third] + spoil(stream[start + third : -third]) + stream[-third:]
+
+
+def _inside(path: Path, spoil: Callable[[bytes], bytes]) -> None:
+    """Damages pixels, of DICOM as JPEG: what is stored plain may have any value."""
+    if path.suffix in DICOM:
+        made = pydicom.dcmread(path)
+        syntax, _, _, encode = dicoms.SYNTAXES["jpeg_baseline"]
+        frame = spoilt(encode(made.pixel_array, made.BitsStored), spoil)
+        path.write_bytes(dicoms.content(dicoms.compress(made, syntax, frame)))
+    else:
+        path.write_bytes(spoilt(path.read_bytes(), spoil))
+
+
+INSIDE: Mapping[str, Callable[[bytes], bytes]] = {
+    "zeros": lambda coded: bytes(len(coded)),
+    "bytes lost": lambda coded: coded[: len(coded) // 2],
+    "noise": lambda coded: random.Random(0).randbytes(len(coded)),
+}
 IMAGES: Mapping[str, Callable[[Path], object]] = {
     "image missing": Path.unlink,
     "image empty": lambda path: path.write_bytes(b""),
@@ -250,6 +275,7 @@ IMAGES: Mapping[str, Callable[[Path], object]] = {
     "image a web page": lambda path: path.write_text("<!DOCTYPE html><title>Sign in</title>"),
     "image without picture": _constant,
     "image a folder": _as_folder,
+    **{f"image with {kind} inside": functools.partial(_inside, spoil=spoil) for kind, spoil in INSIDE.items()},
 }
 
 

@@ -35,7 +35,8 @@ ORIGIN = Origin(
 )
 
 
-CONFIG = {"seed": 0, "data": {"dir": "/home/someone/data"}}
+SPLITS = {"train": "train", "validation": "validation", "test": "test"}
+CONFIG = {"seed": 0, "data": {"dir": "/home/someone/data", "name": "phantom", **SPLITS}}
 
 
 def export(folder: Path, spec: ClipSpec = SPEC, **changes: Any) -> dict[str, Any] | None:

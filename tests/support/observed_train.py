@@ -1,7 +1,7 @@
 """The program `clinicclip.train`, with the batches that each process is fed written down.
 
-python observed_train.py FILE STOP FLAG ...: FILE.PROCESS gets a JSON line a batch. In process 1, the batch of number
-STOP (from 1; 0 = none) comes with a SIGTERM.
+python observed_train.py FILE STOP FLAG ...: FILE.PROCESS gets a JSON line a batch, with the step that learns from it.
+In process 1, the batch of number STOP (from 1; 0 = none) comes with a SIGTERM.
 """
 
 import json
@@ -10,10 +10,17 @@ import sys
 
 import jax
 
-from clinicclip import cli, train
-from clinicclip.data.pipeline import Batch, TrainBatches
+from clinicclip import cli, runs, train
+from clinicclip.data.pipeline import Batch, Batches, TrainBatches
 
-unseen, count = TrainBatches.__next__, 0
+unseen, batches, count, first = TrainBatches.__next__, train.batches, 0, 0
+
+
+def begun(run: runs.Run, start: int) -> Batches:
+    """The stream of batches, as it is."""
+    global first
+    first = start
+    return batches(run, start)
 
 
 def observed(stream: TrainBatches) -> Batch:
@@ -22,12 +29,13 @@ def observed(stream: TrainBatches) -> Batch:
     batch, count = unseen(stream), count + 1
     rows = [len(batch[f"{name}_ids"]) // jax.local_device_count() for name in ("text", "negated")]
     with open(f"{sys.argv[1]}.{jax.process_index()}", "a") as file:
-        file.write(json.dumps({"ids": batch["id"].tolist(), "rows": rows}) + "\n")
+        file.write(json.dumps({"step": first + count, "ids": batch["id"].tolist(), "rows": rows}) + "\n")
     if count == int(sys.argv[2]) and jax.process_index() == 1:
         signal.raise_signal(signal.SIGTERM)
     return batch
 
 
 if __name__ == "__main__":
+    train.batches = begun
     TrainBatches.__next__ = observed  # type: ignore[method-assign]
     sys.exit(cli.call(train.main, train.parser(), sys.argv[3:]))

@@ -1,23 +1,21 @@
-"""The faults of settings, command lines and data that `run_faults` judges."""
+"""All faults that `run_faults` judges, by place; here those of settings, command lines and data."""
 
 import itertools
-import json
-import os
-import random
-import shutil
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
-from run_faults import CONFIG, Fault, Plant, training
+import run_fault_folders
+import run_fault_machines
+from run_fault_plants import JUNK, damages, foreign, gone, lacking
+from run_faults import CONFIG, Fault, training
 
 from clinicclip import config as config_files
 from clinicclip.__main__ import PROGRAMS
 
 
-def of(place: str, whole: Path) -> Iterator[Fault]:
+def of(place: str) -> Iterator[Fault]:
     """All faults of a place."""
-    return {"settings": of_settings, "commands": of_commands, "data": partial(of_data, whole)}[place]()
+    return PLACES[place]()
 
 
 # What a key of this type cannot be. Names of what is free to be anything are left out below.
@@ -92,68 +90,7 @@ def of_commands() -> Iterator[Fault]:
         yield Fault("commands", " ".join((program, *argv[-2:])), program, argv, (name,))
 
 
-def removed(path: str) -> Plant:
-    """A file or folder that is not there."""
-    return lambda root, chance: _gone(root / path)
-
-
-def _gone(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def written(path: str, content: bytes) -> Plant:
-    """A file of other content."""
-
-    def plant(root: Path, chance: random.Random) -> None:
-        (root / path).write_bytes(content)
-
-    return plant
-
-
-def halved(path: str) -> Plant:
-    """A file cut short."""
-    return lambda root, chance: os.truncate(root / path, (root / path).stat().st_size // 2)
-
-
-def changed(path: str) -> Plant:
-    """A file with eight bytes of another value somewhere."""
-
-    def plant(root: Path, chance: random.Random) -> None:
-        content = bytearray((root / path).read_bytes())
-        at = chance.randrange(max(1, len(content) - 8))
-        content[at : at + 8] = bytes(byte ^ 0xFF for byte in content[at : at + 8])
-        (root / path).write_bytes(content)
-
-    return plant
-
-
-def lacking(path: str, key: str) -> Plant:
-    """A JSON file without one of its keys."""
-
-    def plant(root: Path, chance: random.Random) -> None:
-        held = json.loads((root / path).read_text())
-        *parents, last = key.split(".")
-        inner = held
-        for name in parents:
-            inner = inner[name]
-        del inner[last]
-        (root / path).write_text(json.dumps(held))
-
-    return plant
-
-
-JUNK = {"missing": removed, "empty": lambda path: written(path, b""), "cut short": halved, "changed": changed}
-JUNK |= {
-    "a list": lambda path: written(path, b"[1, 2]"),
-    "a web page": lambda path: written(path, b"<!DOCTYPE html>\n"),
-}
-
-
-def _damages(path: str, kinds: Sequence[str] = tuple(JUNK)) -> Iterator[tuple[str, Plant]]:
-    return ((f"{path} {kind}", JUNK[kind](path)) for kind in kinds)
-
-
-def of_data(whole: Path) -> Iterator[Fault]:
+def of_data() -> Iterator[Fault]:
     """Prepared data that are not whole, for each program that opens them."""
     run = "--checkpoint={root}/run"
     users = {
@@ -163,23 +100,30 @@ def of_data(whole: Path) -> Iterator[Fault]:
     }
     folder = "data/phantom/1.2.0"
     shard = f"{folder}/phantom-test.array_record-00000-of-00001"
-    planted = [*_damages("data/manifest.json", [kind for kind in JUNK if kind not in ("missing", "changed")])]
+    planted = [*damages("data/manifest.json", [kind for kind in JUNK if kind not in ("missing", "changed")])]
     planted += [
         (f"manifest without {key}", lacking("data/manifest.json", key)) for key in ("version", "splits", "name")
     ]
     planted += [(f"manifest without {key}", lacking("data/manifest.json", key)) for key in ("files", "folder", "title")]
-    planted += _damages(f"{folder}/dataset_info.json", ("missing", "empty", "cut short", "a list"))
-    planted += _damages(f"{folder}/features.json", ("missing", "empty", "cut short", "a list"))
-    planted += _damages(shard, ("missing", "empty", "cut short"))
+    planted += damages(f"{folder}/dataset_info.json", ("missing", "empty", "cut short", "a list"))
+    planted += damages(f"{folder}/features.json", ("missing", "empty", "cut short", "a list"))
+    planted += damages(shard, ("missing", "empty", "cut short"))
     planted += [
         ("shard of zeros", lambda root, chance: (root / shard).write_bytes(bytes((root / shard).stat().st_size)))
     ]
-    planted += [("data a file", lambda root, chance: (_gone(root / "data"), (root / "data").write_text("x")))]
-    planted += [("data of others", _foreign("data"))]
+    planted += [("data a file", lambda root, chance: (gone(root / "data"), (root / "data").write_text("x")))]
+    planted += [("data of others", foreign("data"))]
     for (kind, plant), (program, argv) in itertools.product(planted, users.items()):
         yield Fault("data", f"{kind}, {program}", program, argv, ("/data",), plant)
 
 
-def _foreign(path: str) -> Plant:
-    """A folder in whose place another one stands."""
-    return lambda root, chance: (_gone(root / path), (root / "images").rename(root / path))
+PLACES = {
+    "storage": run_fault_machines.of_storage,
+    "hosts": run_fault_machines.of_hosts,
+    "inputs": run_fault_folders.of_inputs,
+    "export": run_fault_folders.of_export,
+    "run": run_fault_folders.of_run,
+    "data": of_data,
+    "commands": of_commands,
+    "settings": of_settings,
+}

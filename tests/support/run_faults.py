@@ -1,28 +1,42 @@
-"""Faults of settings, files and folders of a small run, and the judge of how a program ends on each."""
+"""Faults of settings, files, folders, disks and machines of a small run, and the judge of how programs end on each."""
 
-import contextlib
 import importlib
-import io
+import os
 import random
-import resource
+import re
 import shutil
-import signal
-import traceback
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import benches
+import forked
+import local
 import numpy as np
 from PIL import Image
 
 from clinicclip import cli, train
+from clinicclip.__main__ import PROGRAMS
 from clinicclip.data import builder
 
-PATIENCE = 60  # seconds that a program may take to tell a fault
+PATIENCE = 60.0  # seconds that a program may take to tell a fault
 ENDINGS = ("stopped", "went on", "silent", "unnamed", "traceback", "late")
 CONFIG = "configs/n_g_dtcg.py:demo"
+INNER = re.compile(r"^Traceback|^[EF]\d{4} |^terminate called", re.MULTILINE)  # what only programmers can read
 Plant = Callable[[Path, random.Random], None]
+Strike = Callable[[Path, Sequence[int]], bool]  # of the root and the processes: whether it has been done
+
+
+class Host(NamedTuple):
+    """What one of several processes has of its own."""
+
+    words: tuple[str, ...] = ()
+    variables: Mapping[str, str] = {}
+    patch: Callable[[], None] = lambda: None  # as if its machine were another
+    falls: bool = False  # its end is the fault, and it tells nothing
 
 
 class Fault(NamedTuple):
@@ -35,14 +49,18 @@ class Fault(NamedTuple):
     names: tuple[str, ...]
     plant: Plant = lambda root, chance: None
     goes_on: bool = False  # the program may name it and go on
-    most: int = resource.RLIM_INFINITY  # bytes of a file: beyond, it is as if the disk were full
+    trains: bool = False  # for real: else a run that would begin to train has not told the fault
+    hosts: tuple[Host | None, ...] = (Host(),)  # the processes; None: one that does not come
+    strike: Strike = lambda root, processes: True  # tried until it has been done
+    disk: str = ""  # options of a small disk at "{root}/disk"
 
 
 class Told(NamedTuple):
-    """How a program ended on a fault, and what it said."""
+    """How a program ended on a fault, what it said, and the seconds since it was started or struck."""
 
     how: str
     words: str
+    seconds: float = 0.0
 
     @property
     def handled(self) -> bool:
@@ -54,18 +72,26 @@ class Accepted(BaseException):
     """Training would have begun."""
 
 
-class Late(BaseException):
-    """Time is up."""
+def needs_run(fault: Fault) -> bool:
+    """Whether it is a matter of a run or an export that must be there."""
+    return fault.place in ("run", "export") or any("{root}/run" in w or "/export" in w for w in fault.argv)
+
+
+def load() -> None:
+    """Imports all programs: what is forked need not."""
+    for name in PROGRAMS:
+        importlib.import_module(f"clinicclip.{name}")
 
 
 def make(root: Path, *, trained: bool = True) -> Path:
     """Prepared data, a run of them and its export where it shall be trained, and two radiographs, all whole."""
-    options = {"level": "easy", "studies": 160, "size": 64}
-    builder.write("phantom", root / "data", options=options, say=lambda line: None)
+    works: list[Callable[[], int]] = [partial(_prepare, root)]  # which leaves threads behind: nothing forks after that
     if trained:
-        with contextlib.redirect_stdout(io.StringIO()):
-            code = cli.call(train.main, train.parser(), [word.format(root=root) for word in training(total_steps=4)])
-        assert code == 0
+        works.append(partial(_call, Fault("", "", "train", training(total_steps=4), (), trains=True), root, Host(), {}))
+    for work in works:
+        (ended,), _ = forked.run([work], root.with_name("made"), 10 * PATIENCE)
+        assert ended.code == 0, ended
+    if trained:
         (root / "run" / "export").rename(root / "export")
     (root / "images").mkdir()
     for number in range(2):
@@ -75,51 +101,77 @@ def make(root: Path, *, trained: bool = True) -> Path:
     return root
 
 
+def _prepare(root: Path) -> int:
+    options = {"level": "easy", "studies": 160, "size": 64}
+    builder.write("phantom", root / "data", options=options, say=lambda line: None)
+    return 0
+
+
 def judge(fault: Fault, whole: Path, folder: Path, chance: random.Random) -> Told:
     """Plants the fault in a copy of what is whole, and calls the program."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(whole, folder)
     fault.plant(folder, chance)
-    module = importlib.import_module(f"clinicclip.{fault.program}")
-    out, err = io.StringIO(), io.StringIO()
-    begin, train.make_step = train.make_step, _accept
-    usual = signal.signal(signal.SIGALRM, _late)
-    signal.alarm(PATIENCE)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (fault.most, before[1]))
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = cli.call(module.main, module.parser(), [word.format(root=folder) for word in fault.argv])
-    except Accepted:
-        code = 0
-    except Late:
-        return Told("late", f"not ended after {PATIENCE} s")
-    except Exception:
-        return Told("traceback", traceback.format_exc()[-600:])
-    finally:
-        signal.alarm(0)
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGALRM, usual)
-        train.make_step = begin
-    return _judged(fault, code, out.getvalue(), err.getvalue())
+    here = [host for host in fault.hosts if host is not None]
+    with _disk(folder / "disk", fault.disk):
+        said = folder.with_name("said")
+        fallen = [host.falls for host in here]
+        ends, seconds = forked.run(_works(fault, folder), said, PATIENCE, partial(fault.strike, folder), fallen)
+    verdicts = [judged(fault, end) for end, host in zip(ends, here, strict=True) if not host.falls]
+    return max(verdicts, key=lambda told: ENDINGS.index(told.how))._replace(seconds=seconds)
 
 
-def _judged(fault: Fault, code: int, out: str, err: str) -> Told:
+def judged(fault: Fault, end: forked.Ended) -> Told:
+    """What a process made of the fault, by its exit code and by what it said."""
+    code, out, err = end
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
-    if code == 0 or (fault.goes_on and code == 1 and not lines):
-        named = fault.goes_on and any(name in out + err for name in fault.names)
-        return Told("went on" if named else "silent", out[-200:] + err[-200:])
-    if code not in (1, 2) or len(lines) != 1 or "Traceback" in err:
+    if code is None:
+        return Told("late", f"not ended after {PATIENCE:.0f} s: {err[-600:]}")
+    if code not in (0, 1, 2) or len(lines) > 1 or INNER.search(err):
         return Told("traceback", f"code {code}: {err[-600:]}")
-    return Told("stopped" if any(name in err for name in fault.names) else "unnamed", err)
+    named = any(name in out + err for name in fault.names)
+    if code == 0 or not lines:
+        return Told("went on" if named and fault.goes_on else "silent", out[-200:] + err[-200:])
+    return Told("stopped" if named else "unnamed", err)
 
 
-def _accept(*parts: Any) -> None:
+def _works(fault: Fault, root: Path) -> list[Callable[[], int] | None]:
+    """What each of its processes does."""
+    port = local.free_port()
+    places = [local.place(port, len(fault.hosts), index) for index in range(len(fault.hosts))]
+    return [host and partial(_call, fault, root, host, place) for host, place in zip(fault.hosts, places, strict=True)]
+
+
+def _call(fault: Fault, root: Path, host: Host, place: Mapping[str, str]) -> int:
+    """Calls the program, in a process of its own."""
+    os.environ.update({**place, **host.variables})
+    host.patch()
+    if not fault.trains:
+        train.make_step = _accept
+    module = importlib.import_module(f"clinicclip.{fault.program}")
+    words = [word.replace("{root}", str(root)) for word in (*fault.argv, *host.words)]
+    try:
+        return cli.call(module.main, module.parser(), words)
+    except Accepted:
+        return 0
+
+
+def _accept(*parts: Any) -> NoReturn:
     raise Accepted
 
 
-def _late(number: int, frame: Any) -> None:
-    raise Late
+@contextmanager
+def _disk(place: Path, options: str) -> Iterator[None]:
+    """A disk of its own in memory while a ``with`` lasts, where options are given."""
+    if not options:
+        yield
+        return
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
 
 
 def training(*more: str, where: str = "run", **changed: Any) -> tuple[str, ...]:

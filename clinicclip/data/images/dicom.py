@@ -156,8 +156,6 @@ def _decompress(stream: bytes, dataset: Any, name: str) -> Integer[np.ndarray, "
     syntax = dataset.file_meta.TransferSyntaxUID
     if codestream.size(stream) != (dataset.Rows, dataset.Columns):
         raise unreadable(name, "the compressed image is not of the size the header says")
-    if codestream.DECODERS[syntax] == "jpeg_decode" and not codestream.is_whole_jpeg(stream):
-        raise unreadable(name, "the compressed image ends before it should")
     return codestream.decode(stream, syntax, dataset.BitsStored, dataset.PixelRepresentation == 1)
 
 

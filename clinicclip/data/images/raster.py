@@ -1,18 +1,18 @@
-"""JPEG and PNG by Pillow: gray levels, at a reduced scale where no more is needed."""
+"""JPEG and PNG files: gray levels, of JPEG at a reduced scale where no more is needed."""
 
 import io
+import zlib
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, JpegImagePlugin, PngImagePlugin
+from PIL import Image, PngImagePlugin
 
-from clinicclip.data.images import codestream, levels
+from clinicclip.data.images import jpeg, levels
 from clinicclip.data.images.faults import ImageFault, check_size, unreadable
 
 OVERSAMPLING = 2  # sides of a JPEG decoded at reduced scale over those it is resized to, at least
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-_PNG_END = b"IEND\xae\x42\x60\x82"  # the last chunk with its checksum
-_TRAILER = 2**16  # bytes that may stand behind it
+_PNG_END = b"IEND"  # name of the last chunk
 _WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -21,13 +21,13 @@ def read(content: bytes, side: int, name: str) -> tuple[UInt8[np.ndarray, "h w"]
 
     Colours become their luminance, and what is transparent is shown on black. Raises ImageFault.
     """
-    # The plugins themselves, not `Image.open`: it warns of sizes that are checked here.
     try:
         if content.startswith(_JPEG):
             return _read_jpeg(content, side, name)
         if content.startswith(_PNG):
-            if _PNG_END not in content[-_TRAILER:]:
-                raise unreadable(name, "the PNG file ends before its image does")
+            if not _is_whole_png(memoryview(content)):
+                raise unreadable(name, "the PNG file is cut short, or damaged inside")
+            # The plugin itself, not `Image.open`: it warns of sizes that are checked here.
             with PngImagePlugin.PngImageFile(io.BytesIO(content)) as image:
                 return shown(image, name), (image.height, image.width)
     except (OSError, SyntaxError, ValueError, EOFError) as fault:
@@ -36,15 +36,22 @@ def read(content: bytes, side: int, name: str) -> tuple[UInt8[np.ndarray, "h w"]
 
 
 def _read_jpeg(content: bytes, side: int, name: str) -> tuple[UInt8[np.ndarray, "h w"], tuple[int, int]]:
-    if not codestream.is_whole_jpeg(content):
-        raise unreadable(name, "the JPEG file ends before its image does")
-    with JpegImagePlugin.JpegImageFile(io.BytesIO(content)) as image:
-        width, height = image.size
-        check_size(name, height, width)
-        wanted = OVERSAMPLING * side
-        image.draft("L", (wanted, wanted) if side else image.size)
-        image.decodermaxblock = len(content)  # fed at once: it lies in memory
-        return levels.to_gray(np.asarray(image.convert("L")), name), (height, width)
+    shape = jpeg.size(content)
+    check_size(name, *shape)
+    return levels.to_gray(jpeg.decode(content, OVERSAMPLING * side), name), shape
+
+
+def _is_whole_png(content: memoryview) -> bool:
+    """Whether all chunks agree with their checksums; Pillow looks at those before the pixels alone."""
+    at = len(_PNG)
+    while at + 12 <= len(content):  # length, name and checksum of a chunk
+        end = at + 8 + int.from_bytes(content[at : at + 4], "big")
+        if zlib.crc32(content[at + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
+            return False
+        if content[at + 4 : at + 8] == _PNG_END:
+            return True
+        at = end + 4
+    return False
 
 
 def shown(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w"]:

@@ -1,4 +1,4 @@
-"""Gray levels -> stored JPEG -> square: Pillow's antialiased bicubic filter throughout."""
+"""Gray levels -> stored JPEG -> square: resized by Pillow's antialiased bicubic filter throughout."""
 
 import io
 
@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from clinicclip.data.images.faults import ImageFault
+from clinicclip.data.images import jpeg
+from clinicclip.data.images.faults import ImageFault, check_size
 
 JPEG_QUALITY = 95
 SHORTER_SIDE = 256
@@ -34,16 +35,16 @@ def encode(gray: UInt8[np.ndarray, "h w"]) -> bytes:
 
 def decode(stored: bytes, name: str = "image") -> UInt8[np.ndarray, "h w"]:
     """The gray levels of a stored image. Raises ImageFault, with the image's ``name``."""
-    return np.asarray(load(stored, name))
+    try:
+        check_size(name, *jpeg.size(stored))
+        return jpeg.decode(stored)
+    except (ValueError, ImageFault):
+        raise ImageFault("image_unreadable", f"{name}: the stored image is damaged; prepare again") from None
 
 
 def load(stored: bytes, name: str = "image") -> Image.Image:
-    """`decode` as Pillow holds it, for what goes on with Pillow: a copy to an array and back is dear."""
-    try:
-        with Image.open(io.BytesIO(stored), formats=("JPEG",)) as image:
-            return image.convert("L")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise ImageFault("image_unreadable", f"{name}: the stored image is damaged; prepare again") from None
+    """`decode` as Pillow holds it, for what goes on with Pillow."""
+    return Image.fromarray(decode(stored, name))
 
 
 def resize(

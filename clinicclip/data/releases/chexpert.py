@@ -1,8 +1,9 @@
 """CheXpert v1.0 and v1.0-small: radiographs with labels, without reports; frontal views are used, for evaluation.
 
-``source`` is the download, unmodified: ``train.csv`` and ``valid.csv`` beside ``train/patient00001/study1/*.jpg``, and
-where they are there ``test_labels.csv`` (or ``groundtruth.csv``) with ``test/``. The 5x200 set, 200 images of each of
-five findings that show it alone, is a table of paths with five columns, or drawn here by a rule and a seed.
+``source`` is the download, unmodified: ``train.csv`` and ``valid.csv`` beside ``train/patient00001/study1/*.jpg``, or
+the batches of v1.0 (``CheXpert-v1.0 batch 2 (train 1)/patient00001/...``, the tables in batch 1), and where they are
+there ``test_labels.csv`` (or ``groundtruth.csv``) with ``test/``. The 5x200 set, 200 images of each of five findings
+that show it alone, is a table of paths with five columns, or drawn here by a rule and a seed.
 """
 
 import hashlib
@@ -38,6 +39,7 @@ TABLES = {
 FACTS = ("Sex", "Age", "Frontal/Lateral", "AP/PA")  # columns of the published tables; those of labels lack all four
 WITH_FACTS = ("train.csv", "valid.csv")
 FOLDERS = ("train", "valid", "val", "test")
+BATCHES = {"train": "CheXpert-v1.0 batch * (train *)", "valid": "CheXpert-v1.0 batch * (validate *)"}  # full size alone
 GOLD_SOURCE = {"validation": "chexpert_radiologists", "test": "chexpert_radiologists", "five_by_200": "chexpert_5x200"}
 FIVE = ("atelectasis", "cardiomegaly", "consolidation", "edema", "pleural_effusion")
 EACH = 200
@@ -64,7 +66,7 @@ class _Image(NamedTuple):
 def count(source: Path, *, five_by_200: str = "", draw_seed: int = 0) -> dict[str, int]:
     """How many images the tables name or the folders hold, and of how many patients the tables do."""
     images = _images(source)
-    unlabelled = _files(source) - {image.path for image in images}
+    unlabelled = _files(source).keys() - {image.path for image in images}
     return {"images": len(images) + len(unlabelled), "patients": len({image.patient for image in images})}
 
 
@@ -76,29 +78,34 @@ def read(source: Path, *, five_by_200: str = "", draw_seed: int = 0) -> Iterator
     of its patients are left out. Raises UserError when a file or column is missing, a label is none, an image occurs
     twice, or too few are there to draw.
     """
-    images = _images(source)
+    images, paths = _images(source), _files(source)
     five = _five(images, five_by_200, draw_seed) if five_by_200 else {}
     held = {image.patient for image in images if image.path in five}
     for image in images:
+        at = paths.get(image.path, source / image.path)
         if image.view == "LATERAL":
             yield Drop("image", image.path, "not_frontal")
         elif image.path in five:
-            yield _study(source, image._replace(split="five_by_200", values=five[image.path]))
+            yield _study(at, image._replace(split="five_by_200", values=five[image.path]))
         elif image.patient in held:
             yield Drop("image", image.path, "patient_in_five_by_200")
         else:
-            yield _study(source, image)
-    unlabelled = _files(source) - {image.path for image in images}
+            yield _study(at, image)
+    unlabelled = paths.keys() - {image.path for image in images}
     yield from (Drop("image", path, "labels_missing") for path in sorted(unlabelled))
 
 
-def _files(source: Path) -> set[str]:
-    """Every image on the disk, by its path below the source."""
-    found = (path for folder in FOLDERS for path in source.glob(f"{folder}/*/*/*.jpg"))
-    return {path.relative_to(source).as_posix() for path in found}
+def _files(source: Path) -> dict[str, Path]:
+    """Every image on the disk, by its path as the tables have it."""
+    found: dict[str, Path] = {}
+    for folder in FOLDERS:
+        batches = sorted(source.glob(BATCHES[folder])) if folder in BATCHES else []
+        for home in (source / folder, *batches, *(batch / folder for batch in batches)):
+            found |= {f"{folder}/{path.relative_to(home).as_posix()}": path for path in home.glob("*/*/*.jpg")}
+    return found
 
 
-def _study(source: Path, image: _Image) -> Study:
+def _study(at: Path, image: _Image) -> Study:
     trained = image.split == "train"
     values = {name: schema.ABSENT if value == schema.UNKNOWN else value for name, value in image.values.items()}
     known = {name: value for name, value in image.values.items() if value != schema.UNKNOWN}
@@ -107,7 +114,7 @@ def _study(source: Path, image: _Image) -> Study:
         study="/".join(image.path.split("/")[1:3]),
         image_id=image.path,
         split=image.split,
-        image=source / image.path,
+        image=at,
         findings="",
         impression="",
         view=image.view,
@@ -121,8 +128,9 @@ def _study(source: Path, image: _Image) -> Study:
 
 def _images(source: Path) -> list[_Image]:
     found: dict[str, _Image] = {}
+    places = (source, *sorted(source.glob(BATCHES["valid"])))
     for split, names in TABLES.items():
-        path = tables.find(source, names)
+        path = next(filter(None, (tables.find(place, names) for place in places)), None)
         for row in _rows(path) if path else ():
             assert path is not None
             image = _image(path, split, row)

@@ -13,7 +13,7 @@ from clinicclip.data.schema import Box, Drop, Mask, Study
 from clinicclip.errors import UserError, nearest
 
 BINARY = {"0": schema.ABSENT, "1": schema.PRESENT}
-HASH, TEST = "hash", "test"
+TEST, HASH, IMAGE = "test", "hash", "image"
 SEXES = ("F", "M", "O")
 SPLITS = ("train", "validation", "test")
 
@@ -92,13 +92,17 @@ def files(source: Path, patterns: Sequence[str], release: str, *, suffix: bool =
     return found
 
 
-def split_of(patient: str, split: str, release: str) -> str:
-    """Where a patient goes: ``test`` all of them; ``hash`` eight tenths to train on, one each to validate and test."""
-    if split not in (TEST, HASH):
-        raise UserError(f"{release}: split={split}: expected {TEST} or {HASH}{nearest(split, (TEST, HASH))}")
-    if split == TEST:
-        return TEST
-    return (*(SPLITS[0],) * 8, *SPLITS[1:])[schema.fold(patient, 10)]
+def split_of(split: str, release: str, **ids: str) -> str:
+    """Where an image goes: ``test`` all of them; eight tenths to train on, one each to validate and test by a hash.
+
+    ``ids`` are what may be hashed: of the patient under ``hash``, so that nobody is in two splits; of the image itself
+    under ``image``, where a release does not say whose it is. Raises UserError for another ``split``.
+    """
+    known = (TEST, *ids)
+    if split not in known:
+        expected = ", ".join(known[:-1]) + f" or {known[-1]}"
+        raise UserError(f"{release}: split={split}: expected {expected}{nearest(split, known)}")
+    return TEST if split == TEST else (*(SPLITS[0],) * 8, *SPLITS[1:])[schema.fold(ids[split], 10)]
 
 
 def coded(row: Mapping[str, str], column: str, where: str, values: Mapping[str, int] = BINARY) -> int:

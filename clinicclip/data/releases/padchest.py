@@ -106,7 +106,7 @@ def _labelled(source: Path, split: str) -> dict[str, Labelled]:
         said = Labelled(
             patient=patient,
             study=row["StudyID"],
-            split=labelled.split_of(patient, split, NAME),
+            split=labelled.split_of(split, NAME, hash=patient),
             gold={} if unused else _gold(names),
             view=view.partition("_")[0],
             sex=row["PatientSex_DICOM"],

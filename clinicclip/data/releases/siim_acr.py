@@ -2,7 +2,7 @@
 
 ``source`` is the unmodified download: ``dicom-images-train/STUDY/SERIES/IMAGE_ID.dcm`` beside ``train-rle.csv``; of the
 second stage ``stage_2_train.csv``, which labels the images of ``dicom-images-test``, too. The images come from
-ChestX-ray14, so a model that was trained there has seen them.
+ChestX-ray14, several of a person: a model that was trained there has seen them, and nothing public says whose they are.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ SPLITS = labelled.SPLITS
 HAS_REPORTS = False
 GENERATED = False
 OPTIONS: Mapping[str, Any] = {"split": labelled.TEST}
-PUBLISHED = {"images": 12_047}
+PUBLISHED = {"images": 12_089, "images_with_labels": 12_047}  # 10,712 of the first stage and 1,377
 
 FILES = ("dicom-images-train/*/*/*.dcm", "dicom-images-test/*/*/*.dcm")
 MASKS = ("stage_2_train.csv", "train-rle.csv")
@@ -37,15 +37,17 @@ NOTHING = "-1"
 
 
 def count(source: Path, *, split: str = labelled.TEST) -> dict[str, int]:
-    """How many images there are, of the table or the folders."""
-    return labelled.count(_labelled(source, split), labelled.files(source, FILES, NAME))
+    """How many images there are, of the table or the folders, and how many of them the table labels."""
+    found = _labelled(source, split)
+    return labelled.count(found, labelled.files(source, FILES, NAME)) | {"images_with_labels": len(found)}
 
 
 def read(source: Path, *, split: str = labelled.TEST) -> Iterator[Study | Drop]:
     """Every image with pneumothorax as gold, and the boxes of the parts of its mask.
 
-    ``split`` says where they go: ``test`` all, or by ``hash`` of the image to train, validation and test. Raises
-    UserError when a table or column is missing, a mask is none, or an image has a mask and is said to have none.
+    ``split`` says where they go: ``test`` all, or by a hash of the ``image`` to train, validation and test, where a
+    person may be in several. Raises UserError when a table or column is missing, a mask is none, or an image has a
+    mask and is said to have none.
     """
     yield from labelled.read(_labelled(source, split), labelled.files(source, FILES, NAME), GOLD_SOURCE)
 
@@ -65,7 +67,7 @@ def _labelled(source: Path, split: str) -> dict[str, Labelled]:
     return {
         image_id: Labelled(
             patient=image_id,
-            split=labelled.split_of(image_id, split, NAME),
+            split=labelled.split_of(split, NAME, image=image_id),
             gold={FINDING: schema.PRESENT if own else schema.ABSENT},
             masks=own,
         )

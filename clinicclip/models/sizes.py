@@ -1,0 +1,24 @@
+"""What a tower may be, whoever says so: a configuration, a flag, the facts beside weights, or their shapes."""
+
+import reprlib
+
+from clinicclip.errors import UserError
+
+POOLINGS = ("pooler", "cls", "mean")  # of texts
+LAYERS, WIDEST = 256, 2**24  # more than any tower has, and few enough to be listed
+
+
+def require_sizes(tower: str, *, layers: int, **sizes: int | tuple[int, ...]) -> None:
+    """Raises UserError, which names the first size that no tower can have."""
+    for name, size in sizes.items():
+        if not all(1 <= one <= WIDEST for one in (size if isinstance(size, tuple) else (size,))):
+            raise UserError(f"{tower}: {name} is {reprlib.repr(size)}, expected 1 to {WIDEST:,}")
+    if layers > LAYERS:
+        raise UserError(f"{tower}: {layers:,} layers, expected {LAYERS} at most")
+
+
+def require_shares(tower: str, **shares: float) -> None:
+    """Raises UserError, which names the first of these numbers that is not from 0 to 1."""
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise UserError(f"{tower}: {name} is {share}, expected 0 to 1")

@@ -1,0 +1,103 @@
+"""What a process says when another one of its run is gone: one line that names it, in place of jax's inner state.
+
+jax's coordination service lives in process 0 and hears a heartbeat of every process. Where one stays away, or the
+service itself, or one ends without the others, jax writes what it knows to file descriptor 2 and aborts each process
+that is left. Here that descriptor becomes a pipe, of which a thread passes on everything but this; an abort waits until
+the thread has told it.
+"""
+
+import ctypes
+import os
+import re
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn
+
+import jax
+
+HEARTBEAT = 25  # seconds without one after which a process counts as gone, where nothing else is said
+FATAL = b"Terminating process because the JAX distributed service"  # of jaxlib's last words
+SERVICE = b"coordination_service"  # the source files of what it says before
+SILENT = re.compile(r"stopped sending heartbeats\):\n((?:\S*\d+\n)+)")  # and then those that are, one a line
+FIRST = re.compile(r"The first task at the barrier: \S*?(\d+)\.")  # of those that end together: it ended alone
+UNSERVED = re.compile(r"Failed to send RPC to coordination service|Socket closed")
+# Of what a collective of all raises at once where a process has gone: who that was comes from the service, later.
+CUT_OFF = re.compile(r"gloo|nccl|connection|heartbeat|barrier|unavailable|aborted|deadline", re.IGNORECASE)
+PAUSE = 1.0  # seconds without a word after which jaxlib has said all; an abort waits for six
+MARGIN = 10  # seconds that the service may take beyond a heartbeat
+_screen = 2
+
+
+def screen() -> int:
+    """The file descriptor of what a person sees."""
+    return _screen
+
+
+def listen(hosts: Sequence[str]) -> None:
+    """From now on this process ends with code 1 and one line where another is lost; ``hosts`` by process, as known."""
+    global _screen
+    _screen = os.dup(2)
+    source, sink = os.pipe()
+    os.dup2(sink, 2)
+    os.close(sink)
+    sys.stderr = os.fdopen(os.dup(_screen), "w", buffering=1, errors="backslashreplace")
+    threading.Thread(target=_pass_on, args=(source, hosts), name="stderr", daemon=True).start()
+    # An abort calls its handler with the number of its signal, 6: seconds in which other threads go on. It would not
+    # wait for a function of Python's.
+    library = ctypes.CDLL(None)
+    library.signal(signal.SIGABRT, library.sleep)
+
+
+@contextmanager
+def bound(heartbeat: int) -> Iterator[None]:
+    """Holds back what was raised because another process has gone, until `listen` has named that process."""
+    try:
+        yield
+    except Exception as fault:
+        if jax.process_count() > 1 and CUT_OFF.search(str(fault)):
+            time.sleep(heartbeat + MARGIN)
+        raise
+
+
+def _pass_on(source: int, hosts: Sequence[str]) -> None:
+    held, open_ = b"", True
+    while open_:
+        while select.select([source], [], [], PAUSE if held else None)[0] and open_:
+            more = os.read(source, 2**16)
+            held, open_ = held + more, bool(more)
+            if SERVICE not in held and FATAL not in held:  # the one precedes the other by a moment
+                break
+        at = [held.find(word) for word in (SERVICE, FATAL) if word in held]
+        if FATAL in held:
+            os.write(_screen, held[: held.rfind(b"\n", 0, min(at)) + 1])
+            _end(held.decode(errors="replace"), hosts)
+        os.write(_screen, held)
+        held = b""
+
+
+def _end(told: str, hosts: Sequence[str]) -> NoReturn:
+    gone = lost(told)
+    if gone != [jax.process_index()]:  # which has told why
+        os.write(_screen, f"error: {line(told, gone, hosts)}\n".encode())
+    os._exit(1)
+
+
+def lost(told: str) -> list[int]:
+    """The numbers of the processes that jaxlib's words say are gone."""
+    if silent := SILENT.search(told):
+        return [int(re.findall(r"\d+", name)[-1]) for name in silent[1].split()]
+    if first := FIRST.search(told):
+        return [int(first[1])]
+    return [0] if UNSERVED.search(told) else []
+
+
+def line(told: str, gone: Sequence[int], hosts: Sequence[str]) -> str:
+    """One line for people of what jaxlib told."""
+    names = [f"process {index} of {len(hosts)} ({hosts[index]})" for index in gone]
+    who = f"{' and '.join(names)} went away" if names else f"the run fell apart ({' '.join(told.split())[-300:]})"
+    return f"{who}: see in its log or that of its machine why; the same command goes on from what was saved"
