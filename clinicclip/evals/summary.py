@@ -139,7 +139,8 @@ def deltas(variants: Sequence[Variant]) -> list[Delta]:
         parts = [(variant, _against(base, variant, key)) for variant in others]
         told = [(variant, between) for variant, between in parts if between is not None]
         tests = [p_value(between) for _, between in told]
-        counted = [_record(variants, key)[name] for name in ("n", "prevalence")]
+        record = _record(variants, key)
+        counted = record["n"], record["prevalence"]
         for (variant, between), p, corrected in zip(told, tests, holm(tests), strict=True):
             caution = base.cautious(key) or variant.cautious(key)
             found.append(Delta(variant.name, *key, *counted, between.value, *between.interval(), p, corrected, caution))
