@@ -5,6 +5,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -149,15 +150,18 @@ def map_tensors(path: Path) -> dict[str, np.ndarray]:
         length = int.from_bytes(file.read(8), "little")
         if length > min(path.stat().st_size, HEADER_BYTES):
             raise ValueError(f"{path} says that {length} bytes describe its arrays")
-        header = json.loads(file.read(length))
+        described = file.read(length)
     try:
+        header = json.loads(described)
         return {name: _mapped(path, 8 + length, at) for name, at in header.items() if name != "__metadata__"}
-    except (AttributeError, KeyError, TypeError, IndexError) as fault:
+    except (AttributeError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as fault:
         raise ValueError(f"{path}: its header is not that of arrays") from fault
 
 
 def _mapped(path: Path, start: int, at: Mapping[str, Any]) -> np.ndarray:
-    shape, kind = tuple(at["shape"]), np.dtype(KINDS[at["dtype"]])
+    shape, kind, (first, last) = tuple(at["shape"]), np.dtype(KINDS[at["dtype"]]), at["data_offsets"]
+    if first < 0 or last - first != math.prod(shape) * kind.itemsize or min(shape, default=0) < 0:
+        raise KeyError("data_offsets")
     if 0 in shape:  # nothing that could be mapped
         return np.zeros(shape, kind)
-    return np.memmap(path, kind, "r", start + at["data_offsets"][0], shape)
+    return np.memmap(path, kind, "r", start + first, shape)

@@ -14,12 +14,13 @@ from importlib import metadata
 from pathlib import Path
 
 import jax
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 import clinicclip
 from clinicclip import config as config_files
 from clinicclip import tabular
-from clinicclip.data import manifest
+from clinicclip.data import stores
 from clinicclip.errors import UserError
 from clinicclip.tabular import Table
 from clinicclip.training import processes
@@ -28,7 +29,8 @@ from clinicclip.training.roll_call import Note, spans
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 # What each machine may have of its own: where its copy of the data lies, and how it reads them.
 OF_A_MACHINE = ("data.dir", "data.workers", "data.threads", "data.memory_bytes")
-LEAST_FREE = 256 * 2**20  # bytes of disk, hardly enough for one checkpoint
+LEAST_FREE = 256 * 2**20  # bytes of disk, before it is known what a checkpoint takes
+CHECKPOINTS = 2  # that there must be room for: the next one is written before the last one goes
 CLOCKS = 5.0  # seconds by which clocks may differ
 ACCELERATORS = ("nvidia[0-9]*", "accel[0-9]*", "vfio/[0-9]*")
 PROBLEM = "PROBLEM"
@@ -36,12 +38,14 @@ NAMED = 8  # hosts named in a row
 
 
 def start(config: ConfigDict, workdir: Path) -> None:
-    """Joins the processes of a run, once all of them are there and agree.
+    """Joins the processes of a run, once all of them are there and agree; ``data.dir`` is then a folder here.
 
     Raises:
-        UserError: a process is missing, a machine cannot do its part, or some differ; with a table of who.
+        UserError: a process is missing, a machine cannot do its part, some differ, with a table of who, or the data
+            of a store cannot be copied.
     """
-    noted = note(workdir, {"config": config_files.digest(config, without=OF_A_MACHINE), "data": _data(config)})
+    data = stores.digest(config.data.dir) or "not there"
+    noted = note(workdir, {"config": config_files.digest(config, without=OF_A_MACHINE), "data": data})
     hosts: list[str] = []
 
     def agree(notes: list[Note]) -> None:
@@ -51,6 +55,9 @@ def start(config: ConfigDict, workdir: Path) -> None:
     processes.join(noted, agree, config.heartbeat_timeout)
     if jax.process_count() > 1:
         require_same_devices(hosts)
+    # Only now, as who has no copy yet may take long; and not as the first exchange of all, for which gloo waits 30 s.
+    processes.everywhere(lambda: None)
+    config.data.dir = processes.everywhere(lambda: str(stores.local(config.data.dir)))[jax.process_index()]
 
 
 def note(workdir: Path, run: Mapping[str, str] | None = None) -> Note:
@@ -96,6 +103,17 @@ def require_same_devices(hosts: Sequence[str]) -> None:
     rows = differing("devices", devices_of_all(), hosts)
     if rows:
         raise UserError("the processes have different devices; give each the same kind and number:", _lines(rows))
+
+
+def require_room(workdir: Path, state: PyTree) -> None:
+    """Raises UserError where the disk has no room for the checkpoints of a training state."""
+    needed = CHECKPOINTS * sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    free = shutil.disk_usage(workdir).free
+    if free < needed:
+        raise UserError(
+            f"{workdir}: {free / 2**20:,.0f} MiB are free, {CHECKPOINTS} checkpoints take {needed / 2**20:,.0f}; free "
+            "space or choose another folder, then run again"
+        )
 
 
 def problems(notes: Sequence[Note]) -> Table:
@@ -164,11 +182,6 @@ def _storage_faults(folder: Path, free: int) -> dict[str, str]:
     if free < LEAST_FREE:
         faults["disk"] = f"{free / 2**20:.0f} MiB free in {folder}, {LEAST_FREE // 2**20} are needed"
     return faults
-
-
-def _data(config: ConfigDict) -> str:
-    path = Path(config.data.dir) / manifest.MANIFEST
-    return manifest.file_sha256(path)[:12] if path.is_file() else "not there"
 
 
 def _clocks(clocks: Sequence[float], hosts: Sequence[str]) -> Table:

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from clinicclip import assemble, devices, expected, files, host, preflight, runs
 from clinicclip import config as config_files
-from clinicclip.data import pipeline, stores
+from clinicclip.data import pipeline
 from clinicclip.inputs import require_same_run
 from clinicclip.models.clip import ClinicCLIP
 from clinicclip.skipped import Skipped
@@ -73,7 +73,6 @@ def main(args: argparse.Namespace) -> int:
     workdir = Path(args.workdir) if args.workdir else config_files.default_workdir(args.config)
     try:
         with host.StopRequest():
-            config.data.dir = str(stores.local(config.data.dir))
             preflight.start(config, workdir)
     except host.Stopped:
         return cli.PREEMPTED
@@ -127,6 +126,7 @@ def fit(run: runs.Run, stop: host.StopRequest, watched: watch.Watch) -> step.Tra
         tqdm(total=config.total_steps, unit="step", disable=not (processes.first() and sys.stderr.isatty())) as bar,
     ):
         state, start = restore_or_init(run, checkpoints)
+        processes.on_first(partial(preflight.require_room, run.workdir, state))
         bar.update(start)
         step_fn = make_step(run.config, run.model, run.mesh)
         with (

@@ -1,9 +1,10 @@
 # shellcheck shell=bash
 # What the launch scripts share: source it. They set dry_run; then `run` prints a command instead of running it.
 
-# The exit code of a run that was asked to stop and saved: start it again. Any other but 0 is a failure.
+# The exit codes of a run that goes on when it is started again: it was asked to stop and saved; a process of it was
+# lost. Any other but 0 is a failure.
 # shellcheck disable=SC2034
-readonly AGAIN=75
+readonly AGAIN=75 LOST=76
 
 die() {
     echo "error: $*" >&2

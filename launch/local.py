@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Starts a command in several processes on this machine, as one run; again whenever all of them ask for it.
+"""Starts a command in several processes on this machine, as one run; again whenever it can go on.
 
     python launch/local.py --processes=2 -- python -m clinicclip.train --config=configs/n_g_dtcg.py:demo
     python launch/local.py --processes=2 --dry_run -- python -m clinicclip.doctor host
@@ -8,11 +8,11 @@ Each process gets the environment of this one, with JAX_COORDINATOR_ADDRESS (a f
 JAX_NUM_PROCESSES and JAX_PROCESS_ID. On CPUs, XLA_FLAGS=--xla_force_host_platform_device_count=K gives each K devices;
 a single process sees all GPUs of a machine already.
 
-Exit code 75 means "stopped as asked and saved, start me again", and that is done at once, unless the launcher itself
-was asked to stop: SIGTERM, SIGHUP and Ctrl-C reach all as SIGTERM (a second one kills), and it ends with 75 as they do.
-Where one process ends, the others have --grace seconds to end too, then they are killed. Any code but 0 and 75 is a
-failure: the launcher names who ended how and exits with the first such code, 128 + N for signal N. The same command
-goes on from what was saved.
+Exit code 75 means "stopped as asked and saved, start me again", 76 "another process of the run was lost", and all are
+started again at once, unless the launcher itself was asked to stop: SIGTERM, SIGHUP and Ctrl-C reach all as SIGTERM (a
+second one kills), and it ends with 75 as they do. Where one process ends, the others have --grace seconds to end too,
+then they are killed. Any other code but 0 is a failure: the launcher names who ended how and exits with the first such
+code, 128 + N for signal N; but SIGKILL is none where others end with 76. The same command goes on from what was saved.
 
 Data and run folder: tested on a local file system only; of gs:// and s3://, data are copied, run folders are refused.
 Secrets go into the environment, never into the command.
@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-AGAIN = 75
+AGAIN, LOST = 75, 76
 GRACE = 60.0  # seconds; a run that has lost a process takes half as long to say so and to end
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TICK = 0.05  # seconds between two looks at the processes
@@ -41,7 +41,7 @@ def main(words: Sequence[str] | None = None) -> int:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--processes", type=int, required=True, metavar="N", help="how many processes")
     flags.add_argument("--grace", type=float, default=GRACE, help=f"seconds for the others when one ends ({GRACE:.0f})")
-    flags.add_argument("--max_restarts", type=int, default=100, help="times that 75 starts all again (100)")
+    flags.add_argument("--max_restarts", type=int, default=100, help="times that all are started again (100)")
     flags.add_argument("--dry_run", action="store_true", help="print the commands and run none")
     flags.add_argument("command", nargs=argparse.REMAINDER, help="behind --: what to run in each")
     args = flags.parse_args(words)
@@ -62,17 +62,20 @@ def described(command: Sequence[str], processes: int) -> list[str]:
 
 
 def see_through(command: Sequence[str], processes: int, *, grace: float = GRACE, max_restarts: int = 100) -> int:
-    """Runs the command in so many processes, again whenever it ends with 75; returns the exit code."""
+    """Runs the command in so many processes, again whenever it ends with 75 or 76; returns the exit code."""
     with heard_signals() as heard:
         for attempt in range(1, max_restarts + 2):
             started = start(command, processes)
             code = overall(await_all(started, grace, heard=heard))
+            how = {0: "", AGAIN: "stopped and saved", LOST: "lost a process"}.get(code, "failed")
             if code not in (0, AGAIN):
-                ends = ", ".join(f"{index}: {process.returncode}" for index, process in enumerate(started))
-                print(f"launch: failed; processes ended with {ends}", file=sys.stderr, flush=True)
-            if code != AGAIN or heard:
+                how += (
+                    f"; processes ended with {', '.join(f'{i}: {each.returncode}' for i, each in enumerate(started))}"
+                )
+            if how:
+                print(f"launch: start {attempt} {how}", file=sys.stderr, flush=True)
+            if code not in (AGAIN, LOST) or heard:
                 break
-            print(f"launch: start {attempt} stopped and saved", file=sys.stderr, flush=True)
     return code
 
 
@@ -158,11 +161,12 @@ def _terminate(processes: Sequence[subprocess.Popen]) -> None:
 
 
 def overall(codes: Sequence[int]) -> int:
-    """One exit code for those of all, in the order in which they ended: the first failure, else 75, else 0."""
-    failed = [code for code in codes if code not in (0, AGAIN)]
+    """One exit code for those of all, in the order in which they ended: the first failure, else 76, 75 or 0."""
+    lost = (LOST, -signal.SIGKILL) if LOST in codes else ()
+    failed = [code for code in codes if code not in (0, AGAIN, *lost)]
     if failed:
         return failed[0] if failed[0] > 0 else 128 - failed[0]
-    return AGAIN if AGAIN in codes else 0
+    return next((code for code in (LOST, AGAIN) if code in codes), 0)
 
 
 @contextmanager

@@ -17,8 +17,9 @@
 # Options of sbatch before the script's name replace those above; keep ntasks-per-node equal to gpus-per-node. Submit it
 # in the checkout, which all nodes must see, in the environment that has clinicclip.
 # Five minutes before the time is over, and when the job is preempted, Slurm sends SIGTERM to the processes: they save
-# and end with 75, and the job is queued again under its number. Any other code but 0 is a failure and ends the job, as
-# does scancel. 0 means that the run's folder holds DONE. Two minutes after one process ends, the others are ended too.
+# and end with 75, and the job is queued again under its number, as it is when they end with 76 because one was lost: 100
+# times at most. srun tells the highest code of all; any other but 0 is a failure and ends the job, as does scancel. 0
+# means that the run's folder holds DONE. Two minutes after one process ends, the others are ended too.
 #
 # Data and run folder must be seen by all nodes under one path (NFS, Lustre); neither was tried.
 # --data_dir=gs://... or s3://... is copied to the cache of each node's user; run folders there are refused.
@@ -49,7 +50,7 @@ code=0
 # shellcheck disable=SC2016 # it is for the processes to expand
 run srun --kill-on-bad-exit=0 --wait=120 env "JAX_COORDINATOR_ADDRESS=$first:$port" "JAX_NUM_PROCESSES=$SLURM_NTASKS" \
     bash -c 'JAX_PROCESS_ID=$SLURM_PROCID JAX_LOCAL_DEVICE_IDS=$SLURM_LOCALID exec "$@"' process "$@" || code=$?
-if [[ $dry_run ]] || ((code == AGAIN)) && [[ -z $cancelled ]]; then
+if [[ $dry_run ]] || ((code == AGAIN || code == LOST)) && ((${SLURM_RESTART_COUNT:-0} < 100)) && [[ -z $cancelled ]]; then
     run scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

@@ -6,14 +6,15 @@
 #
 #   --project=P    the Google Cloud project, if not gcloud's default
 #   --restarts=N   how often it may be started again (100)
-#   --stop         asks a run on that pod to save and to end, and starts nothing
+#   --stop         asks a run on that pod to save and to end; its launcher does not start it again
 #   --dry_run      prints the commands and runs none
 #
 # The pod is a queued resource of one slice; where it is there already, it is used. The workers get HEAD of this
 # checkout, so that all have the same code. Leave this running on a machine that stays: it holds the connections.
-# When the command ends with 75 on the workers (stopped as asked, all saved), it is started again; when the machines
-# were taken away, new ones are asked for; any other code is a failure and this script's own. 0 means that the run's
-# folder holds DONE. The pod is not deleted, and costs money until it is: the last line printed says how.
+# When the command ends with 75 on the workers (stopped as asked, all saved), it is started again, as it is when a worker
+# was lost (76, or 255 of ssh); when the machines were taken away, new ones are asked for; any other code is a failure and
+# this script's own. 0 means that the run's folder holds DONE. The pod is not deleted, and costs money until it is: the
+# last line printed says how.
 #
 # Data and run folder must be seen by all workers under one path, such as an NFS mount (Filestore), which was not tried;
 # --data_dir=gs://... is copied to the disk of each worker (not tried); a run folder there is refused.
@@ -68,35 +69,47 @@ get_pod() {
     done
 }
 
+# A run that went on when the connection to it broke is asked to save and to end.
+# shellcheck disable=SC2016 # it is for the workers to expand
+readonly END='{ kill -TERM "$(cat clinicclip/run.pid)" && timeout 300 tail --pid="$(cat clinicclip/run.pid)" -f /dev/null; } 2>/dev/null'
+
 install() {
-    run git archive --prefix=clinicclip/ --output=clinicclip.tar.gz HEAD
-    run "${tpus[@]}" tpu-vm scp clinicclip.tar.gz "$name:" "${where[@]}" --worker=all
-    run rm -f clinicclip.tar.gz
-    everywhere "rm -rf clinicclip && tar xzf clinicclip.tar.gz && python3 -m pip install -q uv \
+    run git archive --prefix=clinicclip/ --output=clinicclip.tar.gz HEAD &&
+        run "${tpus[@]}" tpu-vm scp clinicclip.tar.gz "$name:" "${where[@]}" --worker=all &&
+        run rm -f clinicclip.tar.gz &&
+        everywhere "$END; rm -rf clinicclip && tar xzf clinicclip.tar.gz && python3 -m pip install -q uv \
 && python3 -m uv venv -q --clear --python=3.12 clinicclip/.venv && source clinicclip/.venv/bin/activate \
 && python3 -m uv pip install -q -c clinicclip/.ci/constraints.txt -e 'clinicclip[tpu,gs,dicom]'"
 }
 
 if [[ $stop ]]; then
     # shellcheck disable=SC2016 # it is for the workers to expand
-    everywhere 'kill -TERM "$(cat clinicclip/run.pid)"'
+    everywhere 'touch clinicclip/stopped; kill -TERM "$(cat clinicclip/run.pid)"'
     exit
 fi
 [[ $type && $runtime ]] || die "--type and --runtime are needed"
 (($#)) || die "name the command behind --"
 [[ $dry_run ]] || git diff --quiet HEAD || die "commit your changes first: the workers get HEAD"
 
-for ((start = 0; start <= restarts; start++)); do
+for ((start = 0, code = LOST; start <= restarts; start++)); do
     get_pod
-    ((start && code == AGAIN)) || install
+    if ((code != AGAIN)) && ! install; then # a worker may yet come back
+        ((start)) || die "the code could not be brought to all workers of $name"
+        sleep "${POLL_SECONDS:-30}"
+        continue
+    fi
     code=0
     everywhere "clinicclip/launch/tpu_worker.sh $(quoted "$@")" || code=$?
-    if ((code != 0 && code != AGAIN)); then
-        now=$(state)
-        [[ $now && $now != ACTIVE ]] || break
+    ((code)) || break
+    if ((code == AGAIN)); then
+        ! everywhere 'test -e clinicclip/stopped' || break
+        continue
+    fi
+    now=$(state)
+    if [[ $now && $now != ACTIVE ]]; then
         echo "the machines of $name were taken away ($now); asking for others"
         run "${tpus[@]}" queued-resources delete "$name" "${where[@]}" --force --quiet
-    elif ((code == 0)); then
+    elif ((code != LOST && code != 255)); then
         break
     fi
 done

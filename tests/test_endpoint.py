@@ -15,6 +15,7 @@ from clinicclip.data.generators.llm import Question
 from clinicclip.data.schema import INDEX
 from clinicclip.errors import UsageError
 
+ANSWER = b'{"choices": [{"message": {"content": "No nodule."}}]}'
 QUICK = Patience(timeout=0.3, attempts=3, pause=0.01)
 
 
@@ -101,6 +102,7 @@ def test_a_slow_answer_is_asked_for_again(tmp_path: Path, model: LanguageModel, 
         (Reply(status=404), 1, "--model"),
         (Reply(status=302, headers=(("Location", "http://192.0.2.1/"),)), 1, "HTTP 302"),  # never followed
         (Reply(body=b"[]"), 3, "not what an OpenAI-compatible server sends"),
+        (Reply(body=b" " * endpoint.MOST_ANSWER + ANSWER), 3, "broke off"),
     ],
 )
 def test_faults_that_stay_end_in_one_line(

@@ -1,10 +1,12 @@
 """Files are whole or not there, and a full disk is told in one line."""
 
 import errno
+import gzip
 import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from clinicclip import files
+from clinicclip.data.releases import cxr_align, tables
+from clinicclip.data.tokenizer import Tokenizer
+from clinicclip.errors import UserError
 
 # A limit on the size of files stands for the full disk; Python ignores its signal, so writing raises.
 FULL_DISK = """
@@ -87,9 +92,47 @@ def test_a_full_disk_under_tensors_is_one_line_and_keeps_the_old_file(tmp_path: 
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["a.safetensors"]
 
 
+@pytest.mark.parametrize("read", [Tokenizer.load, cxr_align.count, lambda folder: tables.words(folder / "a.json", "r")])
+def test_what_is_read_at_once_is_bounded_before_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
+) -> None:
+    for name in ("vocab.txt", "a.json"):
+        (tmp_path / name).write_text(" " * 101)
+    monkeypatch.setattr(files, "MOST_JSON", 100)
+    with pytest.raises(UserError, match=r"is damaged \(more than 100 bytes\)"):
+        read(tmp_path)
+
+
+def test_a_line_of_a_table_is_bounded_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "LONGEST_LINE", 100)
+    with gzip.open(tmp_path / "a.csv.gz", "wt") as file:
+        file.write(f"a,b\n{'1' * 60},2\n{'1' * 60},{'2' * 60}\n")
+    rows = tables.rows(tmp_path / "a.csv.gz", ["a"], "r")
+    assert next(rows)["b"] == "2"
+    with pytest.raises(UserError, match="a line without end"):
+        next(rows)
+
+
 def test_a_file_that_claims_more_than_it_holds_is_no_whole_one(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     files.write_tensors(path, {"a": np.zeros(3, np.float32)})
     path.write_bytes((2**62).to_bytes(8, "little") + path.read_bytes()[8:])
     with pytest.raises(ValueError, match=f"says that {2**62} bytes describe"):
+        files.map_tensors(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        '{"a": {"dtype": "F32", "shape": [3], "data_offsets": [-12, 0]}}',
+        '{"a": {"dtype": "F32", "shape": [-3, -1], "data_offsets": [0, 12]}}',
+        '{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 12]}}',
+        '{"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_header_that_its_file_cannot_bear_out_is_no_whole_one(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(12))
+    with pytest.raises(ValueError):
         files.map_tensors(path)

@@ -47,14 +47,16 @@ def test_a_process_alone_is_told_nothing(tmp_path: Path) -> None:
     assert seen(tmp_path, 0) == [["-", "-", "-"]]
 
 
-def test_75_starts_all_again_until_it_is_done(tmp_path: Path) -> None:
+def test_what_can_go_on_is_started_again_until_it_is_done(tmp_path: Path) -> None:
     assert local.AGAIN == cli.PREEMPTED
-    assert launch(tmp_path, "sys.exit(75 if attempt < 3 else 0)").wait(60) == 0
+    killed = "index and attempt == 2 and os.kill(os.getpid(), 9)"  # the others notice, and end with 76
+    assert launch(tmp_path, f"{killed}; sys.exit([75, 76, 0][attempt - 1])").wait(60) == 0
     assert [len(seen(tmp_path, index)) for index in range(2)] == [3, 3]
 
 
-def test_75_without_end_is_given_up_with_75(tmp_path: Path) -> None:
-    assert launch(tmp_path, "sys.exit(75)", "--max_restarts=1").wait(60) == 75
+@pytest.mark.parametrize("code", [local.AGAIN, local.LOST])
+def test_75_and_76_without_end_are_given_up(tmp_path: Path, code: int) -> None:
+    assert launch(tmp_path, f"sys.exit({code})", "--max_restarts=1").wait(60) == code
     assert len(seen(tmp_path, 0)) == 2
 
 
@@ -90,9 +92,21 @@ def test_a_second_signal_ends_those_that_do_not_listen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("codes", "code"), [([0, 0], 0), ([75, 75], 75), ([75, 0], 75), ([75, 1], 1), ([-9, 75, 134], 137), ([0, 1], 1)]
+    ("codes", "code"),
+    [
+        ([0, 0], 0),
+        ([75, 75], 75),
+        ([75, 0], 75),
+        ([75, 1], 1),
+        ([-9, 75, 134], 137),
+        ([0, 1], 1),
+        ([-9, 76, 75], 76),
+        ([76, -9], 76),
+        ([1, 76], 1),
+        ([-11, 76], 128 + 11),
+    ],
 )
-def test_the_first_failure_counts_and_75_only_without_one(codes: list[int], code: int) -> None:
+def test_the_first_failure_counts_and_75_and_76_only_without_one(codes: list[int], code: int) -> None:
     assert local.overall(codes) == code
 
 

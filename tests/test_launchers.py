@@ -1,12 +1,14 @@
 """The launchers of clusters: what they would run, and what they decide when real commands are stood in for."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import jobset
+import local
 import pytest
 import yaml
 
@@ -24,6 +26,8 @@ next() { sed -n 1p "$1"; (($(wc -l < "$1") < 2)) || sed -i 1d "$1"; }
 case "$*" in
     *describe*) next states ;;
     *tpu_worker.sh*) exit "$(next codes)" ;;
+    *"touch clinicclip/stopped"*) touch stopped ;;
+    *"test -e clinicclip/stopped"*) test -e stopped ;;
 esac
 """
 # Stands in for srun: two tasks, each of which notes its place; their command's code is its own.
@@ -53,8 +57,9 @@ def dry(*words: str) -> list[str]:
 def stand_in(folder: Path, **programs: str) -> dict[str, str]:
     """An environment in which those programs are the given ones; they work in ``folder``."""
     for name, text in programs.items():
-        (folder / name).write_text(text.replace("calls", str(folder / "calls")).replace(" states", f" {folder}/states"))
-        (folder / name).write_text((folder / name).read_text().replace("next codes", f"next {folder}/codes"))
+        for file in (">> calls", "next states", "next codes", "touch stopped", "test -e stopped"):
+            text = text.replace(file, f"{file.rpartition(' ')[0]} {folder / file.split()[-1]}")
+        (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     return os.environ | {"PATH": f"{folder}:{os.environ['PATH']}", "POLL_SECONDS": "0"}
 
@@ -82,8 +87,9 @@ def test_a_pod_is_asked_for_given_the_code_and_told_what_to_run() -> None:
     [
         (["ACTIVE"], [0], 0, ONCE),
         (["", "WAITING_FOR_RESOURCES", "ACTIVE"], [0], 0, ["create", *ONCE]),
-        (["ACTIVE"], [75, 75, 0], 0, [*ONCE, "ssh", "ssh"]),
+        (["ACTIVE"], [75, 75, 0], 0, [*ONCE, *["ssh", "ssh"] * 2]),  # whether it was told to stop, and again
         (["ACTIVE"], [1], 1, ONCE),
+        (["ACTIVE"], [76, 255, 0], 0, ONCE * 3),  # a worker was lost, and is there again
         # the machines go away meanwhile: others are asked for
         (
             ["ACTIVE", "ACTIVE", "SUSPENDED", "", "ACTIVE"],
@@ -92,10 +98,11 @@ def test_a_pod_is_asked_for_given_the_code_and_told_what_to_run() -> None:
             ["scp", "ssh", "ssh", "delete", "create", "scp", "ssh", "ssh"],
         ),
         (["SUSPENDED"], [0], 2, []),
-        (["ACTIVE"], [75], 75, [*ONCE, "ssh", "ssh"]),  # --restarts=2
+        (["ACTIVE"], [75], 75, [*ONCE, *["ssh", "ssh"] * 2, "ssh"]),  # --restarts=2
+        (["ACTIVE"], [76], 76, ONCE * 3),
     ],
 )
-def test_a_pod_starts_again_on_75_and_on_lost_machines_only(
+def test_a_pod_starts_again_on_75_and_where_machines_were_lost(
     tmp_path: Path, states: list[str], codes: list[int], code: int, calls: list[str]
 ) -> None:
     variables = stand_in(tmp_path, gcloud=GCLOUD, git="#!/bin/sh\n")
@@ -109,9 +116,17 @@ def test_a_pod_starts_again_on_75_and_on_lost_machines_only(
     assert (code == 2) or "delete the pod: gcloud compute tpus queued-resources delete clip" in done.stdout
 
 
-def test_a_run_on_a_pod_is_asked_to_stop() -> None:
-    (line,) = dry(str(LAUNCH / "tpu_pod.sh"), "--name=clip", "--zone=z", "--stop", "--dry_run")
+def test_a_run_on_a_pod_is_asked_to_stop_and_not_started_again(tmp_path: Path) -> None:
+    stop = [str(LAUNCH / "tpu_pod.sh"), "--name=clip", "--zone=z", "--stop"]
+    (line,) = dry(*stop, "--dry_run")
     assert "--worker=all" in line and 'kill -TERM "$(cat clinicclip/run.pid)"' in line
+    # a stand-in that is told to stop while it runs
+    stopped = GCLOUD.replace('exit "$(next codes)"', f"PATH={tmp_path}:$PATH {shlex.join(stop)}; exit 75")
+    variables = stand_in(tmp_path, gcloud=stopped, git="#!/bin/sh\n")
+    (tmp_path / "states").write_text("ACTIVE\n")
+    done = subprocess.run([LAUNCH / "tpu_pod.sh", *POD, "--", *TRAIN], env=variables, check=False, timeout=60)
+    assert done.returncode == cli.PREEMPTED
+    assert (tmp_path / "calls").read_text().count("tpu_worker.sh") == 1
 
 
 @pytest.mark.parametrize("endpoints", ["hosta,hostb,hostc", "unknown:0:hosta,unknown:1:hostb,unknown:2:hostc"])
@@ -140,10 +155,13 @@ def test_slurm_gets_a_process_for_each_gpu() -> None:
     assert {"--requeue", "--signal=TERM@300"} <= set(options)
 
 
-@pytest.mark.parametrize("code", [0, 1, cli.PREEMPTED])
-def test_slurm_queues_again_on_75_alone(tmp_path: Path, code: int) -> None:
+@pytest.mark.parametrize(
+    ("code", "before", "again"), [(0, 0, False), (1, 0, False), (75, 0, True), (76, 99, True), (76, 100, False)]
+)
+def test_slurm_queues_again_what_can_go_on(tmp_path: Path, code: int, before: int, again: bool) -> None:
     variables = stand_in(tmp_path, srun=SRUN, scontrol=SCONTROL)
     variables |= {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_JOB_NODELIST": "node[7-8]"}
+    variables["SLURM_RESTART_COUNT"] = str(before)
     # sbatch runs a copy that lies elsewhere
     script = tmp_path / "spooled"
     script.write_text((LAUNCH / "slurm.sh").read_text())
@@ -163,7 +181,7 @@ def test_slurm_queues_again_on_75_alone(tmp_path: Path, code: int) -> None:
         ]
         for index in range(2)
     ]
-    assert places[2:] == (["scontrol requeue 7"] if code == cli.PREEMPTED else [])
+    assert places[2:] == (["scontrol requeue 7"] if again else [])
 
 
 @pytest.fixture
@@ -199,12 +217,12 @@ def test_a_jobset_places_its_pods_and_runs_the_command(applied: tuple[list[str],
     assert container["envFrom"] == [{"secretRef": {"name": "clinicclip", "optional": True}}]
 
 
-def test_a_jobset_starts_again_on_75_and_fails_on_other_codes(applied: tuple[list[str], dict[str, Any]]) -> None:
+def test_a_jobset_starts_again_on_75_and_76_and_fails_on_other_codes(applied: tuple[list[str], dict[str, Any]]) -> None:
     spec = applied[1]["spec"]
     job = spec["replicatedJobs"][0]["template"]["spec"]
     assert job["backoffLimit"] == 0 and job["template"]["spec"]["restartPolicy"] == "Never"
     codes = [rule for rule in job["podFailurePolicy"]["rules"] if "onExitCodes" in rule]
-    assert codes == [{"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [cli.PREEMPTED]}}]
+    assert codes == [{"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [cli.PREEMPTED, local.LOST]}}]
     (rule,) = spec["failurePolicy"]["rules"]
     assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
 

@@ -264,7 +264,7 @@ def test_another_machine_is_refused_unless_allowed_and_warned_of(
     refused = capsys.readouterr().err
     assert "is not this machine" in refused and "PhysioNet" in refused and refused.count("\n") == 1
     monkeypatch.setattr(builder, "write", lambda *args, **options: {"dropped": {}})
-    monkeypatch.setattr(prepare, "account", lambda manifest: "")
+    monkeypatch.setattr(prepare.account, "told", lambda manifest: "")
     assert call(*args, "--allow_remote") == 0
     assert "warning: reports leave this machine" in capsys.readouterr().err
 

@@ -15,7 +15,7 @@ from preparing import call
 
 from clinicclip.data import builder
 from clinicclip.data.manifest import DROPPED
-from clinicclip.data.releases import mimic_cxr
+from clinicclip.data.releases import mimic_cxr, reports
 from clinicclip.errors import UserError
 
 
@@ -163,3 +163,15 @@ def test_a_study_or_patient_in_two_splits_is_refused(root: Path, tmp_path: Path)
         UserError, match=r"patient 10000764 is in two splits, (validation and test|test and validation)"
     ):
         builder.write("mimic_cxr", tmp_path / "out", source=root)
+
+
+def test_a_report_longer_than_any_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "MOST_BYTES", 100)
+    texts = {"s1.txt": " " * 100, "s2.txt": " " * 101}
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in texts.items():
+            archive.writestr(name, text)
+            (tmp_path / name).write_text(text)
+    for place in (tmp_path / "a.zip", tmp_path):
+        with reports.Reports(place, r"s\d.txt", "r") as found:
+            assert [found.read(name) for name in texts] == [texts["s1.txt"], None]

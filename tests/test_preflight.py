@@ -1,12 +1,16 @@
 """What a run looks at before it starts: machines that differ, or cannot do their part, are told in one table."""
 
+import contextlib
 import os
 import re
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from clinicclip import cli, doctor, preflight
@@ -63,6 +67,16 @@ def test_this_machine_is_looked_at_in_less_than_a_second(tmp_path: Path) -> None
     preflight.start(config, tmp_path / "runs" / "one")
     assert time.process_time() - began < 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("free", [400, 399])
+def test_a_disk_must_have_room_for_the_checkpoints_of_a_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda place: Mock(free=free))
+    state = {"step": np.zeros(10, np.float32), "params": {"a": jnp.zeros((8, 5))}}
+    with contextlib.nullcontext() if free == 400 else pytest.raises(UserError, match="2 checkpoints take"):
+        preflight.require_room(tmp_path, state)
 
 
 def test_the_configuration_counts_but_for_what_is_a_machines_own(tmp_path: Path) -> None:

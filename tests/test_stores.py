@@ -1,19 +1,25 @@
 """Prepared data in a store are copied once, whole, and to nowhere else; what is wrong with them is one line."""
 
+import contextlib
+import errno
 import hashlib
+import itertools
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import fsspec
 import pytest
 
+from clinicclip import config as config_files
+from clinicclip import preflight
 from clinicclip.data import stores
 from clinicclip.errors import UserError
 
 PLACE = "memory://bucket/set"
-ODD = b'{"files": {"a": {"bytes": "1", "sha256": "0"}}}'
+ODD, NEGATIVE = b'{"files": {"a": {"bytes": -1, "sha256": "0"}}}', b'{"files": {"a": {"bytes": "1", "sha256": "0"}}}'
 CONTENT = {"set/1.2.0/a.array_record": b"a" * 100, "set/1.2.0/features.json": b"{}", "dropped.jsonl": b""}
 
 
@@ -59,11 +65,46 @@ def test_a_copy_that_was_cut_off_goes_on_and_is_never_taken_for_whole(store: Cal
     assert (stores.local(PLACE) / "set/1.2.0/a.array_record").read_bytes() == b"a" * 100
 
 
-def test_a_file_that_is_not_what_the_manifest_says_does_not_stay(store: Callable, tmp_path: Path) -> None:
+@pytest.mark.parametrize("endless", [False, True])
+def test_a_file_that_is_not_what_the_manifest_says_does_not_stay(
+    store: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endless: bool
+) -> None:
     store().pipe_file("/bucket/set/set/1.2.0/a.array_record", b"b" * 100)
+    if endless:
+        monkeypatch.setattr(stores, "_chunks", lambda *place: itertools.repeat(b"a" * 50))
     with pytest.raises(UserError, match=r"a.array_record is not what its manifest says"):
         stores.local(PLACE)
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(("a.array_record", "manifest"))]
+
+
+def test_a_copy_that_the_disk_has_no_room_for_is_not_begun(
+    store: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store()
+    monkeypatch.setattr("shutil.disk_usage", lambda place: Mock(free=101))
+    with pytest.raises(UserError, match=r"0\.0 GiB are to be copied"):
+        stores.local(PLACE)
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"lock"}
+
+
+def test_a_copy_goes_without_a_lock_where_none_can_be_had(store: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    store()
+    monkeypatch.setattr("fcntl.flock", Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
+    assert (stores.local(PLACE) / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize("agree", [False, True])
+def test_a_run_copies_when_all_have_come_and_agree(
+    store: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agree: bool
+) -> None:
+    store()
+    config = config_files.load("configs/dt_c.py:demo", [("data.dir", PLACE)])
+    require = Mock(side_effect=None if agree else UserError("the 2 processes are not ready as one"))
+    monkeypatch.setattr(preflight, "require", require)
+    with contextlib.nullcontext() if agree else pytest.raises(UserError, match="not ready"):
+        preflight.start(config, tmp_path / "run")
+    assert require.call_args.args[0][0]["same"]["data"] == stores.digest(PLACE) != ""
+    assert list(tmp_path.rglob("manifest.json")) == ([Path(config.data.dir, "manifest.json")] if agree else [])
 
 
 @pytest.mark.parametrize("name", ["../../out", "/tmp/out", "set/../../out"])
@@ -74,7 +115,9 @@ def test_no_file_leaves_the_folder_of_the_copy(store: Callable, tmp_path: Path, 
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"lock"}
 
 
-@pytest.mark.parametrize("manifest", [b"", b"[]", b"{}", b'{"files": {"a": 1}}', b'{"files": {"a": {}}}', ODD])
+@pytest.mark.parametrize(
+    "manifest", [b"", b"[]", b"{}", b'{"files": {"a": 1}}', b'{"files": {"a": {}}}', ODD, NEGATIVE]
+)
 def test_a_damaged_manifest_is_told(store: Callable, manifest: bytes) -> None:
     store(manifest=manifest)
     with pytest.raises(UserError, match=f"{PLACE}/manifest.json is damaged"):

@@ -200,5 +200,5 @@ class TfidfSvd:
     def load(cls, folder: Path) -> "TfidfSvd":
         """Read what `save` wrote."""
         stored = load_file(folder / "tfidf_svd.safetensors")
-        terms = json.loads((folder / "tfidf_svd.json").read_text(encoding="utf-8"))["terms"]
+        terms = files.read_json(folder / "tfidf_svd.json", ("terms",))["terms"]
         return cls(terms, stored["idf"], stored["basis"])

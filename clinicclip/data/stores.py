@@ -3,12 +3,13 @@
 The copy lies in the user's cache folder under the digest of place and manifest, so that other data get another copy.
 """
 
-import fcntl
 import hashlib
 import json
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,45 +33,67 @@ def local(place: str) -> Path:
     A copy that was cut off goes on with the file it had come to. Of several processes, one copies and the others wait.
 
     Raises:
-        UserError: there are no prepared data, they cannot be read, or a file is not what the manifest says.
+        UserError: there are no prepared data, they cannot be read, a file is not what the manifest says, or the disk
+            has no room for them.
     """
-    if not (named := PLACE.match(place)):
+    if not PLACE.match(place):
         return Path(place)
     place = place.rstrip("/")
-    with _faults(place, named[1]):
-        import fsspec  # slow to import, and only needed here
-
-        system, root = fsspec.core.url_to_fs(place)
-        with system.open(f"{root}/{MANIFEST}", "rb") as file:
-            manifest = file.read(MANIFEST_BYTES)
+    system, root, manifest = _found(place)
     copy = _cache() / hashlib.sha256(f"{place}\0".encode() + manifest).hexdigest()[:12]
     files.make_folder(copy)
-    with (copy / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with files.alone(copy, patience=math.inf):
         if not (copy / MANIFEST).is_file():
             _copy(system, root, place, manifest, copy)
     return copy
 
 
+def digest(place: str) -> str:
+    """Twelve hexadecimal digits of the manifest of prepared data, of which nothing is copied; empty for no such folder.
+
+    Raises UserError where a store cannot be read.
+    """
+    path = Path(place) / MANIFEST
+    if not PLACE.match(place) and not path.is_file():
+        return ""
+    content = _found(place.rstrip("/"))[2] if PLACE.match(place) else files.content(path, "prepare the data again")
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def _found(place: str) -> tuple[Any, str, bytes]:
+    """The file system of a store, where in it the data lie, and their manifest."""
+    with _faults(place, place.partition(":")[0]):
+        import fsspec  # slow to import, and only needed here
+
+        system, root = fsspec.core.url_to_fs(place)
+        with system.open(f"{root}/{MANIFEST}", "rb") as file:
+            return system, root, file.read(MANIFEST_BYTES)
+
+
 def _copy(system: Any, root: str, place: str, manifest: bytes, copy: Path) -> None:
     entries = _entries(manifest, place, copy)
-    total = sum(entry["bytes"] for entry in entries.values())
+    total = sum(size for size, _ in entries.values())
+    left, free = total - _size(copy), shutil.disk_usage(copy).free
+    if left > free:
+        raise UserError(
+            f"{place}: {left / 2**30:.1f} GiB are to be copied to {copy}, where {free / 2**30:.1f} are free"
+        )
     with tqdm(total=total, desc="copying data", unit="B", unit_scale=True, disable=None) as bar:
-        for name, entry in entries.items():
+        for name, (size, sha256) in entries.items():
             target = copy / name
             if not target.is_file():
-                _copy_file(system, f"{root}/{name}", f"{place}/{name}", target, entry["sha256"])
-            bar.update(entry["bytes"])
+                _copy_file(system, f"{root}/{name}", f"{place}/{name}", target, size, sha256)
+            bar.update(size)
     files.write_whole(copy / MANIFEST, manifest)
 
 
-def _entries(manifest: bytes, place: str, copy: Path) -> Mapping[str, Any]:
-    """The files that a manifest names, none of which may lie elsewhere than beneath it."""
+def _entries(manifest: bytes, place: str, copy: Path) -> dict[str, tuple[int, str]]:
+    """Size and checksum of the files that a manifest names, none of which may lie elsewhere than beneath it."""
     try:
-        entries: dict[str, Any] = json.loads(manifest)["files"]
-        whole = all(type(entry["bytes"]) is int and type(entry["sha256"]) is str for entry in entries.values())
+        entries = {name: (at["bytes"], at["sha256"]) for name, at in json.loads(manifest)["files"].items()}
+        whole = all(type(size) is int and size >= 0 and type(sha256) is str for size, sha256 in entries.values())
         outside = [name for name in entries if not (copy / name).resolve().is_relative_to(copy.resolve())]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:
         raise UserError(f"{place}/{MANIFEST} is damaged: copy the prepared folder there again")
@@ -79,13 +102,19 @@ def _entries(manifest: bytes, place: str, copy: Path) -> Mapping[str, Any]:
     return entries
 
 
-def _copy_file(system: Any, source: str, place: str, target: Path, sha256: str) -> None:
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _copy_file(system: Any, source: str, place: str, target: Path, size: int, sha256: str) -> None:
     files.make_folder(target.parent)
     unfinished, content = target.with_name(f"{target.name}.tmp"), hashlib.sha256()
     with unfinished.open("wb") as written:
         for chunk in _chunks(system, source, place):
             content.update(chunk)
             written.write(chunk)
+            if written.tell() > size:
+                break
         written.flush()
         os.fsync(written.fileno())
     if content.hexdigest() != sha256:

@@ -175,7 +175,7 @@ def train_wordpiece(
 def _from_vocabulary(folder: Path) -> Tokenizer:
     config = files.read_object(folder / "tokenizer_config.json")
     try:
-        lines = (folder / "vocab.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
+        lines = files.content(folder / "vocab.txt").decode().rstrip("\r\n").split("\n")
     except UnicodeDecodeError:
         raise UserError(f"tokenizer: {folder / 'vocab.txt'} is not text in UTF-8; fetch it again") from None
     return Tokenizer(

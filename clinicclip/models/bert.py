@@ -34,8 +34,8 @@ class BertSpec:
         """Check the sizes against each other."""
         if self.pooling not in POOLINGS:
             raise UserError(f"bert: pooling '{self.pooling}' must be one of {', '.join(POOLINGS)}")
-        names = ("vocab_size", "width", "depth", "heads", "mlp_width", "max_positions", "type_vocab_size")
-        require_sizes("bert", layers=self.depth, **{name: getattr(self, name) for name in names})
+        names = ("vocab_size", "width", "heads", "mlp_width", "max_positions", "type_vocab_size")
+        require_sizes("bert", depths=(self.depth,), **{name: getattr(self, name) for name in names})
         require_shares("bert", dropout=self.dropout, layer_norm_eps=self.layer_norm_eps)
         if not 0 <= self.pad_id < self.vocab_size:
             raise UserError(f"bert: pad_id is {self.pad_id}, expected one of {self.vocab_size} pieces")

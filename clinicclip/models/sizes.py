@@ -8,13 +8,13 @@ POOLINGS = ("pooler", "cls", "mean")  # of texts
 LAYERS, WIDEST = 256, 2**24  # more than any tower has, and few enough to be listed
 
 
-def require_sizes(tower: str, *, layers: int, **sizes: int | tuple[int, ...]) -> None:
+def require_sizes(tower: str, *, depths: tuple[int, ...], **sizes: int | tuple[int, ...]) -> None:
     """Raises UserError, which names the first size that no tower can have."""
     for name, size in sizes.items():
         if not all(1 <= one <= WIDEST for one in (size if isinstance(size, tuple) else (size,))):
             raise UserError(f"{tower}: {name} is {reprlib.repr(size)}, expected 1 to {WIDEST:,}")
-    if layers > LAYERS:
-        raise UserError(f"{tower}: {layers:,} layers, expected {LAYERS} at most")
+    if min(depths, default=0) < 0 or sum(depths) > LAYERS:
+        raise UserError(f"{tower}: depths is {reprlib.repr(depths)}, expected 0 or more, {LAYERS} at most together")
 
 
 def require_shares(tower: str, **shares: float) -> None:

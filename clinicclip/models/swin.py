@@ -34,8 +34,8 @@ class SwinSpec:
         if len(self.depths) != len(self.heads):
             raise UserError(f"swin: {len(self.depths)} depths and {len(self.heads)} heads must be as many")
         sizes = {name: getattr(self, name) for name in ("image_size", "patch_size", "window_size", "embed_dim")}
-        sizes |= {"stages": len(self.depths), "depths": self.depths, "heads": self.heads, "out_width": self.out_width}
-        require_sizes("swin", layers=sum(self.depths), **sizes)
+        sizes |= {"stages": len(self.depths), "heads": self.heads, "out_width": self.out_width}
+        require_sizes("swin", depths=self.depths, **sizes)
         require_shares("swin", drop_path=self.drop_path)
         if not 0 < self.mlp_ratio <= MOST_RATIO:
             raise UserError(f"swin: mlp_ratio is {self.mlp_ratio}, expected more than 0, and {MOST_RATIO} at most")

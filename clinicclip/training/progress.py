@@ -18,8 +18,10 @@ class Log:
     """Collects steps and writes some; looks at each result one step late, so that the device never waits for it.
 
     Rates count from the end of the first step of each stretch, so that neither compilation nor an evaluation
-    between two steps enters them. ``peak``: operations a second of one device, where they are published. What
-    ``microbatch`` and ``model.remat`` compute again counts as arithmetic, so that "mfu" is the use of the hardware.
+    between two steps enters them. ``peak``: operations a second of one device, where they are published. A step's
+    operations are those of `training.arithmetic`, by formula, as XLA counts what a loop holds once; where there is no
+    loop, XLA counts up to a tenth more. What ``microbatch`` and ``model.remat`` compute again counts as arithmetic, so
+    that "mfu" is the use of the hardware.
     ``facts``: what a step that failed can be made again from, beside its records.
     """
 

@@ -98,8 +98,8 @@ def of_data() -> Iterator[Fault]:
         "evaluate": (run, "--data=phantom:{root}/data", "--output={root}/o", "--suite=pair_strict", "--draws=2"),
         "doctor": ("data", "{root}/data", "--output={root}/o"),
     }
-    folder = "data/phantom/1.2.0"
-    shard = f"{folder}/phantom-test.array_record-00000-of-00001"
+    folder = "data/clinicclip_phantom/1.2.0"
+    shard = f"{folder}/clinicclip_phantom-test.array_record-00000-of-00001"
     planted = [*damages("data/manifest.json", [kind for kind in JUNK if kind not in ("missing", "changed")])]
     planted += [
         (f"manifest without {key}", lacking("data/manifest.json", key)) for key in ("version", "splits", "name")

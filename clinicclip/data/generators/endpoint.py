@@ -19,6 +19,7 @@ DATA_USE = (
     "reports leave this machine: data of PhysioNet (MIMIC-CXR) and other credentialed or personal data must not be "
     "given to third parties"
 )
+MOST_ANSWER = 2**20  # bytes; a sentence is asked for
 LONGEST_PAUSE = 120.0  # seconds, whatever a server asks for
 _ADDRESS = re.compile(
     r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?P<port>:\d{1,5})?(?P<path>(?:/[\w.~-]+)*)/?"
@@ -129,8 +130,10 @@ class Endpoint:
         try:
             body = json.dumps(request).encode() if request is not None else None
             connection.request(method, self._path + path, body, headers)
-            response = connection.getresponse()
-            content = response.read()
+            with connection.getresponse() as response:
+                content = response.read(MOST_ANSWER)
+                if response.length:
+                    raise http.client.IncompleteRead(content)
         except TimeoutError:
             raise _Fault(f"no answer within {self._patience.timeout:g} s") from None
         except OSError as fault:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from clinicclip import files
 from clinicclip.data import schema
 from clinicclip.data.mentions import mentions
 from clinicclip.data.releases import mimic_cxr, tables
@@ -97,7 +98,7 @@ def _items(source: Path) -> dict[str, dict[str, dict[str, str]]]:
     if len(paths) != 1:
         raise UserError(f"{NAME}: {len(paths)} JSON files in {source}; expected CXR-Align's alone")
     try:
-        content = tables.objects(paths[0].read_bytes())
+        content = tables.objects(files.content(paths[0], "fetch it again"))
     except ValueError as fault:
         raise UserError(f"{NAME}: {paths[0].name}: {fault}; fetch it again") from None
     groups = content.values() if isinstance(content, dict) else ()

@@ -8,6 +8,7 @@ from types import TracebackType
 
 from clinicclip.errors import UserError
 
+MOST_BYTES = 2**24  # of a report
 _DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError)
 
 
@@ -39,10 +40,14 @@ class Reports:
             raise UserError(f"{release}: no reports in {path}; expected files whose paths end in {pattern}")
 
     def read(self, key: str) -> str | None:
-        """The text of a listed report; None when its file is damaged."""
+        """The text of a listed report; None when its file is damaged, or larger than any report is."""
+        name = self.names[key]
         try:
-            content = self._zip.read(self.names[key]) if self._zip else Path(self.names[key]).read_bytes()
-            return content.decode("utf-8-sig")
+            # No more comes out of a member than its entry says.
+            size = self._zip.getinfo(name).file_size if self._zip else Path(name).stat().st_size
+            if size > MOST_BYTES:
+                return None
+            return (self._zip.read(name) if self._zip else Path(name).read_bytes()).decode("utf-8-sig")
         except _DAMAGES:
             return None
 

@@ -1,6 +1,7 @@
 """Tables of a release: columns are found by name, plain or gzipped, and what is wrong with a file is one line."""
 
 import csv
+import functools
 import gzip
 import json
 import math
@@ -10,8 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clinicclip import files
 from clinicclip.errors import UserError
 
+LONGEST_LINE = 2**22  # characters
 _DAMAGES = (csv.Error, UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error)
 
 
@@ -44,7 +47,8 @@ def rows(path: Path, columns: Sequence[str], release: str) -> Iterator[dict[str,
     empty = True
     try:
         with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(_checked(file), strict=True)
+            lines = iter(functools.partial(file.readline, LONGEST_LINE), "")
+            reader = csv.DictReader(_checked(lines), strict=True)
             header = [name.strip() for name in reader.fieldnames or ()]
             _check_header(path, header, columns, release)
             reader.fieldnames = header
@@ -65,7 +69,7 @@ def rows(path: Path, columns: Sequence[str], release: str) -> Iterator[dict[str,
 def words(path: Path, release: str) -> list[str]:
     """The words of a text file. Raises UserError when it holds none or is no text."""
     try:
-        found = "".join(_checked([path.read_text("utf-8-sig")])).split()
+        found = list(_checked(files.content(path, "fetch it again").decode("utf-8-sig").split()))
     except _DAMAGES as fault:
         raise UserError(f"{release}: {path.name} is no text ({fault}); fetch it again") from None
     if not found:
@@ -106,8 +110,10 @@ def numbers(row: Mapping[str, str], columns: Sequence[str], where: str) -> list[
 
 
 def _checked(lines: Iterable[str]) -> Iterator[str]:
-    """The lines of a text. Raises csv.Error for a zero character: blocks of them are left by a broken download."""
+    """The lines of a text. Raises csv.Error for a zero character, left by a broken download, or no end of a line."""
     for line in lines:
+        if len(line) == LONGEST_LINE:
+            raise csv.Error("it holds a line without end")
         if "\0" in line:
             raise csv.Error("it holds zero characters")
         yield line
