@@ -35,6 +35,11 @@ def check(config: ConfigDict) -> None:
     if config.checkpoint_best and not config.evaluate_every:
         raise UserError(f"checkpoint_best={config.checkpoint_best}: set evaluate_every, or nothing is ever scored")
     suites.check_names(config.evals.suites, config.evals.findings)
+    apart = ", ".join(name for name in config.evals.suites if name in suites.CHOOSING)
+    if apart:
+        raise UserError(
+            f"evals.suites: {apart} would need other splits: run clinicclip.evaluate --suite on the run instead"
+        )
     require_block(loss_spec(config), config.batch_size, jax.device_count())
     train_spec(config)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from clinicclip import files, guests, scoring, tabular
 from clinicclip.errors import UserError
-from clinicclip.evals import comparing, sets, stored
+from clinicclip.evals import comparing, prompts, sets, stored
 from clinicclip.evals.stored import Stored
 from clinicclip.evals.tables import headlines
 from clinicclip.scoring import Checkpoint, Setting
@@ -81,9 +81,11 @@ def runnable(first: Stored, second: Stored, load: Load) -> tuple[tuple[Setting, 
     for letter, side in (("A", first), ("B", second)):
         try:
             setting = Setting.load(side.folder)
-            told = next(iter(side.records.values()), {}).get("parameters_sha256")
-            if told != load(setting.checkpoint).describe()["parameters_sha256"]:
+            told = next(iter(side.records.values()), {})
+            if told.get("parameters_sha256") != load(setting.checkpoint).describe()["parameters_sha256"]:
                 return None, f"{letter}'s checkpoint {setting.checkpoint} is no longer the one that was scored"
+            if told.get("prompts") != prompts.PromptSet.load(setting.prompts).describe():
+                return None, f"{letter}'s prompts {setting.prompts} were changed after they were scored"
         except UserError as fault:
             return None, f"{letter} cannot be run: {fault}"
         for name, place in setting.data.items():
@@ -102,12 +104,14 @@ def walk(first: Stored, second: Stored, start: Setting, end: Setting, load: Load
 
     What cannot be exchanged alone (a split that B's data lack under A's name, or that is learnt from or chosen by,
     squares of another size, a tokenizer of other pieces than the model has vectors for, a guest's tokenizer) goes along
-    with the next exchange, and is named with it.
+    with the next exchange, and is named with it. So does what would have a model score patients it was trained on,
+    unless A or B did.
     """
     suites = tuple(suite for suite in start.suites if suite in end.suites)
     state, goal = (dataclasses.replace(setting, draws=0, suites=suites) for setting in (start, end))
     run, along = _Runner(load), ""
     now = State.own(state)
+    held_out = not any(map(run.trained_on, (now, State.own(goal))))
     scores = run(now)
     moved = [Move(BEFORE, _values(first), scores)]
     for factor, exchange in EXCHANGES.items():
@@ -115,7 +119,7 @@ def walk(first: Stored, second: Stored, start: Setting, end: Setting, load: Load
         if run.alike(before, now):
             continue
         name = f"{along}{factor}"
-        if not run.possible(now):
+        if not run.possible(now) or (held_out and run.trained_on(now)):
             along = f"{name} and "
             continue
         print(f"scoring with B's {name}", flush=True)
@@ -221,6 +225,12 @@ class _Runner:
                 return False
         places = state.setting.data.values()
         return all(sets.has_splits(place.folder, place.splits()) for place in places)
+
+    def trained_on(self, state: State) -> bool:
+        """Whether patients are scored that the model was trained on."""
+        model = self._load(state.setting.checkpoint)
+        places = state.setting.data.values()
+        return any(sets.overlap(place.folder, place.split, model.config, model.trained_on) for place in places)
 
     def __call__(self, state: State) -> Scores:
         model, reader = self._load(state.setting.checkpoint), self._load(state.tokenizer)

@@ -1,8 +1,9 @@
 """Trains and evaluates the variants of configs/ on the same studies in the same order, and puts them in a table.
 
 OUTPUT holds a run's folder a variant and seed (VARIANT-seedS, as `clinicclip.train` makes it), results_summary.csv (a
-row a variant), results_differences.csv (every number against the baseline) and results.md. A child process trains
-each run, one after the other; the same command goes on where it stopped, between runs and within one.
+row a variant), results_counts.csv (n and prevalence of every number), results_differences.csv (every number against
+the baseline) and results.md. A child process trains each run, one after the other; the same command goes on where it
+stopped, between runs and within one.
 """
 
 import argparse
@@ -194,6 +195,7 @@ def write_tables(output: Path, jobs: Sequence[Job], further: Sequence[str] = ())
     deltas = [delta._asdict() for delta in summary.deltas(variants)]
     page = summary.markdown(variants, _about(jobs, places[jobs[0]], variants), _published(places[jobs[0]]))
     files.write_whole(output / "results_summary.csv", tabular.comma_separated(rows))
+    files.write_whole(output / "results_counts.csv", tabular.comma_separated(summary.counts(variants)))
     if deltas:
         files.write_whole(output / "results_differences.csv", tabular.comma_separated(deltas))
     files.write_whole(output / "results.md", page)
@@ -212,6 +214,7 @@ def _about(jobs: Sequence[Job], results: Sequence[Path], variants: Sequence[summ
     about = {
         "seeds": ", ".join(str(seed) for seed in dict.fromkeys(job.seed for job in jobs)),
         "steps": f"{config.total_steps} of {config.batch_size} studies, the same in the same order for all of a seed",
+        "models": "each run's last step; no checkpoint is chosen by a score",
         "trained on": f"{config.data.name}, {config.data.train} ({config.data.digest})",
     }
     for name, place in _places(results).items():
@@ -231,8 +234,9 @@ def _published(results: Sequence[Path]) -> dict[str, references.Found]:
     found, records = {}, _results(results).records
     for name, place in _places(results).items():
         manifest = builder.read_manifest(place.folder)
-        unread = next(row["unread"] for (data, _), row in records.items() if data == name)
-        found[name] = references.of(manifest, place.split, name, limit=place.limit, unread=unread)
+        own = {metric: row for (data, metric), row in records.items() if data == name}
+        truths, unread = {metric: row["truth"] for metric, row in own.items()}, next(iter(own.values()))["unread"]
+        found[name] = references.of(manifest, place.split, name, truths=truths, limit=place.limit, unread=unread)
     return found
 
 

@@ -228,7 +228,7 @@ def _optim() -> ConfigDict:
 
 def _evals(args: ConfigDict) -> ConfigDict:
     evals = ConfigDict()
-    evals.suites = ("zero_shot", "retrieval", "cxr_align", "pair_strict")
+    evals.suites = ("zero_shot", "retrieval", "cxr_align", "pair_strict", "five_way", "normality")
     evals.seed = 0  # of altered reports, control images and bootstrap: the same items whatever the training seed
     evals.draws = 1000  # bootstrap draws by patient
     evals.limit = 0  # studies of a set that are scored; 0 = all

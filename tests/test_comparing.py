@@ -68,6 +68,16 @@ def test_a_result_does_not_differ_from_itself(sides: tuple[Stored, Stored]) -> N
         assert np.isnan(one.p_delong) or one.p_delong == 1
 
 
+def test_unlike_counts_replaced_draws_and_narrow_intervals_are_told(sides: tuple[Stored, Stored]) -> None:
+    replaced = {key: draws._replace(redrawn=draws.redrawn + 3) for key, draws in sides[0].draws.items()}
+    fewer = {key: row | {"n": 7, "prevalence": 0.5, "caution": "few"} for key, row in sides[0].records.items()}
+    every = comparing.compare(sides[0], sides[0]._replace(draws=replaced, records=fewer))
+    assert all(one.note.startswith("not wholly paired: ") and one.n == 7 and one.n_first != 7 for one in every)
+    rows = [row for row in comparing.table(every)[1:] if row[0].startswith("zero-shot")]
+    assert rows and all("\N{DAGGER}" in row[3] and row[-2].endswith(" %), 7 (50.0 %)") for row in rows)
+    assert any(line.startswith("\N{DAGGER}: ") for line in comparing.heading(*sides, every))
+
+
 def test_delong_is_of_the_images_that_both_scored(sides: tuple[Stored, Stored]) -> None:
     whole = sides[1].scores["planted", "pair", "edema"]
     kept = np.flatnonzero(np.arange(len(whole.ids)) % 3 > 0)[::-1]  # some images, in another order

@@ -120,6 +120,8 @@ def test_a_subgroup_is_scored_on_its_own_studies() -> None:
         assert row.group == f"{group}={value}" and row.n == inside.sum() and row.prevalence == row.positives / row.n
     parts = [found[f"subgroups/auroc/{name}/sex=F"].value for name in WORDS]
     assert found["subgroups/auroc/macro/sex=F"].value == pytest.approx(np.mean(parts))
+    of_five = _run(dataclasses.replace(evalset, release="chexpert").sealed(), RANDOM, "subgroups")
+    assert "pneumothorax" not in of_five["subgroups/auroc/macro/sex=F"].note  # as in zero-shot's, not one of the five
 
 
 def test_a_report_that_names_no_device_is_of_a_study_without_and_one_view_is_no_subgroup() -> None:

@@ -16,7 +16,7 @@ import pytest
 from clinicclip import api, cli, evaluate, explain, guests, scoring
 from clinicclip.data import builder, patients
 from clinicclip.errors import UserError
-from clinicclip.evals import sets
+from clinicclip.evals import prompts, sets
 from clinicclip.evals.base import EvalSet, Rows
 from clinicclip.evals.suites import Beside
 from clinicclip.evals.truth import SQUASH
@@ -173,6 +173,18 @@ def test_what_moves_a_number_adds_up_to_the_whole_difference(
     assert len(averaged) == 4 and all(name.endswith("/macro") for name in averaged)
 
 
+def test_no_step_on_the_way_scores_a_model_on_patients_it_was_trained_on(
+    run, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for trained, name, model, scored in (("validation", "run", Model, "test"), ("test", "other", Other, "validation")):
+        monkeypatch.setattr(model, "trained_on", patients.of("phantom", builder.open_source(data, trained)))
+        assert run(f"--checkpoint={name}", f"--output={tmp_path / name}", "--suite=zero_shot", f"--split={scored}") == 0
+    capsys.readouterr()
+    assert run(f"--explain={tmp_path / 'run'},{tmp_path / 'other'}", f"--output={tmp_path / 'why'}") == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("scoring with")]
+    assert told == ["scoring with B's split and checkpoint"]
+
+
 def test_one_exchange_after_the_other_makes_of_a_all_of_b() -> None:
     place = scoring.Place("here", "test", 0, "train", "validation", "0a")
     a = scoring.Setting(scoring.Checkpoint("a"), {"x": place}, ("probe",), (), "plain", 0, 0)
@@ -253,6 +265,13 @@ def test_what_cannot_be_run_anew_is_explained_from_what_was_written(
 ) -> None:
     for name in ("run", "other"):
         assert run(f"--checkpoint={name}", f"--output={tmp_path / name}", "--suite=zero_shot", "--limit=30") == 0
+    mine = tmp_path / "mine.json"
+    mine.write_bytes((prompts.FOLDER / "plain.json").read_bytes())
+    words = ("--suite=zero_shot", "--limit=30", f"--prompts={mine}", f"--output={tmp_path / 'mine'}")
+    assert run(*words) == 0
+    mine.write_text(mine.read_text().replace('"{}.', '"seen: {}.'))
+    assert run(f"--explain={tmp_path / 'run'},{tmp_path / 'mine'}") == 0
+    assert f"Not run anew: B's prompts {mine} were changed after they were scored." in capsys.readouterr().out
     monkeypatch.setattr(Other, "name", "trained on")
     assert run(f"--explain={tmp_path / 'run'},{tmp_path / 'other'}") == 0
     printed = capsys.readouterr().out

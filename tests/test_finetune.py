@@ -54,9 +54,10 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     monkeypatch.setattr(sets, "open_set", lambda name, folder, split, **_: opened[split])
     monkeypatch.setattr(sets, "overlap", lambda *_: "")
 
-    def call(*flags: str) -> int:
-        usual = ("--checkpoint=x", "--data_dir=y", f"--output={tmp_path}", "--seeds=1", "--steps=40", "--batch_size=32")
-        return cli.call(finetune.main, finetune.parser(), [*usual, "--learning_rate=0.01", "--draws=20", *flags])
+    def call(*flags: str, seeds: int | None = 1) -> int:
+        usual = ["--checkpoint=x", "--data_dir=y", f"--output={tmp_path}", "--steps=40", "--batch_size=32"]
+        usual += ["--learning_rate=0.01", "--draws=20", *([f"--seeds={seeds}"] if seeds else [])]
+        return cli.call(finetune.main, finetune.parser(), [*usual, *flags])
 
     return call
 
@@ -75,6 +76,22 @@ def test_what_pixels_tell_is_learnt_and_jobs_that_are_done_are_not_done_again(
     capsys.readouterr()
     assert run("--shares=1", "--steps=41") == 1
     assert "another steps" in capsys.readouterr().err
+
+
+def test_every_share_has_three_seeds_unless_asked_otherwise(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+
+    def job(task: finetune.Task, rows: np.ndarray, seed: int, title: str) -> np.ndarray:
+        trained.append(title)
+        return np.random.default_rng(seed).normal(size=(len(task.test), len(task.findings)))
+
+    monkeypatch.setattr(finetune, "_job", job)
+    assert run("--shares=0.1,1", seeds=None) == 0
+    assert trained == [f"share {share}, seed {seed}" for share in ("0.1", "1") for seed in range(3)]
+    notes = {row["metric"]: row["note"] for row in json.loads((tmp_path / "results.json").read_text())}
+    assert notes["finetune/auroc@1/edema"].count(",") == 2
 
 
 @pytest.mark.parametrize(

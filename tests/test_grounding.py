@@ -106,6 +106,29 @@ def test_the_threshold_is_the_best_of_validation_whatever_the_test_images_say() 
     assert other["grounding/miou/edema"].note == found["grounding/miou/edema"].note
 
 
+def test_a_box_between_the_points_of_the_grid_counts_and_spoils_no_threshold() -> None:
+    side, tiny = 3000, Box("edema", 1500, 8, 4, 4)
+    at = np.argwhere(grounding.inside((tiny,), side, side))
+    np.testing.assert_array_equal(at, [[0, GRID // 2]])
+    half = Box("edema", 0, 0, side / 2, side)
+    evalset, validation = _boxed({0: (half,), 3: (tiny,)}, (side, side)), _boxed({1: (half,), 2: (tiny,)}, (side, side))
+    left = np.repeat([[0.11, -0.11]], 2, axis=0)  # cosines of a narrow range, as those of a CLIP often are
+    both = known.patches(known.reader(evalset), evalset, 2, lambda row, finding: left)
+    texts = embedding.TextBank(both.texts)
+    maps = {(name, "edema"): left.astype(np.float32) for name in evalset.ids}
+    seen, chosen = (
+        Seen(one, dataclasses.replace(embedding.embed_set(both, one, texts), maps=maps))
+        for one in (evalset, validation)
+    )
+    bootstrap = PatientBootstrap(evalset.patients, draws=5)
+    found = {one.metric: one for one in Grounding(chosen).run(evalset, seen.embedded, bootstrap)}[
+        "grounding/miou/edema"
+    ]
+    masks = [grounding.inside((box,), side, side) for box in (half, tiny)]
+    overlaps = [grounding.overlaps(grounding.surface(left.astype(np.float32)), mask) for mask in masks]
+    assert found.n == 2 and found.value == pytest.approx(np.mean(overlaps, axis=0).max()) and found.value > 0.49
+
+
 def _patch(values: np.ndarray) -> np.ndarray:
     vectors = np.full((*values.shape, planted.WIDTH + 1), 1e-3)
     vectors[..., INDEX["edema"]] = values

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import mimic
+import numpy as np
 import pytest
 from mimic import read
 from preparing import call
@@ -14,6 +15,7 @@ from clinicclip.data import builder, schema, shards
 from clinicclip.data.manifest import PARTIAL, read_manifest
 from clinicclip.data.releases import mimic_cxr
 from clinicclip.errors import UserError
+from clinicclip.evals import sets, suites
 
 
 @pytest.fixture
@@ -126,6 +128,25 @@ def test_records_hold_what_training_and_evaluation_read(root: Path, tmp_path: Pa
     assert test["view"] == "PA" and (test["height"], test["width"]) == (40, 48)
     manifest = read_manifest(output, checksums=True)
     assert not manifest["open"] and "credentialed" in manifest["licence"] and "Johnson" in manifest["citation"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "source"), [("negbio", "labels by negbio (no gold labels)"), ("text", "report text (no gold labels)")]
+)
+def test_without_the_test_labels_the_table_asked_for_is_the_truth(
+    root: Path, tmp_path: Path, labels: str, source: str
+) -> None:
+    (root / mimic.GOLD).unlink()
+    builder.write("mimic_cxr", tmp_path / "out", source=root, options={"labels": labels}, shorter_side=32)
+    evalset = sets.open_set("x", tmp_path / "out", "train", image_size=32)
+    stored = [[_known(code) for code in record["labels"]] for record in builder.open_source(tmp_path / "out", "train")]
+    columns = evalset.truth[:, : len(schema.CHEXPERT)]
+    assert evalset.source == source and np.array_equal(columns, stored, equal_nan=True) is (labels == "negbio")
+    assert ("table of labels" in suites.facts_of(evalset).truth) is (labels == "negbio")
+
+
+def _known(code: int) -> float:
+    return float(code) if code in (schema.PRESENT, schema.ABSENT) else np.nan
 
 
 def test_a_limit_takes_the_first_pairs_and_counts_the_rest(root: Path, tmp_path: Path) -> None:

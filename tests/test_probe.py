@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import planted
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
@@ -97,6 +98,13 @@ def test_the_share_of_all_patients_is_one_fit_and_says_so(splits) -> None:
     found = _run(train, None, test, shares=(1.0,), seeds=(0, 1, 2))
     for name in planted.WORDS:
         assert found[f"probe/auroc@1/{name}"].note == shares.ONCE
+
+
+def test_a_fit_that_was_stopped_too_soon_is_told(splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "STEPS", 1)
+    with pytest.warns(ConvergenceWarning):
+        found = _run(splits[0], None, splits[2], shares=(1.0,))
+    assert found["probe/auroc@1/edema"].note == f"{shares.ONCE}; {shares.CUT}"
 
 
 def test_shares_are_of_patients_and_smaller_ones_lie_within_larger_ones() -> None:

@@ -25,7 +25,7 @@ import pytest
 
 from clinicclip import cli, host, reproduce
 from clinicclip.data import builder
-from clinicclip.evals import references, report, suites
+from clinicclip.evals import report, suites
 from clinicclip.evals.references import REFERENCES
 from clinicclip.scoring import Checkpoint, Place, Setting, data_digest
 
@@ -135,12 +135,24 @@ def test_the_summary_has_a_row_a_variant_and_paired_differences(
     )
     with (tmp_path / "results_differences.csv").open() as file:
         deltas = {(row["variant"], row["metric"]): row for row in csv.DictReader(file)}
+    with (tmp_path / "results_counts.csv").open() as file:
+        counts = {row["metric"]: row for row in csv.DictReader(file)}
+    assert list(counts) == numbers
+    counted = counts["zero_shot/planted/auroc/pair/edema"]
+    assert counted["n"] == "50" and float(counted["prevalence"]) == int(counted["positives"]) / 50
     found = deltas["n", "pair_strict/macro"]
+    assert (found["n"], found["prevalence"]) == (
+        counts["pair_strict/macro"]["n"],
+        counts["pair_strict/macro"]["prevalence"],
+    )
     assert float(found["value"]) == pytest.approx(
         float(rows[1]["pair_strict/macro"]) - float(rows[0]["pair_strict/macro"])
     )
+    assert {row["caution"] for row in deltas.values()} == {"True", "False"}
     assert 0 < float(found["ci_low"]) <= float(found["value"]) <= float(found["ci_high"])
     page = (tmp_path / "results.md").read_text()
+    assert "| n (prevalence) | 50 (" in page and "no checkpoint is chosen by a score" in page
+    assert "1.000 [1.000, 1.000] \N{DAGGER}" in page
     assert "over the 2 variants" in page and "With 30 draws no p-value is small enough for that: 80 are needed" in page
     assert report.PHANTOM in page and "Difference to the baseline" in page and "Task A, wrong images" in page
     assert "None is shown: what was published was measured on other data" in page
@@ -163,7 +175,7 @@ def test_published_levels_stand_beside_the_same_data_only(
     for reference in REFERENCES:
         shown = reference.release == "mimic_cxr"
         assert (f"{reference.metric.format(data='planted')} (planted) | published" in page) is shown
-    assert re.search(r"\| here \|[ |]*1\.000 \[1\.000, 1\.000\]", page)
+    assert re.search(r"\| here, n = 50 \(\d+\.\d %\) \|[ |]*1\.000 \[1\.000, 1\.000\]", page)
     shutil.rmtree(tmp_path / "n_g_dtcg-seed0")
     manifest["source"] = {"images": 8}
     assert command("--data=mimic_cxr:somewhere", f"--output={tmp_path}", "--variants=n_g_dtcg", "--steps=4") == 0
@@ -173,22 +185,6 @@ def test_published_levels_stand_beside_the_same_data_only(
         "--config=configs/n_g_dtcg.py:data=mimic_cxr" in children.lines[0]
         and "--data_dir=somewhere" in children.lines[0]
     )
-
-
-@pytest.mark.parametrize("release", sorted({reference.release for reference in REFERENCES if reference.studies}))
-def test_a_part_of_the_published_studies_has_no_published_level(release: str) -> None:
-    own = [reference for reference in REFERENCES if reference.release == release]
-    split, studies = own[0].split, own[0].studies
-    manifest = {"name": release, "settings": {}, "splits": {split: {"records": studies}}}
-    whole = references.of(manifest, split, "x")
-    assert list(whole.levels) == [one.metric.format(data="x") for one in own] and not whole.reason
-    fewer = manifest | {"splits": {split: {"records": studies - 1}}}
-    apart = [references.of(fewer, split, "x"), references.of(manifest, split, "x", limit=9)]
-    apart += [references.of(manifest, split, "x", unread=1)]
-    apart += [references.of(manifest | {"labels": {"omitted_missing": 1}}, split, "x")]
-    apart += [references.of(manifest | {"settings": {"five_by_200": "draw"}}, split, "x")]
-    assert not any(found.levels for found in apart) and all(found.reason for found in apart)
-    assert references.of(manifest | {"splits": {"train": {}}}, "train", "x") == references.Found({})
 
 
 def test_a_child_that_was_stopped_or_failed_ends_the_command(

@@ -71,6 +71,7 @@ def test_the_run_is_in_the_table_of_variants_with_a_set_of_images_alone(finished
     with (workdir.parent / "results_summary.csv").open() as file:
         [row] = csv.DictReader(file)
     assert 0 <= float(row["nih/zero_shot/nih/auroc/pair/macro"]) <= 1 and row["phantom/cxr_align/task_a/wrong_image"]
+    assert row["phantom/normality/auroc/prompts"] and row["phantom/five_way/accuracy/pair"]
 
 
 def test_metrics_keep_what_is_deterministic_apart_from_timing(finished: tuple[Path, str]) -> None:
@@ -225,6 +226,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_records(
         ({"data__name": "openi"}, "holds phantom data, not openi"),
         ({"data__phantom__level": "hard"}, "data.phantom.level=easy"),
         ({"evals__suites": '("zero_sho",)'}, "did you mean zero_shot"),
+        ({"evals__suites": '("zero_shot", "grounding")'}, "evals.suites: grounding would need other splits"),
         ({"evals__findings": '("effusion",)'}, "did you mean pleural_effusion"),
         ({"model__dtype": "float8"}, "model.dtype"),
         ({"model__dim": 0}, "model.dim=0"),

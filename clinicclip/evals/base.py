@@ -19,6 +19,8 @@ from clinicclip.errors import UserError
 from clinicclip.evals import benchmarks, prompts
 from clinicclip.evals.truth import GROUPS, NORMAL, SQUASH, Released, View, coarse, read_row
 
+REPORT_TEXT, NO_REPORTS = "report text", "training labels (neither gold labels nor reports)"  # as sources of truth
+
 
 class Rows(NamedTuple):
     """What an image tower gives back: unit vectors, and of what they are."""
@@ -80,13 +82,14 @@ class EvalSet:
         phantom: bool = False,
         title: str = "",
         release: str = "",
+        labeller: str = "",
         view: View = SQUASH,
     ) -> "EvalSet":
         """Decode the images of stored records, bring them to size and gather their truth by finding.
 
-        A set without any gold label falls back to what the report text says, and one without reports to the labels
-        that training reads; `source` says so. A study whose image cannot be read is named in `unread` and is in no
-        array. What a blank of the release means is `benchmarks`' to say.
+        A set without any gold label falls back to the labels that training reads, where they are a ``labeller``'s or
+        there are no reports, and else to what the report text says; `source` says so. A study whose image cannot be
+        read is named in `unread` and is in no array. What a blank of the release means is `benchmarks`' to say.
 
         Raises: UserError for a set without a readable image or a repeated image id.
         """
@@ -107,12 +110,13 @@ class EvalSet:
             raise UserError(f"{name}: image id {repeated} occurs twice in split {split!r}; prepare the data again")
         mentioned = np.stack([row.mentioned for row in rows])
         gold = np.stack([row.gold for row in rows])
-        truth, source = mentioned, "report text (no gold labels)"
-        coded = bool(np.isfinite(gold).any()) or not any(row.sentences for row in rows)
+        truth, source = mentioned, f"{REPORT_TEXT} (no gold labels)"
+        coded = bool(labeller or np.isfinite(gold).any()) or not any(row.sentences for row in rows)
         if np.isfinite(gold).any():
             truth, source = gold, " + ".join(sorted({row.source for row in rows if row.source})) or "gold labels"
         elif coded:
-            truth, source = np.stack([row.labels for row in rows]), "training labels (neither gold labels nor reports)"
+            truth = np.stack([row.labels for row in rows])
+            source = f"labels by {labeller} (no gold labels)" if labeller else NO_REPORTS
         lost, says = coarse(rows, image_size), view.says.format(image_size)
         normal = gold[:, NORMAL]
         if np.isnan(normal).all():

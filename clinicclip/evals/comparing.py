@@ -10,6 +10,7 @@ import numpy as np
 
 from clinicclip import tabular
 from clinicclip.evals import significance
+from clinicclip.evals.numbers import CAUTION, CAUTION_SAYS
 from clinicclip.evals.sections import PHANTOM
 from clinicclip.evals.stats import Draws, difference, p_value
 from clinicclip.evals.stored import Scored, Stored
@@ -40,6 +41,10 @@ DECIDED_BY = {
     "macro_findings": ("macro findings", ("zero_shot", "subgroups")),  # of their macros alone
 }
 RULES = ("pair", "positive")
+ONE_RUN = (
+    "Differences of one training run each, by patient bootstrap. Both are scored as they were given: which of several "
+    "models is kept is chosen on validation data, not by these numbers."
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,10 @@ class Difference:
     metric: str
     first: float
     second: float
-    n: int
+    n_first: int  # studies of A's number
+    n: int  # and of B's
+    prevalence_first: float | None  # of what the number is about, among them; None where it is not known
+    prevalence: float | None
     value: float  # second - first
     ci_low: float
     ci_high: float
@@ -61,6 +69,7 @@ class Difference:
     family: str  # whose p-values are corrected together
     draws: int
     paired: bool
+    caution: str = ""  # why an interval says less than it seems to
     note: str = ""
 
 
@@ -108,6 +117,8 @@ def _difference(first: Stored, second: Stored, key: tuple[str, str]) -> Differen
     notes = [f"not paired: another {', '.join(apart)}"] * bool(apart)
     notes += [f"not the same number: {', '.join(other)} differ"] * bool(other)
     ours, theirs = first.draws[key], second.draws[key]
+    if not apart and ours.redrawn != theirs.redrawn:
+        notes.append(f"not wholly paired: {ours.redrawn} and {theirs.redrawn} draws had no such number and are others")
     if apart:
         theirs = _unpaired(theirs, len(ours.values))
     between = difference(theirs, ours)
@@ -116,7 +127,10 @@ def _difference(first: Stored, second: Stored, key: tuple[str, str]) -> Differen
         *key,
         first=ours.value,
         second=theirs.value,
+        n_first=records[0]["n"],
         n=records[1]["n"],
+        prevalence_first=records[0]["prevalence"],
+        prevalence=records[1]["prevalence"],
         value=between.value,
         ci_low=low,
         ci_high=high,
@@ -127,6 +141,7 @@ def _difference(first: Stored, second: Stored, key: tuple[str, str]) -> Differen
         family=_family(*key),
         draws=len(between.values),
         paired=not apart,
+        caution=records[0]["caution"] or records[1]["caution"],
         note="; ".join(notes),
     )
 
@@ -160,17 +175,24 @@ def _delong_of(first: Scored, second: Scored) -> float:
 def table(every: Sequence[Difference]) -> Table:
     """For people, what they look at first: both values, the difference with its interval, and the tests."""
     tests = ["p", "p, Holm", "p, DeLong", "p, DeLong, Holm"]
-    rows = [["number", "A", "B", "B - A [95 % interval]", *tests, "n", "remark"]]
+    rows = [["number", "A", "B", "B - A [95 % interval]", *tests, "n (prevalence)", "remark"]]
     for one in (one for one in every if one.metric in headlines(one.data)):
         digits = 1 if one.metric.endswith("median_rank") else 3
         title = headlines(one.data)[one.metric][0]
         values = [f"{value:.{digits}f}" for value in (one.first, one.second)]
         value, low, high = (tabular.signed(number, digits) for number in (one.value, one.ci_low, one.ci_high))
-        between = f"{value} [{low}, {high}]"
+        between = f"{value} [{low}, {high}]" + (f" {CAUTION}" if one.caution else "")
         told = (one.p, one.p_holm, one.p_delong, one.p_delong_holm)
         cells = ["" if np.isnan(p) else f"{p:.3f}" for p in told]
-        rows.append([f"{title} ({one.data})", *values, between, *cells, str(one.n), one.note])
+        rows.append([f"{title} ({one.data})", *values, between, *cells, _counted(one), one.note])
     return rows
+
+
+def _counted(one: Difference) -> str:
+    """``240 (25.0 %)``: the studies, and the share that shows what the number is about; A's and B's if unlike."""
+    sides = ((one.n_first, one.prevalence_first), (one.n, one.prevalence))
+    told = (f"{n}" if share is None else f"{n} ({100 * share:.1f} %)" for n, share in sides)
+    return ", ".join(dict.fromkeys(told))
 
 
 def differences(first: Stored, second: Stored) -> Table:
@@ -203,7 +225,8 @@ def heading(first: Stored, second: Stored, every: Sequence[Difference]) -> list[
         lines.append(f"{letter}: {record.get('checkpoint', 'unknown')} ({one.folder})")
     differing = [row[0] for row in differences(first, second)[1:]]
     lines += [f"Not the same in both: {', '.join(differing)} (--explain tells more)."] if differing else []
-    lines += ["Differences of one training run each, by patient bootstrap.", *_families(every)]
+    lines += [ONE_RUN, *([f"{CAUTION}: {CAUTION_SAYS}."] if any(one.caution for one in every) else [])]
+    lines += _families(every)
     phantom = any(row.get("phantom") for one in (first, second) for row in one.records.values())
     return [*lines, *([f"{PHANTOM}."] if phantom else [])]
 

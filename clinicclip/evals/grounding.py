@@ -19,7 +19,7 @@ from clinicclip.evals.results import Part, Result
 from clinicclip.evals.stats import NOTHING, PatientBootstrap, mean
 
 GRID = 224  # points a side at which a map and the boxes are compared
-THRESHOLDS = np.linspace(-1.0, 1.0, 81)  # cosines from which on a point is called
+THRESHOLDS = np.linspace(-1.0, 1.0, 401)  # cosines from which on a point is called
 NO_PATCHES = "this model gives no embeddings of patches"
 FLAT = "every map is flat"
 NO_BOXES = "no validation split with boxes: nothing to choose a threshold on"
@@ -51,14 +51,23 @@ def points(height: int, width: int, grid: int = GRID) -> tuple[Float[np.ndarray,
 
 
 def inside(boxes: tuple[Box, ...], height: int, width: int, grid: int = GRID) -> Bool[np.ndarray, "g g"]:
-    """Which points of the grid lie in any of the boxes, which are in pixels of the original."""
+    """Which points of the grid lie in any of the boxes, which are in pixels of the original.
+
+    A box between the points has the one nearest to its centre, so that none is without any.
+    """
     y, x = points(height, width, grid)
     mask = np.zeros((grid, grid), bool)
     for box in boxes:
-        rows = (y >= box.y) & (y < box.y + box.height)
-        columns = (x >= box.x) & (x < box.x + box.width)
-        mask |= rows[:, None] & columns[None, :]
+        mask |= _within(y, box.y, box.height)[:, None] & _within(x, box.x, box.width)[None, :]
     return mask
+
+
+def _within(places: Float[np.ndarray, "g"], start: float | int, length: float | int) -> Bool[np.ndarray, "g"]:
+    """Which places lie between start and end, the start counted in; the nearest to the middle where none does."""
+    within = (places >= start) & (places < start + length)
+    if not within.any():
+        within[np.abs(places - (start + length / 2)).argmin()] = True
+    return within
 
 
 def surface(patches: Float[np.ndarray, "h w"], grid: int = GRID) -> Float[np.ndarray, "g g"]:

@@ -7,6 +7,7 @@ from clinicclip.data.schema import display_name
 from clinicclip.evals.results import Evaluation, Result, SetFacts
 
 CAUTION = "\N{DAGGER}"  # beside an interval that says less than it seems to
+CAUTION_SAYS = "the interval is too narrow: it hangs on a few patients, or every redraw gives the same"
 
 
 class Numbers:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clinicclip.data import images
 from clinicclip.evals import figures
-from clinicclip.evals.numbers import CAUTION, Numbers
+from clinicclip.evals.numbers import CAUTION, CAUTION_SAYS, Numbers
 from clinicclip.evals.results import Case, Evaluation, Exhibit, Passage, Picture, SetFacts, Verdict
 from clinicclip.evals.sections import (
     CALIBRATION,
@@ -36,7 +36,7 @@ READING = (
     ("AUROC", "the chance that an image with the finding is scored above one without it; 0.5 is a guess, 1 is perfect"),
     ("AUPRC", "precision averaged over recall; a guess reaches the share of positives"),
     ("[low, high]", "95 % interval from redrawing patients; of one run of training, not of several"),
-    (CAUTION, "the interval is too narrow: it hangs on a few patients, or every redraw gives the same"),
+    (CAUTION, CAUTION_SAYS),
     ("wrong images", "the same question about images of other patients; what remains is a habit of the text alone"),
     ("image-driven", "rate on the own image minus rate on wrong images: what the model saw"),
 )

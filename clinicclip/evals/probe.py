@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 
 from clinicclip.evals.base import Embedded, EvalSet, Seen
 from clinicclip.evals.outcomes import both, coded
@@ -42,19 +42,22 @@ class Probe:
         for share in self.shares:
             once = share >= 1  # all patients are the same ones whatever the seed, and the best fit is one
             seeds = self.seeds[:1] if once else self.seeds
-            by_seed = [self._fit(evalset, embedded, share, seed) for seed in seeds]
-            yield from results(evalset, bootstrap, f"probe/auroc@{share:g}", by_seed, once=once)
+            fits = [self._fit(evalset, share, seed) for seed in seeds]
+            test = embedded.images(evalset)
+            by_seed = [
+                {f: model.decision_function(test).astype(np.float64) for f, model in fit.items()} for fit in fits
+            ]
+            cut = {f for fit in fits for f, model in fit.items() if model.n_iter_[0] >= STEPS}
+            yield from results(evalset, bootstrap, f"probe/auroc@{share:g}", by_seed, once=once, cut=cut)
 
-    def _fit(self, evalset: EvalSet, embedded: Embedded, share: float, seed: int) -> dict[int, Float[np.ndarray, "n"]]:
-        """Log-odds of the set's images for each finding that the drawn patients teach."""
+    def _fit(self, evalset: EvalSet, share: float, seed: int) -> dict[int, Any]:
+        """A model of each finding that the drawn patients teach."""
         assert self.train is not None
         rows = drawn(self.train.evalset.patients, share, seed)
         vectors, truth = self.train.embedded.images(self.train.evalset)[rows], self.train.evalset.truth[rows]
         taught = [finding for finding in coded(evalset) if both(evalset.truth[:, finding]) and both(truth[:, finding])]
         models = {c: {f: _logistic(vectors, truth[:, f], c) for f in taught} for c in self._strengths()}
-        best = max(models, key=lambda c: self._worth(models[c])) if len(models) > 1 else next(iter(models))
-        test = embedded.images(evalset)
-        return {finding: model.decision_function(test).astype(np.float64) for finding, model in models[best].items()}
+        return max(models.values(), key=self._worth) if len(models) > 1 else next(iter(models.values()))
 
     def _strengths(self) -> Sequence[float]:
         return (DEFAULT_STRENGTH,) if self.validation is None else STRENGTHS

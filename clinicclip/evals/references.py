@@ -6,7 +6,10 @@ splits and, of some, the number of studies: these are asked for. Ids or digests 
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
+
+from clinicclip.evals.base import REPORT_TEXT
 
 PAPER = "paper"
 
@@ -28,14 +31,14 @@ REFERENCES = (
         "mimic_cxr",
         "test",
         {"baseline": 0.562, "n": 0.581, "n_dt_c": 0.620, "n_g_dtcg": 0.622},
-        remark="which findings and images were averaged is not stated",
+        remark="which findings and images were averaged, and whose labels were taken, is not stated",
     ),
     Reference(
         "retrieval/t2i/f1_micro@1",
         "mimic_cxr",
         "test",
         {PAPER: 0.506, "baseline": 0.198, "n": 0.199, "n_dt_c": 0.218, "n_g_dtcg": 0.206},
-        remark="which F1 and images were taken is not stated",
+        remark="which F1, images and labels were taken is not stated",
     ),
     Reference("cxr_align/task_a", "cxr_align", "test", {PAPER: 0.965, "n_g_dtcg": 0.955}, 3_276),
     Reference(
@@ -79,16 +82,33 @@ class Found(NamedTuple):
     reason: str = ""
 
 
-def of(manifest: Mapping[str, Any], split: str, data: str, *, limit: int = 0, unread: int = 0) -> Found:
-    """What was published of a split of prepared data; ``limit`` studies were scored (0 = all) but for the unread."""
-    own = [reference for reference in REFERENCES if (reference.release, reference.split) == (manifest["name"], split)]
-    faults = [_unlike(reference, manifest, limit, unread) for reference in own]
-    told = [f"{data} ({manifest['name']}, {split}): {fault}" for fault in faults if fault]
-    alike = [reference for reference, fault in zip(own, faults, strict=True) if not fault]
-    return Found({reference.metric.format(data=data): reference for reference in alike}, told[0] if told else "")
+def of(
+    manifest: Mapping[str, Any],
+    split: str,
+    data: str,
+    *,
+    truths: Mapping[str, str] = MappingProxyType({}),
+    limit: int = 0,
+    unread: int = 0,
+) -> Found:
+    """What was published of a split of prepared data; ``limit`` studies were scored (0 = all) but for the unread.
+
+    ``truths`` tells, by metric, where the truth that it was scored by comes from.
+    """
+    levels: dict[str, Reference] = {}
+    faults: dict[str, None] = {}
+    for reference in REFERENCES:
+        if (reference.release, reference.split) == (manifest["name"], split):
+            metric = reference.metric.format(data=data)
+            fault = _unlike(reference, manifest, truths.get(metric, ""), limit, unread)
+            if fault:
+                faults[fault] = None
+            else:
+                levels[metric] = reference
+    return Found(levels, f"{data} ({manifest['name']}, {split}): {'; '.join(faults)}" if faults else "")
 
 
-def _unlike(reference: Reference, manifest: Mapping[str, Any], limit: int, unread: int) -> str:
+def _unlike(reference: Reference, manifest: Mapping[str, Any], truth: str, limit: int, unread: int) -> str:
     """Why prepared data are not those of a published level, or ""."""
     records = manifest["splits"][reference.split]["records"]
     studies = min(limit or records, records) - unread
@@ -96,7 +116,9 @@ def _unlike(reference: Reference, manifest: Mapping[str, Any], limit: int, unrea
         return "its images were drawn here, and are not the published ones"
     if reference.studies is None:
         whole = studies == records and manifest["source"] == manifest["published"]
-        return "" if whole else "the release, or what was scored of it, is not whole"
+        if not whole:
+            return "the release, or what was scored of it, is not whole"
+        return f"its truth is {truth}, and no table of labels" if truth.startswith(REPORT_TEXT) else ""
     if studies != reference.studies:
         return f"{studies:,} of the published {reference.studies:,} studies were scored"
     return "some of its items lack a text" if manifest.get("labels") else ""

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from clinicclip.evals import outcomes, stats
-from clinicclip.evals.base import Embedded, EvalSet
+from clinicclip.evals.base import REPORT_TEXT, Embedded, EvalSet
 from clinicclip.evals.calibration import Reliability
 
 
@@ -81,7 +81,7 @@ class Result:
             prevalence=positives / known if known else None,
             redrawn=draws.redrawn,
             caution=outcomes.caution(draws, map(bootstrap.patients, needed), max(1, len(about))),
-            truth=evalset.source if coded else f"report text ({outcomes.UNCODED})",
+            truth=evalset.source if coded else f"{REPORT_TEXT} ({outcomes.UNCODED})",
             group=group,
             generator=generator,
             note=note,

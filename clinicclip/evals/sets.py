@@ -36,12 +36,21 @@ def open_set(
         phantom=phantom,
         title=title,
         release=manifest["name"],
+        labeller=_labeller(manifest["settings"]),
         view=view,
     )
     asked = min(limit, len(source)) if limit else len(source)
     if len(opened) + len(opened.unread) != asked:
         raise UserError(f"{data_dir}: {asked} records were asked for and {len(opened)} came; prepare the data again")
     return opened
+
+
+def _labeller(settings: Mapping) -> str:
+    """Who labelled the reports of prepared data; "" = the rules that read what the text mentions."""
+    if "labeller" in settings:
+        return str(settings["labeller"]["model"])
+    table = settings.get("labels", "text")
+    return "" if table == "text" else Path(table).name
 
 
 def other_split(data_dir: Path | str, role: str, split: str, config: Mapping) -> str:

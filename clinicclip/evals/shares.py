@@ -1,6 +1,6 @@
 """Learning from a share of the labels: which patients are drawn, and how the results of several seeds are told."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,6 +12,7 @@ from clinicclip.evals.stats import NOTHING, Draws, PatientBootstrap, Ranking, ma
 
 SHARES = (0.01, 0.1, 1.0)  # of the training patients
 SEEDS = (0, 1, 2)  # of the patients drawn
+CUT = "a fit was stopped before it was at its best"
 ONCE = "one fit of all patients, which no seed changes"
 NONE_COMPLETE = "no finding has both outcomes in every draw of patients"
 
@@ -32,11 +33,13 @@ def results(
     by_seed: Sequence[Mapping[int, Float[np.ndarray, "n"]]],
     *,
     once: bool = False,
+    cut: Collection[int] = (),
 ) -> Iterator[Result]:
     """Yield `METRIC/FINDING` and `METRIC/macro`: the mean AUROC of the seeds, whose own values are in the note.
 
     ``by_seed`` holds a score of every study for each finding that a seed's patients could teach. The macro is over
-    the findings that all seeds' could. ``once``: there is one fit, and seeds would not change it.
+    the findings that all seeds' could. ``once``: there is one fit, and seeds would not change it. ``cut``: the findings
+    of which a fit was not finished.
     """
     complete: dict[int, Part] = {}
     for finding in outcomes.coded(evalset):
@@ -46,7 +49,7 @@ def results(
             present = evalset.truth[rows, finding] == 1
             scores = [found[finding][rows] for found in by_seed if finding in found]
             parts = [bootstrap.draws(Ranking(present, column).auroc, rows) for column in scores]
-            draws, note = _told(parts, len(by_seed), once)
+            draws, note = _told(parts, len(by_seed), once, finding in cut)
             if len(parts) == len(by_seed):
                 complete[finding] = Part(draws, rows)
         name = f"{metric}/{outcomes.label(finding)}"
@@ -54,10 +57,10 @@ def results(
     yield Result.macro(f"{metric}/macro", evalset, bootstrap, complete, lacking=NONE_COMPLETE)
 
 
-def _told(parts: Sequence[Draws], seeds: int, once: bool) -> tuple[Draws, str]:
+def _told(parts: Sequence[Draws], seeds: int, once: bool, cut: bool) -> tuple[Draws, str]:
     """The mean of the seeds that have a score, and what is to be said of them."""
     short = "" if len(parts) == seeds else f"{len(parts)} of {seeds} draws of patients hold both outcomes"
     if not parts:
         return NOTHING, short
     values = ONCE if once else "by seed " + ", ".join(f"{part.value:.3f}" for part in parts)
-    return macro(parts), "; ".join(filter(None, (values, short)))
+    return macro(parts), "; ".join(filter(None, (values, short, CUT * cut)))

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from clinicclip.data import schema
-from clinicclip.evals import outcomes, prompts
+from clinicclip.evals import benchmarks, outcomes, prompts
 from clinicclip.evals.base import Embedded, EvalSet
 from clinicclip.evals.results import Part, Result
 from clinicclip.evals.stats import NOTHING, PatientBootstrap, Ranking
@@ -40,12 +40,16 @@ def members(evalset: EvalSet) -> Iterator[tuple[str, Bool[np.ndarray, "n"]]]:
 
 @dataclass(frozen=True)
 class Subgroups:
-    """The macro of a subgroup runs over what has both outcomes there, so macros of subgroups are not compared."""
+    """The macro of a subgroup runs over what has both outcomes there of what `ZeroShot`'s runs over.
+
+    So macros of subgroups are not compared.
+    """
 
     findings: Sequence[str] = ()
 
     def run(self, evalset: EvalSet, embedded: Embedded, bootstrap: PatientBootstrap) -> Iterator[Result]:
         """Yield `subgroups/auroc/FINDING/GROUP`, and the same for `normal` and `macro`."""
+        wanted = self.findings or benchmarks.of(evalset.release).macro
         vectors = embedded.images(evalset)
         measured = [*outcomes.coded(evalset), NORMAL]
         scores = {
@@ -60,7 +64,7 @@ class Subgroups:
                 draws, note = NOTHING, outcomes.lacking(truth[rows])
                 if not note:
                     draws = bootstrap.draws(Ranking(truth[rows] == 1, scores[finding][rows]).auroc, rows)
-                    if finding != NORMAL and (not self.findings or schema.FINDINGS[finding] in self.findings):
+                    if finding != NORMAL and (not wanted or schema.FINDINGS[finding] in wanted):
                         parts[finding] = Part(draws, rows)
                 name = f"subgroups/auroc/{outcomes.label(finding)}/{group}"
                 yield Result.of(name, evalset, draws, bootstrap, rows, about=(finding,), note=note, group=group)

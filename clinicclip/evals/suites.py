@@ -165,7 +165,7 @@ def facts_of(evalset: EvalSet, beside: Beside = Beside()) -> SetFacts:
         evalset.open,
         evalset.phantom,
         evalset.unread,
-        f"{evalset.source}; {benchmarks.of(evalset.release).blank}",
+        f"{evalset.source}; {benchmarks.of(evalset.release).blank if evalset.coded else benchmarks.UNCODED}",
         evalset.title,
         evalset.preprocessing,
         evalset.digest(),

@@ -6,7 +6,7 @@ patients. How far the seeds lie apart is told beside it.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from clinicclip import tabular
 from clinicclip.data.schema import FINDINGS
 from clinicclip.errors import UserError
 from clinicclip.evals.comparing import unlike, unpaired
+from clinicclip.evals.numbers import CAUTION, CAUTION_SAYS
 from clinicclip.evals.references import PAPER, Found
 from clinicclip.evals.sections import PHANTOM, RESEARCH
 from clinicclip.evals.significance import LEVEL, holm, needed_draws
@@ -40,6 +41,7 @@ CONTROLLED = {
     for task, title in (("task_a", "Task A"), ("task_b", "Task B"))
     for kind, word in (("", "own image"), ("/wrong_image", "wrong images"), ("/image_driven", "image-driven"))
 }
+COUNTS = ("n", "patients", "pairs", "prevalence_of", "positives", "prevalence", "truth")  # of a number, by its rows
 TABLES = {"Zero-shot, pairs and retrieval": SEEN, "CXR-Align with image-blind control": CONTROLLED}
 
 
@@ -55,6 +57,14 @@ class Variant:
         found = [run.draws[key] for run in self.runs if key in run.draws]
         return over_runs(found) if len(found) == len(self.runs) else None
 
+    def record(self, key: Key) -> dict[str, Any] | None:
+        """What the number was measured on, alike for all seeds; None where there is none."""
+        return next((run.records[key] for run in self.runs if key in run.records), None)
+
+    def cautious(self, key: Key) -> bool:
+        """Whether some seed's interval is too narrow."""
+        return any(run.records[key]["caution"] for run in self.runs if key in run.records)
+
     def spread(self, key: Key) -> float:
         """Standard deviation between seeds; nan of one."""
         values = [run.draws[key].value for run in self.runs if key in run.draws]
@@ -67,11 +77,14 @@ class Delta(NamedTuple):
     variant: str
     data: str
     metric: str
+    n: int  # studies
+    prevalence: float | None  # of what the number is about
     value: float
     ci_low: float
     ci_high: float
     p: float
     p_holm: float  # corrected over the variants
+    caution: bool  # of either's interval
 
 
 def columns(variants: Sequence[Variant]) -> list[Key]:
@@ -101,17 +114,36 @@ def rows(variants: Sequence[Variant]) -> list[dict[str, object]]:
     return found
 
 
+def counts(variants: Sequence[Variant]) -> list[dict[str, object]]:
+    """How many studies each number of the summary is over, and how many of them show what it is about."""
+    told = {key: _record(variants, key) for key in columns(variants)}
+    return [
+        {"data": data, "metric": metric} | {name: record[name] for name in COUNTS}
+        for (data, metric), record in told.items()
+    ]
+
+
+def _record(variants: Sequence[Variant], key: Key) -> dict[str, Any]:
+    """Of the first variant that has the number: all were measured on the same studies."""
+    return next(record for variant in variants if (record := variant.record(key)) is not None)
+
+
 def deltas(variants: Sequence[Variant]) -> list[Delta]:
     """Every number's paired difference to the baseline; none without one. Raises UserError for unlike data."""
     base = next((variant for variant in variants if variant.name == BASELINE), None)
+    if base is None:
+        return []
     others = [variant for variant in variants if variant is not base]
     found = []
-    for key in columns(variants) if base else ():
-        parts = [(variant.name, _against(base, variant, key)) for variant in others] if base else []
-        told = [(name, between) for name, between in parts if between is not None]
+    for key in columns(variants):
+        parts = [(variant, _against(base, variant, key)) for variant in others]
+        told = [(variant, between) for variant, between in parts if between is not None]
         tests = [p_value(between) for _, between in told]
-        for (name, between), p, corrected in zip(told, tests, holm(tests), strict=True):
-            found.append(Delta(name, *key, between.value, *between.interval(), p, corrected))
+        record = _record(variants, key)
+        counted = record["n"], record["prevalence"]
+        for (variant, between), p, corrected in zip(told, tests, holm(tests), strict=True):
+            caution = base.cautious(key) or variant.cautious(key)
+            found.append(Delta(variant.name, *key, *counted, between.value, *between.interval(), p, corrected, caution))
     return found
 
 
@@ -135,7 +167,7 @@ def markdown(variants: Sequence[Variant], about: Mapping[str, str], published: M
     lines += [
         "Values are followed by their 95 % interval, bootstrap over patients. Wrong images: the same texts against "
         "images of other patients without the finding, which is what an image-blind model reaches; image-driven is the "
-        "rest. " + _seed_note(variants),
+        f"rest. {CAUTION}: {CAUTION_SAYS}. {_seed_note(variants)}",
         "",
     ]
     changed = {(d.variant, d.data, d.metric): d for d in deltas(variants)}
@@ -180,7 +212,15 @@ def _family_note(variants: Sequence[Variant]) -> str:
 
 def _values(variants: Sequence[Variant], shown: Mapping[Key, str]) -> Table:
     rows = [[f"`{variant.name}`", *(_value(variant, key) for key in shown)] for variant in variants]
-    return [["variant", *shown.values()], *rows]
+    counted = ["n (prevalence)", *(_counted(variants, key) for key in shown)]
+    return [["variant", *shown.values()], *rows, counted]
+
+
+def _counted(variants: Sequence[Variant], key: Key) -> str:
+    """``240 (25.0 %)``: the studies, and the share that shows what the number is about."""
+    record = _record(variants, key)
+    share = "" if record["prevalence"] is None else f" ({100 * record['prevalence']:.1f} %)"
+    return f"{record['n']}{share}"
 
 
 def _value(variant: Variant, key: Key) -> str:
@@ -190,7 +230,8 @@ def _value(variant: Variant, key: Key) -> str:
     low, high = draws.interval()
     spread = variant.spread(key)
     apart = "" if np.isnan(spread) else f" \N{PLUS-MINUS SIGN}{spread:.3f}"
-    return f"{draws.value:.3f}{apart} [{low:.3f}, {high:.3f}]"
+    mark = f" {CAUTION}" if variant.cautious(key) else ""
+    return f"{draws.value:.3f}{apart} [{low:.3f}, {high:.3f}]{mark}"
 
 
 def _changes(
@@ -208,7 +249,8 @@ def _change(delta: Delta | None) -> str:
     if delta is None:
         return ""
     mark = "*" if delta.p_holm < 0.05 else ""
-    return f"{tabular.signed(delta.value)}{mark} [{tabular.signed(delta.ci_low)}, {tabular.signed(delta.ci_high)}]"
+    low, high = tabular.signed(delta.ci_low), tabular.signed(delta.ci_high)
+    return f"{tabular.signed(delta.value)}{mark} [{low}, {high}]{f' {CAUTION}' if delta.caution else ''}"
 
 
 def _published(variants: Sequence[Variant], published: Mapping[str, Found]) -> Iterator[str]:
@@ -230,5 +272,6 @@ def _published(variants: Sequence[Variant], published: Mapping[str, Found]) -> I
         ours = {variant.name: _value(variant, (data, metric)) for variant in variants}
         levels = [f"{reference.levels[name]:.3f}" if name in reference.levels else "" for name in names]
         table.append([f"{metric} ({data})", "published", *levels, reference.remark])
-        table.append(["", "here", *(ours.get(name, "") for name in names), ""])
+        counted = _counted(variants, (data, metric)) if any(ours.values()) else ""
+        table.append(["", f"here, n = {counted}" if counted else "here", *(ours.get(name, "") for name in names), ""])
     yield from tabular.markdown(table)
