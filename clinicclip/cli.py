@@ -1,7 +1,8 @@
 """The one wrapper all programs go through: how arguments are read and how a program ends.
 
 Exit codes: 0 the work is complete; 1 a fault of data, files or settings, told in one line; 2 a command line that
-cannot be understood; 75 stopped early on request, everything saved: start the same command again.
+cannot be understood; 75 stopped early on request, everything saved, and 76 another process of the run went away: start
+the same command again.
 """
 
 import argparse
@@ -17,13 +18,22 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NoReturn
 
-from clinicclip.errors import UsageError, UserError, nearest
+from clinicclip.errors import PREEMPTED, UsageError, UserError, nearest
 from clinicclip.models.sizes import POOLINGS
 
-PREEMPTED = 75
 CONFIG_OVERRIDE = "--config."
 STORE = re.compile(r"(?:^|[=:,])((?!https?:)\w+://)")  # in an argument: a place that is no folder
-STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+STORAGE_FAULTS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EIO,
+    errno.ESTALE,
+)
 
 
 class Parser(argparse.ArgumentParser):

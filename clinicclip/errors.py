@@ -5,6 +5,9 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 
+# Exit codes after which the same command goes on.
+PREEMPTED = 75  # stopped early on request, everything saved
+LOST = 76  # another process of the run went away
 FEW = 12  # names that one line still holds
 
 

@@ -48,11 +48,15 @@ def alone(folder: Path, patience: float = 0.0) -> Iterator[int]:
         UserError: another process holds it, and does so for ``patience`` seconds.
     """
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    end = time.monotonic() + patience
+    busy = f"{folder} is being worked on by another process"
+    end, told = time.monotonic() + patience, False
     try:
         while not _locked(descriptor):
             if time.monotonic() >= end:
-                raise UserError(f"{folder} is being worked on by another process: wait for its end, or end it")
+                raise UserError(f"{busy}: wait for its end, or end it")
+            if not told:
+                print(f"{busy}: waiting up to {patience:.0f} s for its end", flush=True)
+                told = True
             time.sleep(0.1)
         yield descriptor
     finally:

@@ -5,7 +5,7 @@ import os
 import platform
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -50,21 +50,26 @@ class Stopped(BaseException):
 class StopRequest:
     """SIGTERM while a ``with`` lasts: raises ``Stopped`` at once, or inside ``deferred`` only sets ``requested``.
 
-    With ``agree``, which makes one answer of those of all processes, nothing is raised at once, as that would leave
-    the others waiting: the request counts where all processes look at ``requested``, and behind ``deferred``.
+    With ``agree``, which makes one answer of those of all processes, it is raised at once in what a process does
+    `alone` only, as the others would be left waiting elsewhere: there the request counts where all processes look at
+    ``requested``, and behind ``deferred``.
     """
+
+    current: "StopRequest | None" = None  # the innermost that lasts
 
     def __init__(self, agree: Callable[[bool], bool] | None = None) -> None:
         self._agree = agree
-        self._heard = False
-        self._at_once = agree is None
+        self._heard = self._deferred = False
+        self._alone = agree is None
 
     def __enter__(self) -> "StopRequest":
+        self._outer, StopRequest.current = StopRequest.current, self
         self._before = signal.signal(signal.SIGTERM, self._hear)
         return self
 
     def __exit__(self, *fault: object) -> None:
         signal.signal(signal.SIGTERM, self._before)
+        StopRequest.current = self._outer
 
     @property
     def requested(self) -> bool:
@@ -74,15 +79,43 @@ class StopRequest:
     @contextmanager
     def deferred(self) -> Iterator[None]:
         """A stretch that must not be cut: it looks at ``requested`` itself, and ``Stopped`` is raised behind it."""
-        self._at_once = False
+        self._deferred = True
         try:
             yield
         finally:
-            self._at_once = self._agree is None
+            self._deferred = False
         if self.requested:
             raise Stopped
 
+    @contextmanager
+    def cuttable(self) -> Iterator[None]:
+        """A stretch within a deferred one in which ``Stopped`` is raised all the same."""
+        try:
+            self._deferred = False
+            self._raise_where_due()
+            yield
+        finally:
+            self._deferred = True
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """A stretch in which this process works while no other waits to be told the same; not within another."""
+        try:
+            self._alone = True
+            self._raise_where_due()
+            yield
+        finally:
+            self._alone = self._agree is None
+
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self._heard = True
-        if self._at_once:
+        self._raise_where_due()
+
+    def _raise_where_due(self) -> None:
+        if self._heard and self._alone and not self._deferred:
             raise Stopped
+
+
+def alone() -> AbstractContextManager[None]:
+    """A stretch in which a stop is raised at once where several agree on it: for what passes it on to the others."""
+    return StopRequest.current.alone() if StopRequest.current else nullcontext()

@@ -20,8 +20,10 @@ from clinicclip.evals.suites import run_suites
 from clinicclip.exporting.dialects import dialects
 from clinicclip.inputs import RunInputs, open_inputs
 from clinicclip.models.clip import ClinicCLIP
-from clinicclip.training import processes, sharding, step
+from clinicclip.training import metrics, processes, segments, sharding, step
 from clinicclip.training.progress import say
+
+VALIDATION = "validation"  # what the names of that split's numbers begin with
 
 
 class Run(NamedTuple):
@@ -96,7 +98,13 @@ def evaluate(run: Run, state: step.TrainState, split: str, draws: int) -> tuple[
 def validate(run: Run, state: step.TrainState) -> dict[str, float]:
     """The validation split's numbers by name, without intervals."""
     _, evaluation = evaluate(run, state, run.config.data.validation, draws=0)
-    return {f"validation/{r.metric}": r.value for r in evaluation.results if np.isfinite(r.value)}
+    return {f"{VALIDATION}/{r.metric}": r.value for r in evaluation.results if np.isfinite(r.value)}
+
+
+def validated(run: Run, step: int) -> bool:
+    """Whether the validation split's numbers after so many steps are written down."""
+    records = segments.read(run.workdir / metrics.RECORDS)
+    return any(r["step"] == step and any(name.startswith(VALIDATION) for name in r["metrics"]) for r in records)
 
 
 def score_of(name: str, scores: dict[str, float]) -> float | None:
@@ -107,10 +115,10 @@ def score_of(name: str, scores: dict[str, float]) -> float | None:
     """
     if not name or not scores:
         return None
-    if f"validation/{name}" not in scores:
-        known = [key.removeprefix("validation/") for key in scores]
+    if f"{VALIDATION}/{name}" not in scores:
+        known = [key.removeprefix(f"{VALIDATION}/") for key in scores]
         raise UserError(f"checkpoint_best={name}: the validation has no such number{nearest(name, known)}")
-    return scores[f"validation/{name}"]
+    return scores[f"{VALIDATION}/{name}"]
 
 
 def finish(run: Run, state: step.TrainState) -> None:

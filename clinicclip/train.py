@@ -24,7 +24,7 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from clinicclip import assemble, devices, expected, files, host, preflight, runs
+from clinicclip import assemble, dataset, devices, expected, files, host, preflight, runs
 from clinicclip import config as config_files
 from clinicclip.data import pipeline
 from clinicclip.inputs import require_same_run
@@ -35,7 +35,7 @@ from clinicclip.training.abstract import Sizes
 from clinicclip.training.arithmetic import step_flops
 from clinicclip.training.progress import Log, say
 
-HANDOVER = 10.0  # seconds that a start of this run which is being killed may take
+HANDOVER = 100.0  # seconds for another start of this run that is being killed, or whose NFS lease has to run out
 DONE = "DONE"  # in the run's folder, once everything is there: the settings as they were asked for
 
 
@@ -71,12 +71,13 @@ def main(args: argparse.Namespace) -> int:
     """Loads the configuration and trains."""
     config = configured(args)
     workdir = Path(args.workdir) if args.workdir else config_files.default_workdir(args.config)
-    try:
-        with host.StopRequest():
-            preflight.start(config, workdir)
-    except host.Stopped:
-        return cli.PREEMPTED
-    return train(config, workdir, args.profile_steps)
+    with lost.bound(config.heartbeat_timeout):
+        try:
+            with host.StopRequest():
+                preflight.start(config, workdir)
+        except host.Stopped:
+            return cli.PREEMPTED
+        return train(config, workdir, args.profile_steps)
 
 
 def configured(args: argparse.Namespace) -> ConfigDict:
@@ -104,13 +105,13 @@ def train(config: ConfigDict, workdir: Path, traced: range = range(0)) -> int:
         return 0
     try:
         with (
-            lost.bound(config.heartbeat_timeout),
             host.StopRequest(processes.anywhere if jax.process_count() > 1 else None) as stop,
+            held(config, workdir),
+            watch.Watch(workdir, config.watchdog, traced, ends=config.watchdog_ends) as watched,
         ):
             run = runs.set_up(config, workdir)
-            with held(workdir), watch.Watch(workdir, config.watchdog, traced) as watched:
-                state = fit(run, stop, watched)
-                runs.finish(run, state)
+            state = fit(run, stop, watched)
+            runs.finish(run, state)
     except host.Stopped:
         say("stopped as asked, nothing is lost; the same command goes on")
         return cli.PREEMPTED
@@ -136,17 +137,22 @@ def fit(run: runs.Run, stop: host.StopRequest, watched: watch.Watch) -> step.Tra
         ):
             device = devices.known(jax.devices()[0].device_kind)
             log = Log(writer, bar, config.batch_size, device and device.flops, {"seed": config.seed, **run.facts})
+            unscored = not processes.everywhere(lambda: processes.first() and runs.validated(run, start))[0]
             known = checkpoint.read_facts(run.workdir / "checkpoints", start) if start else {}
             skipped = Skipped(writer, run.inputs.source, config.data.max_corrupt, config.batch_size, known)
             for now in range(start, config.total_steps + 1):
                 watched.step(now)
                 last, stopping = now == config.total_steps, stop.requested  # looked at once: it may change any moment
                 scores: dict[str, float] = {}
-                if due(now, config.evaluate_every) and now > start and not last:
+                if due(now, config.evaluate_every) and (now > start or unscored) and not last:
                     log.check()
-                    scores = runs.validate(run, state)
-                    writer.write(now, scores, {})
-                    log.restart()
+                    try:
+                        with stop.cuttable():
+                            scores = runs.validate(run, state)
+                        writer.write(now, scores, {})
+                        log.restart()
+                    except host.Stopped:  # saved as it is; what goes on from there makes up for it
+                        stopping = True
                 best = runs.score_of(config.checkpoint_best, scores)
                 if (due(now, config.checkpoint_every) and now > start) or best is not None or last or stopping:
                     log.check()
@@ -176,10 +182,21 @@ def fit(run: runs.Run, stop: host.StopRequest, watched: watch.Watch) -> step.Tra
 
 
 @contextmanager
-def held(workdir: Path) -> Iterator[None]:
-    """Keeps every other start of this run out of its folder. Raises UserError where one is at work."""
+def held(config: ConfigDict, workdir: Path) -> Iterator[None]:
+    """Makes the run's folder, once settings and data allow it, and keeps every other start of this run out of it.
+
+    Raises:
+        UserError: they do not, or another start is at work.
+    """
     with ExitStack() as stack:
-        processes.on_first(lambda: stack.enter_context(files.alone(workdir, HANDOVER)))
+
+        def hold() -> None:
+            assemble.check(config)
+            dataset.require_data(config)
+            files.make_folder(workdir)
+            stack.enter_context(files.alone(workdir, HANDOVER))
+
+        processes.on_first(hold)
         yield
 
 

@@ -71,6 +71,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.checkpoint_best = ""  # and the one where this number was highest: "zero_shot/phantom/auroc/pair/macro"
     config.evaluate_every = 0  # steps between looks at the validation split
     config.watchdog = 900.0  # seconds without a step after which the stacks are printed; 0 = never
+    config.watchdog_ends = False  # whether the process is ended then; setting up, validation and report take time too
     config.heartbeat_timeout = 25  # seconds after which a process that is not heard of ends all others of the run
     config.data = _data(args)
     config.model = _full_model() if args.size == "full" else _micro_model()

@@ -87,12 +87,30 @@ def three_steps(folder: Path, scores: tuple[float | None, ...] = (None, None, No
 
 def damage(step: Path) -> Path:
     """Turns one bit of the largest file."""
-    stored = [p for p in step.rglob("*") if p.is_file() and p.name != checkpoint.SEAL]
+    stored = [p for p in step.rglob("*") if p.is_file() and p.name not in checkpoint.UNSEALED]
     path = max(stored, key=lambda p: p.stat().st_size)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     return path
+
+
+@pytest.mark.parametrize("seal", [None, b"", b"[1]", b"[" * 9999, b"{}", b'{"/state": 1}'])
+def test_a_step_whose_seal_is_gone_or_none_is_damaged(tmp_path: Path, seal: bytes | None) -> None:
+    three_steps(tmp_path, scores=(None,))
+    path = tmp_path / "1" / checkpoint.SEAL
+    path.unlink() if seal is None else path.write_bytes(seal)
+    with pytest.raises(UserError, match=r"1 is damaged .checksums.json is (missing|no table)"):
+        checkpoint.read_params(tmp_path)
+
+
+def test_a_step_has_its_seal_from_the_moment_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with checkpoint.Checkpoints(tmp_path) as saved, monkeypatch.context() as patch:
+        patch.setattr(checkpoint.files, "write_whole", lambda path, content: named.append((tmp_path / "1").exists()))
+        named: list[bool] = []
+        saved.save(1, state(), {})
+        saved.wait()
+    assert named == [False] and (tmp_path / "1").is_dir()
 
 
 def test_a_damaged_newest_step_is_named_and_the_one_before_is_used(
@@ -101,12 +119,13 @@ def test_a_damaged_newest_step_is_named_and_the_one_before_is_used(
     three_steps(tmp_path)
     changed = damage(tmp_path / "3").relative_to(tmp_path / "3")
     (tmp_path / "2" / "state" / "_METADATA").unlink()
+    (tmp_path / "2.damaged" / "of an earlier start").mkdir(parents=True)
     with pytest.raises(UserError, match=f"3 is damaged .{changed} has changed"):
         checkpoint.read_params(tmp_path)
     with checkpoint.Checkpoints(tmp_path) as saved:
         told = capsys.readouterr().out
         assert f"3 is damaged ({changed} has changed) and now called 3.damaged" in told
-        assert "2 is damaged (state/_METADATA is missing) and now called 2.damaged; going back to step 1" in told
+        assert "2 is damaged (state/_METADATA is missing) and now called 2.damaged.1; going back to step 1" in told
         assert saved.latest == 1
         saved.save(3, {"params": {"a": jnp.zeros(())}}, {})
     assert checkpoint.read_params(tmp_path)[0] == 3

@@ -101,7 +101,7 @@ def test_faults_end_in_one_line(
 
 def test_a_defect_of_ours_keeps_its_traceback(parser: cli.Parser) -> None:
     def main(args: Namespace) -> int:
-        raise OSError(errno.EIO, "not the user's")
+        raise OSError(errno.ENOENT, "not the user's")
 
     with pytest.raises(OSError, match="not the user's"):
         cli.call(main, parser, [])

@@ -79,6 +79,20 @@ def test_without_a_request_nothing_is_raised():
         assert not stop.requested
 
 
+def test_among_several_a_stop_is_raised_at_once_in_what_a_process_does_alone_and_where_it_begins_to():
+    done = []
+    with host.StopRequest(lambda own: own) as stop:
+        with pytest.raises(host.Stopped), host.alone():
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(host.Stopped), host.alone():
+            done.append("begun")
+        with pytest.raises(host.Stopped), stop.deferred(), host.alone():
+            done.append("deferred")
+    with host.alone():
+        done.append("without a request")
+    assert done == ["deferred", "without a request"]
+
+
 def test_among_several_a_request_counts_only_where_all_look():
     asked = []
 

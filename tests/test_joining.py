@@ -12,14 +12,15 @@ import local
 import processes
 import pytest
 
-from clinicclip.errors import UserError
+from clinicclip.errors import LOST, UserError
 from clinicclip.training import processes as joined
 
 # What two processes have to say to each other, where the second can fail.
 NOTES = """
-import json, sys
+import json, signal, sys
 from pathlib import Path
 import jax, numpy as np
+from clinicclip import host
 from clinicclip.errors import UserError
 from clinicclip.training import processes
 processes.join()
@@ -40,6 +41,26 @@ def fault(work):
         processes.everywhere(work)
     except Exception as fault:
         return f"{type(fault).__name__}: {fault}"
+def stopped(asked, way):
+    "Who came to which place, where one process is asked to stop in what it does."
+    reached = []
+    def work(*rows):
+        reached.append("begun")
+        if jax.process_index() == asked:
+            signal.raise_signal(signal.SIGTERM)
+        reached.append("done")
+        return numbers
+    try:
+        with host.StopRequest(processes.anywhere) as stop:
+            way(work) if way is not deferred else deferred(work, stop)
+            reached.append("behind")
+    except host.Stopped:
+        return reached
+def embed(work):
+    processes.shared(work)(numbers)
+def deferred(work, stop):
+    with stop.deferred():
+        embed(work)
 numbers = np.arange(10, dtype=np.float32).reshape(5, 2)
 embedded = [processes.shared(lambda rows: rows + index)(numbers[:n]) - numbers[:n] for n in (1, 4, 5)]
 words = processes.shared(lambda texts: np.array([[len(text)] for text in texts], np.float32))(["a", "bb", "ccc"])
@@ -51,6 +72,7 @@ words = processes.shared(lambda texts: np.array([[len(text)] for text in texts],
     "faults": [fault(faulty), fault(broken)],
     "embedded": [rows[:, 0].tolist() for rows in embedded],
     "words": words[:, 0].tolist(),
+    "stopped": [stopped(0, processes.on_first), stopped(1, embed), stopped(1, deferred), stopped(0, processes.in_turn)],
 }))
 """
 
@@ -135,7 +157,7 @@ def test_a_process_that_does_not_come_is_told_in_time(
 def test_a_dead_process_ends_the_others_soon_with_a_line_that_names_it(tmp_path: Path, victim: int) -> None:
     ended = processes.start(["-c", DIES, victim], tmp_path, processes=2, devices=1, timeout=20)
     left = ended[1 - victim]
-    assert (left.code, ended[victim].code) == (1, -signal.SIGKILL)
+    assert (left.code, ended[victim].code) == (LOST, -signal.SIGKILL)
     (line,) = [line for line in left.err.splitlines() if not line.startswith("[Gloo]")]
     assert line.startswith(f"error: process {victim} of 2 ({platform.node()}) went away: see in its log")
 
@@ -145,6 +167,11 @@ def test_processes_tell_each_other_what_they_found_and_what_failed(tmp_path: Pat
     assert [process.code for process in ended] == [0, 0], [process.err for process in ended]
     found = [json.loads((tmp_path / f"{index}.json").read_text()) for index in range(2)]
     assert [one.pop("on_first") for one in found] == ["made", None]
+    begun, through = ["begun"], ["begun", "done"]
+    assert [one.pop("stopped") for one in found] == [
+        [begun, through, through, begun],
+        [[], begun, through, []],
+    ]
     (told, own), (cause, other) = (one.pop("faults") for one in found)
     assert told.startswith("UserError: disk full: \u00e9 xxx") and cause.startswith(told)
     assert own == "KeyError: 'secret'" and other == "UserError: process 0: KeyError"

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from clinicclip.errors import LOST, UserError
 from clinicclip.training import lost
 
 BEFORE = "E1201 14:43:23 857 coordination_service_agent.cc:289] Polled an error from coordination service.\n"
@@ -35,6 +36,18 @@ def test_a_line_names_processes_with_their_machines_or_what_was_told() -> None:
     assert lost.line("INTERNAL: something\n new", [], hosts).startswith("the run fell apart (INTERNAL: something new)")
 
 
+@pytest.mark.parametrize(("fault", "waits"), [(RuntimeError("gloo: closed"), True), (UserError("connection"), False)])
+def test_what_a_lost_process_may_have_raised_waits_to_be_named_and_a_users_fault_does_not(
+    fault: Exception, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(lost.jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(lost.time, "sleep", waited.append)
+    with pytest.raises(type(fault)), lost.bound(25):
+        raise fault
+    assert waited == ([25 + lost.MARGIN] if waits else [])
+
+
 class Ended(Exception):
     """Where the process would have ended."""
 
@@ -62,7 +75,7 @@ def test_the_words_of_jaxlib_give_way_to_ours_and_others_pass(
     os.write(sink, words.encode())
     os.close(sink)
     if "went away" in seen or not seen:
-        with pytest.raises(Ended, match="1"):
+        with pytest.raises(Ended, match=str(LOST if seen else 1)):
             lost._pass_on(source, ["a", "b", "c"])
     else:
         lost._pass_on(source, ["a", "b", "c"])

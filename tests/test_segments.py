@@ -1,6 +1,8 @@
 """Records of steps in segments: no gap, no double wherever a run is killed, nor where nothing can be appended to."""
 
+import errno
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from fsspec.registry import _registry
 
 from clinicclip.errors import UserError
 from clinicclip.training import segments
+from clinicclip.training.metrics import MetricWriter
 from clinicclip.training.segments import Segments
 
 STEPS, EVERY = 9, 3  # of a run, and between its checkpoints
@@ -49,6 +52,18 @@ def run(place: epath.Path, saved: list[int]) -> None:
             saved.append(step)
 
 
+@pytest.mark.parametrize("lost", [0, 1, 3])
+def test_a_segment_that_is_missing_before_another_is_told(place: epath.Path, lost: int) -> None:
+    run(place, [0])
+    (place.parent / "metrics.kept.jsonl").write_text("no segment\n")
+    assert len(segments.read(place)) == 12
+    gone = place.parent / (f"metrics.{lost}.jsonl" if lost else place.name)
+    gone.unlink()
+    for reads in (segments.read, Segments):
+        with pytest.raises(UserError, match=f"{gone} is missing: restore it"):
+            reads(place)
+
+
 @pytest.mark.parametrize("second", [0, 1, 2, 5])
 def test_killed_at_any_moment_records_are_there_once(
     place: epath.Path, second: int, monkeypatch: pytest.MonkeyPatch
@@ -79,6 +94,30 @@ def test_killed_at_any_moment_records_are_there_once(
         left[0] = 99
         run(place, saved)
         assert segments.read(place) == expected
+
+
+def test_a_folder_that_went_away_is_told_in_one_line(tmp_path: Path) -> None:
+    writer = MetricWriter(tmp_path / "run", 0)
+    shutil.rmtree(tmp_path / "run")
+    for write, file in ((lambda: writer.write(1, {}, {}), "metrics.jsonl"), (lambda: writer.fault({}), "fault.json")):
+        with pytest.raises(UserError, match=f"{file} cannot be written .No such file or directory"):
+            write()
+
+
+def test_events_that_cannot_be_written_leave_no_thread_and_wait_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = MetricWriter(tmp_path, 0)
+    monkeypatch.setattr(writer._board.file_writer.event_writer, "flush", full)
+    with pytest.raises(UserError, match=r"cannot be written .No space left"):
+        writer.close()
+    assert not writer._thread.is_alive()
+    writer._events.close()  # as at the end of the process: nothing is tried again
+    with pytest.raises(UserError, match=r"tensorboard cannot be written .Input/output"):
+        writer.write(1, {str(number): 0.0 for number in range(99)}, {})
 
 
 def test_what_is_no_record_is_told_and_the_rest_of_a_line_is_dropped(tmp_path: Path) -> None:

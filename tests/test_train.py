@@ -17,7 +17,7 @@ import pytest
 from ml_collections import ConfigDict
 from tiny_run import STEPS, TINY
 
-from clinicclip import api, cli, runs, train
+from clinicclip import api, cli, files, runs, train
 from clinicclip import config as config_files
 from clinicclip.data import builder, patients
 from clinicclip.data.tokenizer import Tokenizer
@@ -165,6 +165,10 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(
     with monkeypatch.context() as patch:
         patch.setattr(train, "make_step", before_step(2, stopped))
         assert train.train(tiny(evaluate_every=3), tmp_path, range(1, 2)) == cli.PREEMPTED
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "validate", lambda run, state: stopped(state))
+        assert train.train(tiny(evaluate_every=3), tmp_path) == cli.PREEMPTED
+    assert (tmp_path / "checkpoints" / "3").exists()  # where the validation is made up for
     (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")  # where TensorBoard's plugin and xprof look
     planes = jax.profiler.ProfileData.from_file(str(trace)).planes
     assert any("train_step" in event.name for plane in planes for line in plane.lines for event in line.events)
@@ -272,6 +276,22 @@ def test_a_run_folder_that_cannot_be_made_is_one_line(tiny: Callable[..., Config
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="choose another place"):
         train.train(tiny(), tmp_path / "file" / "run")
+
+
+def test_a_folder_has_one_start_at_a_time_from_before_anything_is_set_up(
+    tiny: Callable[..., ConfigDict],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(train, "HANDOVER", 0.2)
+    monkeypatch.setattr(runs, "set_up", lambda config, workdir: files.alone(workdir).__enter__())
+    with pytest.raises(UserError, match="worked on by another process"):
+        train.train(tiny(), tmp_path)
+    assert "waiting" not in capsys.readouterr().out  # that was the one inside
+    with files.alone(tmp_path), pytest.raises(UserError, match="worked on by another process: wait for its end"):
+        train.train(tiny(), tmp_path)
+    assert "another process: waiting up to 0 s for its end\n" in capsys.readouterr().out
 
 
 def test_results_are_records_with_intervals(finished: tuple[Path, str]) -> None:

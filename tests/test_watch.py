@@ -16,7 +16,7 @@ from clinicclip.training.watch import Watch
 def waits_for_data(seconds):
     time.sleep(seconds)
 
-with Watch(Path(sys.argv[1]), 0.5) as watched:
+with Watch(Path(sys.argv[1]), 0.5, ends=len(sys.argv) > 2) as watched:
     for step in range(4):
         watched.step(step)
         waits_for_data(0.1)
@@ -32,6 +32,12 @@ def test_stacks_are_told_where_no_step_begins_and_nowhere_else(tmp_path: Path) -
     before, after = done.stderr.split("moving")
     assert "Timeout" not in before
     assert after.count("Timeout") == 1 and "in waits_for_data" in after
+
+
+def test_a_process_that_stands_still_can_be_ended(tmp_path: Path) -> None:
+    line = [sys.executable, "-c", STANDS_STILL, str(tmp_path), "ends"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and "in waits_for_data" in done.stderr.partition("moving")[2]
 
 
 def test_without_patience_or_steps_to_trace_nothing_is_done(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

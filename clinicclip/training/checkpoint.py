@@ -1,11 +1,13 @@
 """Orbax checkpoints of a run: atomic, restorable on any device count, checked against the model they are read into.
 
-A step that is complete is sealed: ``STEP/checksums.json`` holds the SHA-256 of each of its files. A sealed step whose
-files have changed since is damaged; a run renames it to ``STEP.damaged`` and goes on from the one before.
+A step is sealed before it gets its name: ``STEP/checksums.json`` holds the SHA-256 of each of its files. A step whose
+files have changed since, or that has no seal, is damaged; a run renames it to ``STEP.damaged`` and goes on from the one
+before.
 """
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -25,6 +27,7 @@ from clinicclip.training.progress import say
 
 KEEP = 3
 SEAL = "checksums.json"
+UNSEALED = (SEAL, "_CHECKPOINT_METADATA", "commit_success.txt")  # the latter two are Orbax's notes of the renaming
 SCORE = "score"
 
 
@@ -44,8 +47,13 @@ class Checkpoints:
             policy.LatestN(n=keep),
             policy.BestN(get_metric_fn=lambda metrics: metrics[SCORE], n=1, keep_checkpoints_without_metrics=False),
         ]
-        options = ocp.CheckpointManagerOptions(preservation_policy=policy.AnyPreservationPolicy(kept), create=True)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy.AnyPreservationPolicy(kept),
+            create=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),  # in the background, then renamed
+        )
         self._folder = folder.resolve()
+        self._saving: int | None = None
         processes.on_first(self._set_damaged_aside)
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
@@ -66,18 +74,15 @@ class Checkpoints:
         if self.latest == step:
             return
         self.wait()
+        self._saving = step
         items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(dict(meta)))
         with self._storage_faults():
             self._manager.save(step, args=items, metrics=None if score is None else {SCORE: score})
 
     def wait(self) -> None:
-        """Returns when everything saved so far is complete on disk, and sealed."""
+        """Returns when everything saved so far is complete on disk."""
         with self._storage_faults():
             self._manager.wait_until_finished()
-            if processes.first():
-                for step in map(str, self._manager.all_steps()):
-                    if not (self._folder / step / SEAL).exists():
-                        _seal(self._folder / step)
 
     def restore(self, step: int, like: Any) -> Any:
         """The state of ``step`` with the structure, dtypes and shardings of ``like`` (arrays or shape structs).
@@ -92,6 +97,12 @@ class Checkpoints:
         with _damage(self._folder / str(step)):
             return self._manager.restore(step, args=ocp.args.Composite(state=restore))["state"]
 
+    def _seal(self) -> None:
+        """Seals the step that is being saved, of which all is written but its name."""
+        if processes.first():
+            (step,) = self._folder.glob(f"{self._saving}{ocp.path.atomicity.TMP_DIR_SUFFIX}")
+            files.write_whole(step / SEAL, json.dumps(_sums(step), indent=1))
+
     def _set_damaged_aside(self) -> None:
         steps = _steps(self._folder)
         whole = None
@@ -103,7 +114,8 @@ class Checkpoints:
                 continue
             if not steps:
                 raise UserError(f"{newest} is damaged ({flaw}) and no older step is left: delete it to start anew")
-            aside = newest.with_name(f"{newest.name}.damaged")
+            names = (f"{newest.name}.damaged{f'.{number}' if number else ''}" for number in itertools.count())
+            aside = newest.with_name(next(name for name in names if not (self._folder / name).exists()))
             newest.rename(aside)
             say(f"{newest} is damaged ({flaw}) and now called {aside.name}; going back to step {steps[-1]}")
 
@@ -165,7 +177,7 @@ def read_facts(folder: Path, step: int) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _damage(step: Path) -> Iterator[None]:
-    """Tells in one line that a step cannot be read, which only one that was never sealed comes to."""
+    """Tells in one line that a step cannot be read, which may be so where its seal is whole."""
     try:
         yield
     except (ValueError, OSError, KeyError) as fault:
@@ -177,22 +189,23 @@ def _steps(folder: Path) -> list[int]:
     return sorted(int(p.name) for p in folder.glob("*") if p.name.isdecimal()) if folder.is_dir() else []
 
 
-def _seal(step: Path) -> None:
-    sums = {path.relative_to(step).as_posix(): _sha256(path) for path in sorted(step.rglob("*")) if path.is_file()}
-    files.write_whole(step / SEAL, json.dumps(sums, indent=1))
+def _sums(step: Path) -> dict[str, str]:
+    """What the seal of a step holds."""
+    names = (path.relative_to(step).as_posix() for path in sorted(step.rglob("*")) if path.is_file())
+    return {name: _sha256(step / name) for name in names if name not in UNSEALED}
 
 
 def _flaw(step: Path) -> str | None:
-    """What is not as it was when the step was sealed; None where all is, or where it was never sealed."""
-    if not (step / SEAL).exists():
-        return None
+    """What is not as it was when the step was sealed; None where all is."""
+    found = _sums(step)
     try:
-        sums = json.loads(files.content(step / SEAL))
-        return next((f"{name} has changed" for name, told in sums.items() if _sha256(step / name) != told), None)
-    except FileNotFoundError as fault:
-        return f"{Path(fault.filename).relative_to(step)} is missing"
-    except ValueError:
-        return f"{SEAL} is not JSON"
+        sealed = files.read_json(step / SEAL, ["state/_METADATA"])  # of others, nobody knows whether they must be
+    except FileNotFoundError:
+        return f"{SEAL} is missing"
+    except UserError:
+        return f"{SEAL} is no table of its checksums"
+    odd = [name for name, told in sealed.items() if found.get(name) != told]
+    return f"{odd[0]} {'has changed' if odd[0] in found else 'is missing'}" if odd else None
 
 
 def _sha256(path: Path) -> str:

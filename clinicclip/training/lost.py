@@ -20,6 +20,8 @@ from typing import NoReturn
 
 import jax
 
+from clinicclip.errors import LOST, UserError
+
 HEARTBEAT = 25  # seconds without one after which a process counts as gone, where nothing else is said
 FATAL = b"Terminating process because the JAX distributed service"  # of jaxlib's last words
 SERVICE = b"coordination_service"  # the source files of what it says before
@@ -39,7 +41,7 @@ def screen() -> int:
 
 
 def listen(hosts: Sequence[str]) -> None:
-    """From now on this process ends with code 1 and one line where another is lost; ``hosts`` by process, as known."""
+    """From now on this process ends with code 76 and one line where another is lost; ``hosts`` by process, as known."""
     global _screen
     _screen = os.dup(2)
     source, sink = os.pipe()
@@ -59,7 +61,7 @@ def bound(heartbeat: int) -> Iterator[None]:
     try:
         yield
     except Exception as fault:
-        if jax.process_count() > 1 and CUT_OFF.search(str(fault)):
+        if not isinstance(fault, UserError) and jax.distributed.is_initialized() and CUT_OFF.search(str(fault)):
             time.sleep(heartbeat + MARGIN)
         raise
 
@@ -82,9 +84,10 @@ def _pass_on(source: int, hosts: Sequence[str]) -> None:
 
 def _end(told: str, hosts: Sequence[str]) -> NoReturn:
     gone = lost(told)
-    if gone != [jax.process_index()]:  # which has told why
-        os.write(_screen, f"error: {line(told, gone, hosts)}\n".encode())
-    os._exit(1)
+    if gone == [jax.process_index()]:  # which has told why
+        os._exit(1)
+    os.write(_screen, f"error: {line(told, gone, hosts)}\n".encode())
+    os._exit(LOST)
 
 
 def lost(told: str) -> list[int]:

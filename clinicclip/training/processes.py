@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from clinicclip import host
 from clinicclip.errors import UserError
 from clinicclip.training import lost
 from clinicclip.training.roll_call import Note, roll_call
@@ -43,8 +44,8 @@ def join(
     Kubernetes with several hosts, none of the three is needed: jax reads what the launcher set, and gives each process
     that srun or Open MPI starts one GPU. It must be called before anything asks jax for a device.
 
-    All must come within CLINICCLIP_JOIN_SECONDS (300). From then on each ends with code 1 and a line that names another
-    which is gone, or ends alone, within about ``heartbeat`` seconds.
+    All must come within CLINICCLIP_JOIN_SECONDS (300). From then on each ends with code 76 and a line that names
+    another which is gone, or ends alone, within about ``heartbeat`` seconds.
 
     Args:
         note: what this process has to say; travels as JSON, with its machine's name as "host".
@@ -144,7 +145,8 @@ def first() -> bool:
 def everywhere(work: Callable[[], T]) -> list[T]:
     """What ``work`` returns in each process, in their order; a fault in one is raised in all, so that none waits on.
 
-    Values travel as JSON and are small. ``work`` must not itself wait for other processes.
+    So is a stop, at once, unless it is deferred. Values travel as JSON and are small. ``work`` must not itself wait for
+    other processes.
 
     Raises:
         UserError: ``work`` failed in another process; the line is that of the first such process.
@@ -152,9 +154,12 @@ def everywhere(work: Callable[[], T]) -> list[T]:
     """
     if jax.process_count() == 1:
         return [work()]
-    here: Exception | None = None
+    here: BaseException | None = None
     try:
-        note: dict[str, Any] = {"value": work()}
+        with host.alone():
+            note: dict[str, Any] = {"value": work()}
+    except host.Stopped as stop:
+        here, note = stop, {"stopped": True}
     except Exception as fault:
         here = fault
         line = str(fault) if isinstance(fault, UserError) else f"process {jax.process_index()}: {type(fault).__name__}"
@@ -165,6 +170,8 @@ def everywhere(work: Callable[[], T]) -> list[T]:
     for other in notes:
         if "fault" in other:
             raise UserError(other["fault"])
+    if any("stopped" in other for other in notes):
+        raise host.Stopped
     return [other["value"] for other in notes]
 
 
@@ -196,7 +203,13 @@ def in_turn(work: Callable[[], T]) -> T:
     """What ``work`` returns here, done by process 0 first, so that the others find what it wrote. As `everywhere`."""
     made: list[T] = []
     on_first(lambda: made.append(work()))
-    everywhere(lambda: None if made else made.append(work()))
+    return locally(lambda: made[0] if made else work())
+
+
+def locally(work: Callable[[], T]) -> T:
+    """What ``work`` returns here, whatever it is. As `everywhere`."""
+    made: list[T] = []
+    everywhere(lambda: made.append(work()))
     return made[0]
 
 
@@ -210,7 +223,7 @@ def shared(embed: Callable[[Any], T]) -> Callable[[Any], T]:
         share = -(-len(items) // jax.process_count())
         rows = np.minimum(np.arange(share) + share * jax.process_index(), len(items) - 1)
         part = items[rows] if isinstance(items, np.ndarray) else [items[row] for row in rows]
-        gathered = multihost_utils.process_allgather(embed(part), tiled=True)
+        gathered = multihost_utils.process_allgather(locally(lambda: embed(part)), tiled=True)
         return jax.tree.map(lambda array: array[: len(items)], gathered)
 
     return embed if jax.process_count() == 1 else whole

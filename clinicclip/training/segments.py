@@ -7,7 +7,6 @@ merged on read. Object stores and file systems that stand on one take a file who
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,12 @@ class Segments:
     """The records of a run that goes on at ``start_step``: those of later steps, about to be made again, are dropped.
 
     Raises:
-        UserError: a segment that is there holds something else.
+        UserError: a segment that is there holds something else, or one is missing.
     """
 
     def __init__(self, path: epath.PathLike, start_step: int = 0) -> None:
         self._path = epath.Path(path)
-        found = list(_segments(self._path))
+        found = _segments(self._path)
         # From the last one back, so that wherever this is cut off, what is left has no gap.
         for segment in reversed(found):
             records = _read(segment)
@@ -50,15 +49,18 @@ class Segments:
 
 def read(path: epath.PathLike) -> list[Record]:
     """The records of all segments in their order; ``path`` is the first. Raises UserError, OSError."""
-    first = epath.Path(path)
-    return [record for segment in _segments(first) for record in _read(segment)] if first.exists() else []
+    return [record for segment in _segments(epath.Path(path)) for record in _read(segment)]
 
 
-def _segments(first: epath.Path) -> Iterator[epath.Path]:
-    number = 0
-    while (segment := _segment(first, number)).exists():
-        yield segment
-        number += 1
+def _segments(first: epath.Path) -> list[epath.Path]:
+    """All segments in their order. Raises UserError where one is missing before another."""
+    cut = slice(len(first.stem) + 1, -len(first.suffix))
+    numbers = [path.name[cut] for path in first.parent.glob(f"{first.stem}.*{first.suffix}")]
+    there = {int(number) for number in numbers if number.isdecimal()} | ({0} if first.exists() else set())
+    for number in range(len(there)):
+        if number not in there:
+            raise UserError(f"{_segment(first, number)} is missing: restore it, or move those behind it away")
+    return [_segment(first, number) for number in sorted(there)]
 
 
 def _segment(first: epath.Path, number: int) -> epath.Path:

@@ -15,11 +15,12 @@ class Watch:
     """Told of every step as it begins, while a ``with`` lasts.
 
     Where ``patience`` seconds pass without a step, the stacks of all threads go to stderr (files and lines, nothing
-    that is read), and again each time as many have passed; 0 = never. The steps of ``traced`` are profiled.
+    that is read), and again each time as many have passed; 0 = never. Where it ``ends``, the process then ends with
+    code 1. The steps of ``traced`` are profiled.
     """
 
-    def __init__(self, workdir: Path, patience: float, traced: range = range(0)) -> None:
-        self._folder, self._patience, self._traced = workdir / FOLDER, patience, traced
+    def __init__(self, workdir: Path, patience: float, traced: range = range(0), *, ends: bool = False) -> None:
+        self._folder, self._patience, self._traced, self._ends = workdir / FOLDER, patience, traced, ends
         self._tracing = False
 
     def __enter__(self) -> "Watch":
@@ -42,7 +43,7 @@ class Watch:
 
     def _rest(self) -> None:
         if self._patience:
-            faulthandler.dump_traceback_later(self._patience, repeat=True, file=lost.screen())
+            faulthandler.dump_traceback_later(self._patience, repeat=True, exit=self._ends, file=lost.screen())
 
     def _end_trace(self) -> None:
         if self._tracing:

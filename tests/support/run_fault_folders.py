@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from run_fault_plants import JUNK, damages, foreign, gone, in_turn, lacking, removed, written
-from run_faults import Fault, Plant, training
+from run_faults import Fault, Host, Plant, training
+
+from clinicclip import train
 
 RUN, EXPORT = "--checkpoint={root}/run", "--checkpoint={root}/export"
 READERS = {
@@ -49,16 +51,12 @@ def _settings_of_run() -> Iterator[Fault]:
 
 def _checkpoints() -> Iterator[Fault]:
     named = (f"run/{NEWEST}", "run/checkpoints")
-    for what, kind in itertools.product(("_METADATA", "arrays", "checksums.json"), ("missing", "cut short", "changed")):
+    for what, kind in itertools.product(("_METADATA", "arrays", "checksums.json"), JUNK):
         plant = _of_checkpoint(what, kind)
-        if (what, kind) != ("checksums.json", "missing"):
-            for program, argv in READERS.items():
-                yield Fault("run", f"{what} {kind}, {program}", program, argv, named, plant)
-            plants = in_turn(removed("run/DONE"), plant)
-            yield Fault("run", f"{what} {kind}, train", "train", AGAIN, named, plants, goes_on=True)
-        if what != "checksums.json" and kind != "changed":  # as after a kill between the step and its seal
-            plants = in_turn(removed(f"run/{NEWEST}/checksums.json"), plant)
-            yield Fault("run", f"unsealed {what} {kind}, evaluate", "evaluate", READERS["evaluate"], named, plants)
+        for program, argv in READERS.items():
+            yield Fault("run", f"{what} {kind}, {program}", program, argv, named, plant)
+        plants = in_turn(removed("run/DONE"), plant)
+        yield Fault("run", f"{what} {kind}, train", "train", AGAIN, named, plants, goes_on=True)
     for kind, plant in (("absent", removed("run/checkpoints")), ("of others", foreign("run/checkpoints"))):
         for program, argv in READERS.items():
             yield Fault("run", f"checkpoints {kind}, {program}", program, argv, named, plant)
@@ -77,7 +75,8 @@ def _states() -> Iterator[Fault]:
     yield Fault("run", "a file in its place", "train", AGAIN, ("/run",), lambda root, chance: _file(root / "run"))
     other = removed("data/manifest.json"), foreign("data")
     yield Fault("run", "data of others", "train", AGAIN, ("/data",), in_turn(undone, *other))
-    yield Fault("run", "a start beside another", "train", AGAIN, ("another process",), in_turn(undone, _locked))
+    beside, hosts = in_turn(undone, _locked), (Host(patch=_impatient),)
+    yield Fault("run", "a start beside another", "train", AGAIN, ("another process",), beside, hosts=hosts)
 
 
 def of_export() -> Iterator[Fault]:
@@ -130,6 +129,10 @@ def _every_step(root: Path, chance: random.Random) -> None:
 def _file(path: Path) -> None:
     gone(path)
     path.write_text("x")
+
+
+def _impatient() -> None:
+    train.HANDOVER = 1.0
 
 
 _held: list[int] = []

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from run_faults import Fault, Host, Strike, training
@@ -26,6 +26,12 @@ PLACES = {
 }
 ROOM = "size=300m"  # as much as a run asks for before it starts
 LONG = {"total_steps": 400, "checkpoint_every": 3}  # for a fault to come in its midst
+MOMENTS = {  # what is then in the folder of a run
+    "while it is set up": "tokenizer",
+    "before its first step": "config.json",
+    "while it saves": "checkpoints/*tmp*",
+    "while it reports": "report",
+}
 HURRIED = {processes.JOIN_SECONDS: "3"}
 TRAIN, DOCTOR = training(where="new"), ("host", "{root}")
 TOGETHER = training(where="new", heartbeat_timeout=5, **LONG)
@@ -106,6 +112,12 @@ def _dead() -> Iterator[Fault]:
         strike = _after(records, "new", lambda root, pids, number=number, sent=sent: os.kill(pids[number], sent))
         kind = f"process {number} gets {sent.name} after {records} records"
         yield Fault("hosts", kind, "train", TOGETHER, (f"process {number} ",), trains=True, hosts=hosts, strike=strike)
+    for number, (moment, pattern) in itertools.product((0, 1), MOMENTS.items()):
+        hosts = tuple(falls if index == number else Host() for index in range(2))
+        strike = _once(pattern, lambda root, pids, number=number: os.kill(pids[number], signal.SIGKILL))
+        argv = training(where="new", heartbeat_timeout=5, total_steps=8, checkpoint_every=1)
+        kind = f"process {number} gets SIGKILL {moment}"
+        yield Fault("hosts", kind, "train", argv, (f"process {number} ",), trains=True, hosts=hosts, strike=strike)
     for number, patch in itertools.product((0, 1), (_fails, _breaks)):
         hosts = tuple(Host(patch=patch, falls=patch is _breaks) if index == number else Host() for index in range(2))
         names = (f"process {number} ", "no more studies")
@@ -115,6 +127,18 @@ def _dead() -> Iterator[Fault]:
 
 def _placed(**variables: str) -> Host:
     return Host(variables={**HURRIED, **variables})
+
+
+def _once(pattern: str, blow: Callable[[Path, Sequence[int]], None]) -> Strike:
+    """Strikes once the folder of a run holds such a file."""
+
+    def strike(root: Path, pids: Sequence[int]) -> bool:
+        due = any((root / "new").glob(pattern))
+        if due:
+            blow(root, pids)
+        return due
+
+    return strike
 
 
 def _after(records: int, workdir: str, blow: Strike) -> Strike:
@@ -165,12 +189,12 @@ def _ahead() -> None:
 
 def _fails() -> None:
     """A fault that one process alone meets, and can tell."""
-    _at_step(2, UserError("no more studies here"))
+    _at_step(4, UserError("no more studies here"))  # while step 3 is being saved
 
 
 def _breaks() -> None:
     """One that nobody foresaw."""
-    _at_step(2, KeyError("study"))
+    _at_step(4, KeyError("study"))
 
 
 def _at_step(count: int, fault: Exception) -> None:

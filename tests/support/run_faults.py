@@ -21,6 +21,7 @@ from PIL import Image
 from clinicclip import cli, train
 from clinicclip.__main__ import PROGRAMS
 from clinicclip.data import builder
+from clinicclip.errors import LOST
 
 PATIENCE = 60.0  # seconds that a program may take to tell a fault
 ENDINGS = ("stopped", "went on", "silent", "unnamed", "traceback", "late")
@@ -127,7 +128,7 @@ def judged(fault: Fault, end: forked.Ended) -> Told:
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
     if code is None:
         return Told("late", f"not ended after {PATIENCE:.0f} s: {err[-600:]}")
-    if code not in (0, 1, 2) or len(lines) > 1 or INNER.search(err):
+    if code not in (0, 1, 2, LOST) or len(lines) > 1 or INNER.search(err):
         return Told("traceback", f"code {code}: {err[-600:]}")
     named = any(name in out + err for name in fault.names)
     if code == 0 or not lines:
