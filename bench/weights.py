@@ -156,8 +156,7 @@ def main(args: argparse.Namespace) -> int:
     print(f"written and read back bit for bit: {kept}")
     value = max(differences.values()) if all(kept.values()) else float("inf")
     detail = {"differences": differences, "bits_kept": kept}
-    print(json.dumps({"name": "weights", "value": value, "unit": "absolute", "goal": GOAL, "detail": detail}))
-    return 0
+    return cli.measured("weights", value, "absolute", GOAL, detail, met=value <= GOAL)
 
 
 if __name__ == "__main__":

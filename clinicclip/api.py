@@ -44,7 +44,8 @@ class ClinicCLIP:
         origin: what it learned from, as an export's card tells it.
         source: what it was loaded from, for reports.
         trained_on: digests of the patients it learnt from (`data.patients`); empty where they are not known.
-        forced: in words, what it is given other than it was trained with.
+        trained: what its weights were trained to be given, in `clinicclip.terms`.
+        forced: in words, what it is given other than that.
         square, says: how images are brought to size, and words for it.
 
     ``devices`` share the work; default: all of this process.
@@ -71,6 +72,7 @@ class ClinicCLIP:
         self.origin = origin
         self.source = source
         self.trained_on = np.empty(0, np.uint64) if trained_on is None else trained_on
+        self.trained: terms.Terms = self.given
         self.forced: list[str] = []
         self._towers = Towers(spec, devices)
 
@@ -202,6 +204,7 @@ class ClinicCLIP:
             params=self.params,
             tokenizer=self.tokenizer,
             text_length=self.text_length,
+            trained=self.trained,
             config={**self.config, **terms.noted(self.forced)},
             origin=self.origin,
             results=results,
@@ -270,7 +273,9 @@ class ClinicCLIP:
 
     def _held_to(self, trained: Iterable[terms.Terms], place: str | Path, force: bool) -> "ClinicCLIP":
         """Itself, given what its weights were trained with, or with a note of what was forced. Raises UserError."""
+        trained = list(trained)
         self.forced = terms.require(place, trained, self.given, force=force)
+        self.trained = terms.agreed(trained, self.given)
         return self
 
     @functools.cached_property
@@ -279,12 +284,18 @@ class ClinicCLIP:
         return self._towers.place(self.params)
 
 
+def at_step(checkpoint: str) -> tuple[str, str]:
+    """The place of a checkpoint and what stands after the last @, "" where there is none or it is of a path's name."""
+    path, at, step = checkpoint.rpartition("@")
+    return (path, step) if at and not files.exists(Path(checkpoint)) else (checkpoint, "")
+
+
 def load(checkpoint: str, *, pooling: str = "", force: bool = False) -> ClinicCLIP:
     """A model from ``WORKDIR``, ``WORKDIR@STEP``, an exported folder, or weights of others. Raises UserError.
 
     ``pooling`` and ``force`` as in `ClinicCLIP.from_pretrained`.
     """
-    path, _, step = checkpoint.partition("@")
+    path, step = at_step(checkpoint)
     # A run that has saved nothing yet is one, too.
     if not any(files.exists(Path(path) / name) for name in ("checkpoints", ORIGIN)):
         return ClinicCLIP.from_pretrained(checkpoint, pooling=pooling, force=force)
@@ -299,7 +310,7 @@ def load_any(checkpoint: str, *, pooling: str = "", force: bool = False) -> Clin
     Guests keep their own preprocessing, tokenizer and pooling: with ``pooling`` nothing is read as one. Raises
     UserError, which names what would read a guest.
     """
-    path = Path(checkpoint.partition("@")[0])
+    path = Path(at_step(checkpoint)[0])
     place = path if files.exists(path) else importing.locate(checkpoint)
     layout = "" if pooling or is_export(place) else guests.find(place)
     lacking = guests.lacking(layout) if layout else ""

@@ -3,24 +3,30 @@
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from clinicclip import api, cli
+from clinicclip import api, cli, files
+from clinicclip.errors import UserError
 from clinicclip.exporting import parity
 from clinicclip.models.clip import DTYPES
 
 EXAMPLE = "python -m clinicclip.export --checkpoint=runs/n_g_dtcg-demo --output=exports/demo"
+SAME = ("parameters_sha256", "tokenizer", "pooling", "forced")  # of results and model, or they are of another
+TOLD = {"metric", "value", "ci_low", "ci_high", "n", "data", "split"}  # on the card
 
 
 def parser() -> cli.Parser:
     """The program's flags."""
     flags = cli.Parser(program="export", description=__doc__, example=EXAMPLE)
     cli.add_model_flags(flags)
-    flags.add_argument("--output", required=True, type=Path, help="folder to write; an earlier export is replaced")
+    flags.add_argument(
+        "--output", required=True, type=Path, help="folder to write; an earlier export and its card are replaced"
+    )
     flags.add_argument(
         "--dtype", type=cli.one_of(DTYPES), default=DTYPES[0], help=f"of the weights: {', '.join(DTYPES)}"
     )
@@ -44,7 +50,7 @@ def main(args: argparse.Namespace) -> int:
     model = api.load(args.checkpoint, pooling=args.pooling, force=args.force)
     for line in model.config.get(api.IMPORTED, ()):
         print(line, file=sys.stderr)
-    results = _results(args.checkpoint, model.describe()["parameters_sha256"])
+    results = _results(args.checkpoint, model.describe())
     model.export(args.output, results, dtype=args.dtype, hub=args.hub or "")
     for file in sorted(path for path in args.output.rglob("*") if path.is_file()):
         print(f"{file.stat().st_size / 1e6:10.2f} MB  {file.relative_to(args.output)}")
@@ -64,11 +70,19 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _results(checkpoint: str, parameters: str) -> list[dict[str, Any]]:
-    """The run's own test numbers, if they were measured with exactly these parameters."""
-    path = Path(checkpoint.partition("@")[0]) / "report" / "results.json"
-    rows = json.loads(path.read_text()) if path.is_file() else []
-    return [row for row in rows if row["parameters_sha256"] == parameters]
+def _results(checkpoint: str, model: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The run's own test numbers, if they are of exactly these parameters, given texts and images as the model is."""
+    path = Path(api.at_step(checkpoint)[0]) / "report" / "results.json"
+    if not path.is_file():
+        return []
+    try:
+        rows = [dict(row) for row in json.loads(files.content(path))]
+    except (ValueError, TypeError, RecursionError):
+        raise UserError(f"{path} is damaged (no list of results): evaluate again, or remove it") from None
+    own = [row for row in rows if all(row.get(key) == model.get(key) for key in SAME)]
+    if not all(row.keys() >= TOLD for row in own):
+        raise UserError(f"{path} is damaged (a result lacks one of {', '.join(sorted(TOLD))}): evaluate again")
+    return own
 
 
 if __name__ == "__main__":

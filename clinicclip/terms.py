@@ -52,6 +52,14 @@ def require(place: object, trained: Iterable[Terms], *given: Terms, force: bool)
     return found
 
 
+def agreed(trained: Iterable[Terms], given: Terms) -> Terms:
+    """What is given, but each term as the first who tells of the training says it."""
+    found = dict(given)
+    for said in reversed(list(trained)):
+        found |= {name: said[name] for name in given if name in said}
+    return found
+
+
 def noted(forced: Iterable[str]) -> dict[str, str]:
     """What reports say of differences that were forced, where there are any."""
     told = "; ".join(forced)
@@ -114,7 +122,11 @@ def _open_clip(folder: Path) -> Terms:
         return {}
     preprocess = config.get("preprocess_cfg")
     said = UNSAID | (preprocess if isinstance(preprocess, dict) else {})
-    return {"resize": said["resize_mode"]} | {name: said[name] for name in ("mean", "std", "interpolation")}
+    model = config.get("model_cfg")
+    language = model.get("text_cfg") if isinstance(model, dict) else None
+    length = language.get("context_length") if isinstance(language, dict) else None
+    texts = {"text_length": length} if length else {}
+    return texts | {"resize": said["resize_mode"]} | {name: said[name] for name in ("mean", "std", "interpolation")}
 
 
 def _timm(folder: Path) -> Terms:

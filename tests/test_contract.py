@@ -81,6 +81,17 @@ def test_settings_other_than_those_of_the_training_are_refused_unless_forced(fol
     assert load_export(folder, force=True).spec.dim == 10
 
 
+def test_what_was_forced_is_refused_of_its_export_too(folder: Path) -> None:
+    said = "text length 40 in training, 30"
+    CHANGES[said](folder)
+    with micro_export.without_torch():
+        ClinicCLIP.from_pretrained(folder, force=True).export(folder.parent / "again")
+    assert f"not as its weights were trained:** {said} here." in (folder.parent / "again" / "README.md").read_text()
+    with pytest.raises(UserError, match=said):
+        ClinicCLIP.from_pretrained(folder.parent / "again")
+    assert ClinicCLIP.from_pretrained(folder.parent / "again", force=True).forced == [f"{said} here"]
+
+
 @pytest.fixture(scope="module")
 def own_texts(micro_folder: Path) -> np.ndarray:
     return ClinicCLIP.from_pretrained(micro_folder).embed_texts(parity.TEXTS[:2])

@@ -149,20 +149,29 @@ def test_a_vocabulary_of_restricted_reports_does_not_leave(tmp_path):
         export(tmp_path / "out", origin=dataclasses.replace(ORIGIN, vocabulary_public=False))
 
 
-def test_a_folder_that_is_no_export_is_left_alone(tmp_path):
+def test_a_folder_that_is_no_export_is_left_alone(tmp_path, monkeypatch):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="holds files that are no export"):
         export(tmp_path)
     assert files(tmp_path) == {"thesis.txt"}
     with pytest.raises(UserError, match="is a file"):
         export(tmp_path / "thesis.txt")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for place in (".", tmp_path / "empty"):
+        with pytest.raises(UserError, match="is a mount or where this runs"):
+            export(place)
 
 
 def test_an_empty_folder_and_an_earlier_export_are_replaced(tmp_path):
     output = tmp_path / "out"
     output.mkdir()
     export(output)
-    (output / "stale.txt").write_text("of the earlier export")
+    (output / "notes.txt").write_text("the owner's")
+    with pytest.raises(UserError, match=r"holds files beside an export \(notes.txt, 1 in all\)"):
+        export(output)
+    (output / "notes.txt").unlink()
+    (output / "README.md").write_text("completed by its owner")
     export(output, params=init_params(MICRO, 1))
     assert files(output) == COMMON | TRANSFORMERS
     jax.tree.map(np.testing.assert_array_equal, load_export(output).params, init_params(MICRO, 1))
@@ -223,15 +232,21 @@ def test_a_registered_size_is_written_in_both_dialects(tmp_path, folder, monkeyp
 def test_the_program_writes_an_export_and_says_so(folder, tmp_path, capsys):
     source = shutil.copytree(folder, tmp_path / "source")
     rows = [MEASURED | {"metric": "cxr_align/task_a"}]
-    hashes = (api.load(str(source)).describe()["parameters_sha256"], "of other parameters")
     (source / "report").mkdir()
-    for digest, said in zip(hashes, ("| cxr_align/task_a | 0.750 |", "Not evaluated."), strict=True):
-        stored = [row | {"parameters_sha256": digest} for row in rows]
+    same = api.load(str(source)).describe()
+    others = [same | {"parameters_sha256": "other"}, same | {"pooling": "cls"}, same | {"forced": "text length"}]
+    for told in (same, *others):
+        said = "| cxr_align/task_a | 0.750 |" if told is same else "Not evaluated."
+        stored = [row | told for row in rows]
         (source / "report" / "results.json").write_text(json.dumps(stored))
         flags = [f"--checkpoint={source}", f"--output={tmp_path / 'out'}"]
         assert cli.call(program.main, program.parser(), flags) == 0
         assert said in (tmp_path / "out" / "README.md").read_text()
     assert "no parity.json: equality was not measured" in capsys.readouterr().out
+    for damaged in ("[{", "{}x", '["a"]', json.dumps([same])):
+        (source / "report" / "results.json").write_text(damaged)
+        assert cli.call(program.main, program.parser(), flags) == 1
+        assert "results.json is damaged" in capsys.readouterr().err
     jax.tree.map(np.testing.assert_array_equal, load_export(tmp_path / "out").params, init_params(MICRO, 0))
 
 

@@ -125,6 +125,11 @@ def test_folders_of_both_libraries_are_read_bit_for_bit(params, dialect, tmp_pat
     assert found.spec == replace(MICRO, image=replace(MICRO.image, drop_path=found.spec.image.drop_path))
     equal(found.params, two_towers(params) | {"logit_bias": np.float32(0)})
     assert (found.tokenizer, found.text_length) == (folder, foreign.LENGTH)
+    if dialect == "open_clip":  # whose word is taken before the tokenizer's
+        config = json.loads((folder / "open_clip_config.json").read_text())
+        config["model_cfg"]["text_cfg"]["context_length"] = foreign.LENGTH - 1
+        foreign.write_json(folder / "open_clip_config.json", config)
+        assert importing.load_model(folder).text_length == foreign.LENGTH - 1
     assert importing.load_text_tower(folder)[0] == MICRO.text
     equal(importing.load_image_tower(folder)[1], params["image"])
 

@@ -50,6 +50,8 @@ def test_an_export_is_sent_whole_and_private_and_nothing_beside_it(folder: Path,
     assert "terms of the data: Apache-2.0" in printed and f"sent: {hub.url}/someone/clip\n" in printed
     assert run(folder, "--public") == 0
     assert hub.made == {"someone/clip": "public"}
+    (folder / "README.md").unlink()
+    assert run(folder, "--dry_run") == 1 and "README.md: no such file" in capsys.readouterr().err
 
 
 def test_the_configuration_of_open_clips_text_tower_goes_beside_it(folder: Path, hub: fake_hub.Hub) -> None:

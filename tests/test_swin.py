@@ -121,6 +121,7 @@ def test_only_training_draws_and_dropped_blocks_pass_the_residual():
     [
         ({"depths": (2, 2)}, "depths"),
         ({"image_size": 222}, "image_size 222"),
+        ({"image_size": 2**13 + 32}, "image_size is 8224, expected 1 to 8,192"),
         ({"heads": (5, 6, 12, 24)}, "5 heads"),
         ({"image_size": 96}, "stage 2 has 6 tokens"),
     ],

@@ -31,6 +31,12 @@ SAID = {
         {"open_clip_config.json": {"model_cfg": {}}},
         {"resize": "shortest", "interpolation": "bicubic", "mean": terms.OPENAI_MEAN, "std": terms.OPENAI_STD},
     ),
+    "open_clip, texts": (
+        {"open_clip_config.json": {
+            "model_cfg": {"text_cfg": {"context_length": 77}}, "preprocess_cfg": terms.UNSCALED,
+        }},
+        {"resize": "shortest", "interpolation": "bicubic", "text_length": 77, **terms.UNSCALED},
+    ),
     "timm": (
         {"config.json": {"architecture": "swin", "pretrained_cfg": {
             "input_size": [3, 384, 384], "mean": HALF, "std": HALF, "interpolation": "bicubic", "crop_pct": 0.9,

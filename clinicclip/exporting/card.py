@@ -114,7 +114,7 @@ def card(
         _results(results, origin),
         _failures(results, text_length),
         "## Use\n\n" + "\n".join(_use(dialect, dtype, hub) for dialect in dialects),
-        _notes(spec, dialects, parity, dtype),
+        _notes(spec, dialects, parity, dtype) + _forced(config),
     ]
     return "\n".join(sections)
 
@@ -239,6 +239,11 @@ def _notes(spec: ClipSpec, dialects: Sequence[str], parity: Mapping[str, Any] | 
     if TRANSFORMERS not in dialects:
         lines.append(f"- No transformers file: it has no `{spec.text.pooling}` pooling of BERT.")
     return "\n".join(lines) + "\n"
+
+
+def _forced(config: Mapping[str, Any]) -> str:
+    """What the model is given other than its weights were trained with, if anything."""
+    return f"- **Forced, not as its weights were trained:** {config['forced']}.\n" if config.get("forced") else ""
 
 
 def public(value: Any) -> Any:

@@ -49,13 +49,15 @@ def write_export(
     config: Mapping[str, Any],
     origin: Origin,
     results: Sequence[Mapping[str, Any]] = (),
+    trained: terms.Terms | None = None,
     dtype: str = "float32",
     hub: str = "",
     shard_bytes: int = shards.LIMIT,
 ) -> dict[str, Any] | None:
     """Write a model as a folder that transformers and open_clip load without us.
 
-    `results` are records with metric, value, ci_low, ci_high, n, data, split. `dtype` is that of the stored weights;
+    `results` are records with metric, value, ci_low, ci_high, n, data, split. `trained` is what the weights say they
+    were trained to be given, by default what they are given. `dtype` is that of the stored weights;
     what is measured and read back is the model so rounded. `hub` is the id under which it will be published, "" for
     none: open_clip then finds the text tower's configuration there. Files for transformers above `shard_bytes` are
     split.
@@ -74,7 +76,7 @@ def write_export(
     params = convert.rounded(params, dtype)
     with _replacing(output) as draft:
         sample = parity.sample(spec, params, tokenizer, text_length)
-        agreed = contract.metadata(contract.given(spec, tokenizer, text_length), parity.packed(sample))
+        agreed = contract.metadata(trained or contract.given(spec, tokenizer, text_length), parity.packed(sample))
         _write_weights(draft, spec, params, allowed, dtype, shard_bytes, agreed)
         tokenizer.save(draft, text_length)
         scale = float(params["logit_scale"])
@@ -132,10 +134,12 @@ def _read_whole(folder: Path, name: str, digests: Mapping[str, str]) -> shards.T
 
 
 def whole(folder: Path, meta: Meta) -> list[str]:
-    """The names of an export's files. Raises UserError unless all but the card are as they were written."""
+    """The names of an export's files. Raises UserError unless all are there and, but for the card, unchanged."""
     for name, digest in meta.files.items():
         if name != CARD:  # which its owner may complete
             _require_same(folder / name, digest)
+    if not (folder / CARD).is_file():
+        raise UserError(f"{folder / CARD}: no such file; an export has a card: restore it or export again")
     return [META, CARD, *(name for name in meta.files if name != CARD)]
 
 
@@ -198,6 +202,11 @@ def _replacing(output: Path) -> Iterator[Path]:
         raise UserError(f"{output}: holds files that are no export; choose another --output or empty it")
     if output.exists() and not output.is_dir():
         raise UserError(f"{output}: is a file; --output must be a folder")
+    if output.exists() and (output.is_mount() or output.resolve() == Path.cwd()):
+        raise UserError(f"{output}: is a mount or where this runs, and cannot be replaced; name a folder in it")
+    if is_export(output):
+        _require_own(output)
+    output = output.resolve()
     files.make_folder(output.parent)
     try:
         work = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
@@ -214,6 +223,15 @@ def _replacing(output: Path) -> Iterator[Path]:
         if (work / "old").exists() and not output.exists():
             (work / "old").rename(output)
         shutil.rmtree(work)
+
+
+def _require_own(output: Path) -> None:
+    """Raises UserError when an export holds files that it was not written with, which would be lost with it."""
+    written = {META, *Meta.read(output).files}
+    held = sorted(path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file())
+    if strangers := [name for name in held if name not in written]:
+        first = f"{strangers[0]}, {len(strangers)} in all"
+        raise UserError(f"{output}: holds files beside an export ({first}); move them, or choose another --output")
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

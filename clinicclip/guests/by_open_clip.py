@@ -37,11 +37,15 @@ class ByOpenClip:
         """Raises whatever open_clip raises on a folder it cannot read."""
         self._torch, open_clip = need(self.library)
         place = f"local-dir:{folder.resolve()}"
-        # Without the network where the text tower's config is at hand; a path in the file would need a chdir.
-        text = json.loads(files.content(folder / CONFIG))["model_cfg"]["text_cfg"]
+        model = json.loads(files.content(folder / CONFIG))["model_cfg"]
+        # Weights come from the folder alone. Without the network at all where the text tower's config is at hand; a
+        # path in the file would need a chdir.
+        vision = model["vision_cfg"] | {"timm_model_pretrained": False}
+        text = model["text_cfg"] | {"hf_model_pretrained": False}
         if (folder / TEXT / "config.json").is_file():
-            text |= {"hf_model_name": str(folder.resolve() / TEXT), "hf_model_pretrained": False}
-        model, _, self._preprocess = open_clip.create_model_and_transforms(place, text_cfg=text)
+            text |= {"hf_model_name": str(folder.resolve() / TEXT)}
+        towers = {"vision_cfg": vision, "text_cfg": text}
+        model, _, self._preprocess = open_clip.create_model_and_transforms(place, **towers)
         self._model, self._tokenizer = model.eval(), open_clip.get_tokenizer(place)
         self.image_size, rows = _side(model), getattr(model, "vocab_size", None) or model.text.vocab_size
         within = getattr(self._tokenizer, "tokenizer", None)  # transformers' own, where open_clip only wraps it

@@ -63,7 +63,8 @@ def read(folder: Path, *, image: bool = True, text: bool = True) -> Hints:
         said = {"rows": _not_used(config, source)}
     said.setdefault("image_size", said["image"].image_size if said.get("image") else None)
     known = {term: said[term] for term in ("image_size", "pooling") if said.get(term)}
-    return Hints(**said, text_length=_text_length(folder), trained=(known, *terms.beside(folder)))
+    said["text_length"] = said.get("text_length") or _text_length(folder)
+    return Hints(**said, trained=(known, *terms.beside(folder)))
 
 
 def trained_with(place: Path | str, *, image: bool = True, text: bool = True) -> tuple[terms.Terms, ...]:
@@ -109,6 +110,7 @@ def _open_clip(folder: Path, text: bool) -> dict[str, Any]:
             )
     said: dict[str, Any] = {"pooling": POOLINGS[pooler], "image_size": _size(vision.get("image_size"), source)}
     said["timm"] = str(vision.get("timm_model_name") or "")
+    said["text_length"] = _length(language.get("context_length"))
     if text:
         place = _text_folder(folder, str(language.get("hf_model_name", "")))
         config = read_object(place / "config.json")
@@ -153,7 +155,10 @@ def _timm_size(pretrained: Mapping[str, Any], source: str) -> int | None:
 
 
 def _text_length(folder: Path) -> int | None:
-    length = read_object(folder / "tokenizer_config.json").get("model_max_length")
+    return _length(read_object(folder / "tokenizer_config.json").get("model_max_length"))
+
+
+def _length(length: Any) -> int | None:
     return length if type(length) is int and 2 < length < LONGEST else None
 
 

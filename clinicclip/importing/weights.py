@@ -5,7 +5,7 @@ Nothing but arrays is ever read: PyTorch's files are pickles, and are opened wit
 
 import pickle
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,6 @@ NAMES = (
     "pytorch_model.bin.index.json",
     "open_clip_pytorch_model.bin",
 )
-# Where a training script has put the state of the model among other things.
-STATES = ("model_state_dict", "state_dict", "model")
 
 
 def weight_file(place: Path) -> Path:
@@ -59,6 +57,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     return canonical(tensors, str(path))
 
 
+VIEWS = 4  # arrays that are stored once and shared under several names
 # What torch raises for a file that is no pickle of arrays, or not a whole one.
 _DAMAGES = (RuntimeError, EOFError, LookupError, TypeError, AttributeError, ValueError, struct.error)
 
@@ -75,22 +74,40 @@ def _read_pickled(path: Path) -> dict[str, np.ndarray]:
             f"{path}: reading a PyTorch file needs PyTorch: pip install 'clinicclip[torch]', or save it as safetensors"
         ) from None
     try:
-        state = _state(torch.load(path, map_location="cpu", weights_only=True))
-        return {str(key): _numpy(tensor, torch) for key, tensor in state.items()}
+        state = _state(torch.load(path, map_location="cpu", weights_only=True), path, torch)
+        _require_stored(state.values(), path)
+        return {str(key): _numpy(tensor) for key, tensor in state.items()}
     except OSError as fault:
         raise UserError(f"{path}: cannot be read ({fault.strerror or fault}); fetch it again") from None
     except (*_DAMAGES, pickle.UnpicklingError):
         raise UserError(f"{path}: is no PyTorch file of arrays alone; nothing else is read from it") from None
 
 
-def _state(content: Any) -> Mapping[str, Any]:
-    """The model's own dictionary of arrays in what a file holds."""
-    for name in STATES:
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
-            return content[name]
-    return content
+def _state(content: Any, path: Path, torch: Any) -> Mapping[str, Any]:
+    """The dictionary of arrays that a file is, or has among other things, as a training script puts it there.
+
+    Raises UserError when it has several, such as a model and its moving average.
+    """
+    if any(isinstance(value, torch.Tensor) for value in content.values()):
+        return content
+    states = {
+        str(name): value
+        for name, value in content.items()
+        if isinstance(value, Mapping) and value and all(isinstance(one, torch.Tensor) for one in value.values())
+    }
+    if len(states) > 1:
+        names = ", ".join(states)
+        raise UserError(f"{path}: holds {len(states)} states of arrays ({names}); save the one to be read alone")
+    return next(iter(states.values()), content)
 
 
-def _numpy(tensor: Any, torch: Any) -> np.ndarray:
+def _require_stored(tensors: Iterable[Any], path: Path) -> None:
+    """Raises UserError when views make more numbers of what a file stores than there are in it."""
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    if claimed > VIEWS * path.stat().st_size:
+        raise UserError(f"{path}: claims {claimed:,} bytes of arrays, far more than it stores; fetch it again")
+
+
+def _numpy(tensor: Any) -> np.ndarray:
     """An array of the same values; half precision, which numpy may lack, as float32."""
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()

@@ -81,7 +81,7 @@ def _foreign(path: Path, pooling: str) -> Imported:
     said, trained = configs.read(file.parent), configs.trained_with(file)
     spec, params, rows = read_model(weights.read(file), said, str(file), pooling=pooling)
     length = min(said.text_length or TEXT_LENGTH, spec.text.max_positions)
-    by = "tokenizer_config.json" if said.text_length else f"assumed, at most {TEXT_LENGTH}"
+    by = "the configuration" if said.text_length else f"assumed, at most {TEXT_LENGTH}"
     row = Row("text length", "-", f"{length} tokens", by)
     return Imported(spec, params, file.parent, length, (*rows, row), trained)
 

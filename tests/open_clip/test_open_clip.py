@@ -132,13 +132,16 @@ def test_a_folder_of_open_clip_is_a_guest_with_its_own_preprocessing(local: Path
     folder = shutil.copytree(local, tmp_path / "guest")
     for name in ("clinicclip.json", "config.json", "model.safetensors"):
         (folder / name).unlink()
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["vision_cfg"]["timm_model_pretrained"] = True  # which would be fetched
+    config["model_cfg"]["text_cfg"]["hf_model_pretrained"] = True
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
     guest = api.load_any(str(folder))
     assert isinstance(guest, guests.Guest) and guest.reader.library == "open_clip"
     ours = contract.golden(local / "open_clip_model.safetensors")
     squares = np.stack([guest.square(picture, guest.image_size) for picture in ours.pictures])
     np.testing.assert_allclose(guest.embed_images(squares), ours.image_embedding, atol=1e-4)
     np.testing.assert_allclose(guest.embed_texts(ours.texts), ours.text_embedding, atol=1e-4)
-    config = json.loads((folder / "open_clip_config.json").read_text())
     config["preprocess_cfg"]["mean"] = [0.5, 0.5, 0.5]
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"mean of the images \[0.485, .* in training, \[0.5, .* here"):

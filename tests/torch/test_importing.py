@@ -94,7 +94,11 @@ def test_a_file_that_would_run_code_is_refused_and_does_not_run_it(name: str, tm
 
 
 def test_a_pickle_of_other_things_is_refused(tmp_path: Path) -> None:
-    for content in ([1, 2], {"a": 1}, torch.zeros(3), {"model": {"a": "b"}}):
+    other = "no PyTorch file of arrays alone"
+    state, large = {"a": torch.zeros(3)}, {"a": torch.zeros(1).expand(10**9, 768)}
+    several = r"holds 2 states of arrays \(model, ema\)"
+    cases = [(content, other) for content in ([1, 2], {"a": 1}, torch.zeros(3), {"model": {"a": "b"}})]
+    for content, said in (*cases, ({"model": state, "ema": state}, several), (large, "claims 3,072,000,000,000 bytes")):
         torch.save(content, tmp_path / "weights.pt")
-        with pytest.raises(UserError, match="no PyTorch file of arrays alone"):
+        with pytest.raises(UserError, match=said):
             importing.load_text_tower(tmp_path)
