@@ -113,7 +113,7 @@ def test_a_file_that_would_run_code_is_refused(folder: Path, tmp_path: Path) -> 
             return print, ("run",)
 
     faults = {"evil.pth": ({"model_state_dict": Evil()}, "no PyTorch file of arrays alone"),
-              "other.pth": ({"model": {}}, "is not CheXbert's file")}  # fmt: skip
+              "other.pth": ({"model": {"a": torch.zeros(1)}}, "is not CheXbert's file")}  # fmt: skip
     for name, (content, says) in faults.items():
         torch.save(content, tmp_path / name)
         with pytest.raises(labeller.UserError, match=says):
