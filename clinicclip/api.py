@@ -284,18 +284,12 @@ class ClinicCLIP:
         return self._towers.place(self.params)
 
 
-def at_step(checkpoint: str) -> tuple[str, str]:
-    """The place of a checkpoint and what stands after the last @, "" where there is none or it is of a path's name."""
-    path, at, step = checkpoint.rpartition("@")
-    return (path, step) if at and not files.exists(Path(checkpoint)) else (checkpoint, "")
-
-
 def load(checkpoint: str, *, pooling: str = "", force: bool = False) -> ClinicCLIP:
     """A model from ``WORKDIR``, ``WORKDIR@STEP``, an exported folder, or weights of others. Raises UserError.
 
     ``pooling`` and ``force`` as in `ClinicCLIP.from_pretrained`.
     """
-    path, step = at_step(checkpoint)
+    path, step = files.at(checkpoint)
     # A run that has saved nothing yet is one, too.
     if not any(files.exists(Path(path) / name) for name in ("checkpoints", ORIGIN)):
         return ClinicCLIP.from_pretrained(checkpoint, pooling=pooling, force=force)
@@ -310,7 +304,7 @@ def load_any(checkpoint: str, *, pooling: str = "", force: bool = False) -> Clin
     Guests keep their own preprocessing, tokenizer and pooling: with ``pooling`` nothing is read as one. Raises
     UserError, which names what would read a guest.
     """
-    path = Path(at_step(checkpoint)[0])
+    path = Path(files.at(checkpoint)[0])
     place = path if files.exists(path) else importing.locate(checkpoint)
     layout = "" if pooling or is_export(place) else guests.find(place)
     lacking = guests.lacking(layout) if layout else ""

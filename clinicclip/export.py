@@ -72,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _results(checkpoint: str, model: Mapping[str, str]) -> list[dict[str, Any]]:
     """The run's own test numbers, if they are of exactly these parameters, given texts and images as the model is."""
-    path = Path(api.at_step(checkpoint)[0]) / "report" / "results.json"
+    path = Path(files.at(checkpoint)[0]) / "report" / "results.json"
     if not path.is_file():
         return []
     try:

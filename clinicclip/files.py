@@ -40,6 +40,12 @@ def exists(path: Path) -> bool:
         return False
 
 
+def at(place: str) -> tuple[str, str]:
+    """A place and what stands after its last @, "" where there is none or it is of the name of what is there."""
+    path, sign, part = place.rpartition("@")
+    return (path, part) if sign and not exists(Path(place)) else (place, "")
+
+
 @contextlib.contextmanager
 def alone(folder: Path, patience: float = 0.0) -> Iterator[int]:
     """Holds the lock of a folder that is there, by its file descriptor; goes without where none can be had.

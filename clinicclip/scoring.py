@@ -101,10 +101,10 @@ class Setting:
 
 def absolute(checkpoint: str) -> str:
     """``WORKDIR[@STEP]`` or a folder, as it is named from anywhere; an id of the hub is named so already."""
-    folder, at, step = checkpoint.partition("@")
+    folder, step = files.at(checkpoint)
     if hub.is_id(checkpoint) and not files.exists(Path(folder)):
         return checkpoint
-    return f"{Path(folder).resolve()}{at}{step}"
+    return f"{Path(folder).resolve()}{step and '@'}{step}"
 
 
 class Where(NamedTuple):
@@ -119,8 +119,8 @@ def places(text: str) -> dict[str, Where]:
     found: dict[str, Where] = {}
     for item in filter(None, (part.strip() for part in text.split(","))):
         name, colon, place = item.partition(":")
-        folder, at, split = place.partition("@")
-        if not (name and colon and folder) or (at and not split):
+        folder, split = files.at(place)
+        if not (name and colon and folder) or (folder != place and not split):
             raise UsageError(f"{item}: expected NAME:DIR or NAME:DIR@SPLIT, such as openi:data/openi")
         if name in found:
             raise UsageError(f"{name!r} is named twice; give each set a name of its own")

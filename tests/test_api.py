@@ -138,14 +138,6 @@ def test_every_finding_has_prompts_that_can_be_scored(micro_model: api.ClinicCLI
     assert sides.positive.shape == sides.negative.shape == (len(schema.FINDINGS), 10)
 
 
-def test_a_step_stands_after_the_last_at_sign_unless_the_path_has_it(tmp_path: Path) -> None:
-    run = tmp_path / "me@home"
-    run.mkdir()
-    assert api.at_step(str(run)) == (str(run), "")
-    assert api.at_step(f"{run}@30") == (str(run), "30")
-    assert api.at_step("run") == ("run", "")
-
-
 def test_our_export_is_no_guest_to_ourselves(micro_folder: Path) -> None:
     assert guests.find(micro_folder) == "transformers"  # which is how others read it
     assert isinstance(api.load_any(str(micro_folder)), api.ClinicCLIP)

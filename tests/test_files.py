@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from clinicclip import files
+from clinicclip import files, scoring
 from clinicclip.data.releases import cxr_align, tables
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
@@ -136,3 +136,13 @@ def test_a_header_that_its_file_cannot_bear_out_is_no_whole_one(tmp_path: Path, 
     path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + bytes(12))
     with pytest.raises(ValueError):
         files.map_tensors(path)
+
+
+def test_what_is_asked_of_a_place_stands_after_the_last_at_sign_unless_the_path_has_it(tmp_path: Path) -> None:
+    run = tmp_path / "me@home"
+    run.mkdir()
+    assert files.at(str(run)) == (str(run), "")
+    assert files.at(f"{run}@30") == (str(run), "30")
+    assert files.at("run") == ("run", "")
+    named = scoring.places(f"mine:{run}@test,theirs:{run}")
+    assert named == {"mine": scoring.Where(run, "test"), "theirs": scoring.Where(run)}

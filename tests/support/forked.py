@@ -46,7 +46,7 @@ def run(
     places = [folder / str(index) for index, work in enumerate(works) if work is not None]
     started = [_start(work, place) for work, place in zip(filter(None, works), places, strict=True)]
     left, codes, struck, began = set(started), dict[int, int | None](), False, time.monotonic()
-    nobody = {process for process, falls in zip(started, fallen, strict=False) if falls}
+    nobody = {process for process, falls in zip(started, fallen or [False] * len(started), strict=True) if falls}
     while left - nobody and time.monotonic() - began < (patience if struck else UNSTRUCK):
         if not struck and strike(started):
             struck, began = True, time.monotonic()
