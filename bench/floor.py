@@ -3,6 +3,7 @@
 A contrastive model never sees gold labels; this line says what they are worth without any language.
 
     python bench/floor.py --data_dir=data/openi --fold=0
+    python bench/floor.py --data_dir=data/openi --fold=0 --against=runs/dt_c/report    # and how far a run is from it
 """
 
 import argparse
@@ -19,9 +20,9 @@ from clinicclip import cli
 from clinicclip import config as config_files
 from clinicclip.data import schema
 from clinicclip.errors import UserError
-from clinicclip.evals import sets
+from clinicclip.evals import sets, stored
 from clinicclip.evals.base import EvalSet
-from clinicclip.evals.stats import Draws, PatientBootstrap, Ranking, macro
+from clinicclip.evals.stats import Draws, PatientBootstrap, Ranking, difference, macro
 
 FOLDS = 5
 SIDE, COMPONENTS = 48, 100
@@ -34,6 +35,7 @@ def parser() -> cli.Parser:
     flags.add_argument("--data_dir", required=True, type=Path, help="folder written by clinicclip.prepare openi")
     flags.add_argument("--fold", type=int, default=0, choices=range(FOLDS), help="fold to test on")
     flags.add_argument("--draws", type=int, default=1000, help="bootstrap draws by patient")
+    flags.add_argument("--against", type=Path, nargs="*", default=[], help="report folders of runs on the same fold")
     return flags
 
 
@@ -59,6 +61,9 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"fold{args.fold}: {', '.join(lacking)} lack gold positives or negatives; choose another fold")
     result = macro([found[name] for name in findings])
     print(f"{'macro (' + ', '.join(map(schema.display_name, findings)) + ')'}: {_cell(result)}")
+    for folder in args.against:
+        for rule, further in _against(folder, test, result).items():
+            print(f"{folder} minus the floor, paired, {rule}: {_cell(further)}")
     low, high = result.interval()
     detail = {name: round(draws.value, 4) for name, draws in found.items()}
     detail |= {"ci_low": round(low, 4), "ci_high": round(high, 4), "fold": args.fold, "n": len(test)}
@@ -90,6 +95,19 @@ class Floor(NamedTuple):
         known = np.isfinite(truth)
         model = LogisticRegression(C=STRENGTH, max_iter=2000).fit(self.train[known], truth[known] == 1)
         return model.decision_function(self.test).astype(np.float64)
+
+
+def _against(folder: Path, test: EvalSet, floor: Draws) -> dict[str, Draws]:
+    """A run's macro AUROC less the floor's by rule, draw by draw. Raises UserError for results on other studies."""
+    found = stored.read(folder)
+    keys = {rule: ("openi", f"zero_shot/openi/auroc/{rule}/macro") for rule in ("pair", "positive")}
+    alike = {"data_hash": test.digest(), "bootstrap_draws": len(floor.values), "seed": 0}
+    for key in keys.values():
+        record = found.records.get(key, {})
+        other = [name for name, value in alike.items() if record.get(name) != value]
+        if other:
+            raise UserError(f"{folder}: has another {other[0]} than this fold; give a report on it, and its --draws")
+    return {rule: difference(found.draws[key], floor) for rule, key in keys.items()}
 
 
 def _pixels(evalset: EvalSet) -> Float[np.ndarray, "n p"]:

@@ -25,6 +25,7 @@ from clinicclip.errors import UserError
 
 FOLDER = "features"
 STREAMS = ("reports", "sentences", "nodes")
+DRAWN = ("reports", "negated", "labels")  # whatever text a step may show of whole reports
 RECORDS_PER_PART = 1024
 FORM = 1  # of what is computed; another number and nothing stored before matches
 
@@ -46,6 +47,12 @@ def tfidf_facts(manifest: Mapping[str, Any], split: str, dim: int, seed: int) ->
     """What decides the features of TF-IDF fitted on a split."""
     model = {"kind": "tfidf", "fitted_on": split, "dim": dim, "seed": seed}
     return {"model": model, "data": data_digest(manifest), "form": FORM}
+
+
+def states_facts(manifest: Mapping[str, Any], split: str, place: Path, pooling: str, length: int) -> dict[str, Any]:
+    """What decides the pooled states of a split's texts."""
+    model = {"kind": "states", "digest": frozen.folder_digest(place), "pooling": pooling, "length": length}
+    return {"model": model, "data": data_digest(manifest), "split": split, "form": FORM}
 
 
 def place(data_dir: Path, facts: Mapping[str, Any]) -> Path:
@@ -142,6 +149,10 @@ def _write_part(
         texts += [draws.report_text(record) for record in found]
     if "sentences" in streams:
         texts += itertools.chain.from_iterable(record["sentences"] for record in found)
+    if "negated" in streams:
+        texts += [record["negated"] for record in found]
+    if "labels" in streams:
+        texts += ["", *draws.label_texts()]  # "" stands for a record that cannot be read
     texts = _new(texts, seen)
     graphs = _new_graphs(found, model.in_context, seen) if "nodes" in streams else []
     keys = [key for graph in graphs for key in tables.node_keys(graph, in_context=model.in_context)]

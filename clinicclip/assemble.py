@@ -3,6 +3,7 @@
 The only code that reads configuration keys, besides `dataset` and the programs themselves.
 """
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -150,9 +151,9 @@ def alpha_schedule(config: ConfigDict) -> optax.Schedule | None:
 
 
 def train_spec(config: ConfigDict) -> TrainSpec:
-    """What a training batch holds."""
+    """What a training batch holds; whole reports alone are few enough to know a frozen tower's states of all."""
     data, loss = config.data, config.loss
-    return TrainSpec(
+    spec = TrainSpec(
         image_size=config.model.image.image_size,
         text_length=data.text_length,
         augment=AugmentSpec(data.crop_area, data.rotation, data.brightness, data.contrast),
@@ -170,6 +171,8 @@ def train_spec(config: ConfigDict) -> TrainSpec:
         graph_edges=data.graph_edges,
         row_step=data.row_step,
     )
+    known = config.model.text.frozen and starting.text_place(config) and spec.whole_reports
+    return dataclasses.replace(spec, states=bool(known))
 
 
 def uses_features(config: ConfigDict) -> bool:

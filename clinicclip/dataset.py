@@ -1,20 +1,22 @@
 """The prepared data that a configuration names, and what a run fits on them: tokenizer and frozen features."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from clinicclip import annotate, assemble, frozen, importing, starting
+from clinicclip import annotate, assemble, files, frozen, importing, starting
 from clinicclip.data import builder, draws
 from clinicclip.data.features import FeatureTable
-from clinicclip.data.sources import Source
+from clinicclip.data.sources import Readable, Source
 from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
 from clinicclip.errors import UserError
 from clinicclip.exporting import Origin
 
 DEMO = "add :demo to the config to train on synthetic data without any download"
+PATIENCE = 3600.0  # seconds for another run that computes the same
 VOCABULARY_PATIENTS = 20  # a word of restricted reports must occur for so many to enter a vocabulary
 
 
@@ -130,6 +132,29 @@ def stored_features(config: ConfigDict, manifest: Mapping[str, Any], workdir: Pa
             "with `clinicclip.prepare ... --features`"
         )
     return stored
+
+
+def frozen_states(
+    config: ConfigDict, manifest: Mapping[str, Any], source: Source, workdir: Path
+) -> FeatureTable | None:
+    """What a frozen text tower makes of every text the loader can draw, where those can be listed.
+
+    It is looked for beside the data; the first run that needs it computes it there for all, or, where nothing can be
+    written there, into ``workdir``.
+    """
+    if not assemble.train_spec(config).states:
+        return None
+    data, place = config.data, importing.locate(starting.text_place(config))
+    pooling = config.model.text.pooling
+    facts = annotate.states_facts(manifest, data.train, place, pooling, data.text_length)
+    root = Path(data.dir) if os.access(data.dir, os.W_OK) else workdir
+    files.make_folder(root / annotate.FOLDER)
+    with files.alone(root / annotate.FOLDER, PATIENCE):
+        found = annotate.find(root, facts)
+        if found is not None:
+            return found
+        model = frozen.States(place, pooling, data.text_length)
+        return annotate.make(annotate.place(root, facts), Readable(source), model, facts, annotate.DRAWN)
 
 
 def _feature_facts(config: ConfigDict, manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -119,6 +119,31 @@ class Tower:
         return empty[0], empty[1]
 
 
+class States:
+    """The pooled states of a text tower's starting weights, float32, of texts cut at `length` tokens.
+
+    They are all that a tower which is never trained adds to a step.
+    """
+
+    in_context = False
+
+    def __init__(self, place: Path, pooling: str, length: int) -> None:
+        spec, params = importing.load_text_tower(place, pooling=pooling)
+        self._bert = Reader(spec, params)
+        self._tokenizer = Tokenizer.load(importing.folder_of(place))
+        self._length = length
+        self.width = spec.width
+
+    def texts(self, texts: Sequence[str]) -> Float32[np.ndarray, "n f"]:
+        """The pooled state of each text."""
+        return self._bert.pooled(self._tokenizer.encode(list(texts), self._length)[0])
+
+    def spans(self, found: Sequence[Graph]) -> Float32[np.ndarray, "0 f"]:
+        """Nothing: these are of texts alone."""
+        assert not found
+        return np.zeros((0, self.width), np.float32)
+
+
 def _unit(vectors: Float32[np.ndarray, "n f"]) -> Float[np.ndarray, "n f"]:
     """Rows of length 1, or 0 where there was nothing; half precision, since they are many."""
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -48,6 +48,7 @@ class RunInputs(NamedTuple):
     source: Source
     tokenizer: Tokenizer
     features: FeatureTable | None
+    states: FeatureTable | None  # of a frozen text tower
     origin: Origin
 
 
@@ -69,10 +70,11 @@ def open_inputs(config: ConfigDict, workdir: Path) -> RunInputs:
     origin = dataset.origin(config, manifest, workdir.name)
     make = resume_inputs if stored.exists() else first_inputs
     tokenizer, features = make(config, workdir, source, manifest)
+    states = dataset.frozen_states(config, manifest, source, workdir)
     origin = dataclasses.replace(origin, steps=config.total_steps)
     if processes.first():
         files.write_whole(workdir / ORIGIN, json.dumps(dataclasses.asdict(origin), indent=1) + "\n")
-    return RunInputs(source, tokenizer, features, origin)
+    return RunInputs(source, tokenizer, features, states, origin)
 
 
 def require_disjoint(config: ConfigDict, source: Source, release: str) -> UInt64[np.ndarray, " n"]:

@@ -119,8 +119,9 @@ def measure(config: ConfigDict, tokens: int) -> Plan:
 def batch_of(config: ConfigDict, tokens: int, studies: int, devices: int) -> Sizes:
     """The shapes of a batch."""
     groups = sharding.text_groups(studies, config.microbatch, devices)
-    spec, width = assemble.train_spec(config), config.model.feature_dim
-    shapes = pipeline.batch_shapes(spec, studies=studies, groups=groups, tokens=tokens, feature_width=width)
+    spec = assemble.train_spec(config)
+    widths = {"feature_width": config.model.feature_dim, "text_width": config.model.text.width}
+    shapes = pipeline.batch_shapes(spec, studies=studies, groups=groups, tokens=tokens, **widths)
     return abstract.batch(shapes)
 
 

@@ -22,6 +22,9 @@ class Reader:
         self._spec, self._params = spec, params
         bert = Bert(spec, "float32")
         self._run = jax.jit(lambda params, *packed: bert.apply({"params": params}, *packed))
+        self._pool = jax.jit(
+            lambda params, *rows: bert.apply({"params": params}, *rows, len(rows[0]), method=bert.pool)
+        )
 
     def states(self, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[int, Float32[np.ndarray, "l w"]]]:
         """(number, states of its tokens) of every sequence of token ids, those of like length together.
@@ -38,6 +41,14 @@ class Reader:
                 flat = self._read(packed, length)
                 for number, start in zip(some, packed.start, strict=True):
                     yield number, flat[start : start + len(sequences[number])]
+
+    def pooled(self, sequences: Sequence[Sequence[int]]) -> Float32[np.ndarray, "n w"]:
+        """Every sequence of token ids as the tower pools it."""
+        read = np.zeros((len(sequences), 1, self._spec.width), np.float32)
+        for number, states in self.states(sequences):
+            read[number] = states.mean(0) if self._spec.pooling == "mean" else states[0]
+        one = np.ones((len(sequences), 1), np.int32)
+        return np.asarray(self._pool(self._params, read, one, 0 * one[:, 0]))
 
     def _row(self, tokens: int) -> int:
         """Length of the rows that sequences of so many tokens are packed into: attention is paid for by the row."""

@@ -247,6 +247,7 @@ def batches(run: runs.Run, start: int) -> pipeline.Batches:
         run.inputs.source,
         tokenizer=run.inputs.tokenizer,
         features=run.inputs.features,
+        states=run.inputs.states,
         spec=assemble.train_spec(config),
         seed=config.seed,
         batch_size=config.batch_size,

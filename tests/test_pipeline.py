@@ -85,13 +85,16 @@ def test_streams_switched_off_are_absent(load: Loader) -> None:
         {"claims": True, "label_sentences": 0.5},
         {"claims": True, "negation": False},
         {"text_mode": "report", "graph": False, "text_features": False},
+        {"text_mode": "report", "states": True, "text_features": False},
     ],
     ids=str,
 )
 def test_the_shapes_told_beforehand_are_those_of_a_real_batch(load: Loader, changed: dict[str, Any]) -> None:
     spec = dataclasses.replace(FULL, **changed)
-    (batch,) = load(1, spec, batch_size=8, groups=2)
-    told = batch_shapes(spec, studies=8, groups=2, tokens=20, feature_width=WIDTH)
+    known = [text for i in range(21) for text in (draws.report_text(make_record(i)), make_record(i)["negated"])]
+    states = FeatureTable(known, np.zeros((42, 5), np.float32))
+    (batch,) = load(1, spec, batch_size=8, groups=2, states=states)
+    told = batch_shapes(spec, studies=8, groups=2, tokens=20, feature_width=WIDTH, text_width=5)
     real = {key: (value.shape, value.dtype) for key, value in batch.items() if key not in HOST_ONLY}
     if spec.packed:  # how many rows the texts fill is an estimate
         rows = {key: value for key, value in told.items() if key.endswith(("_ids", "_owner", "_position"))}

@@ -35,6 +35,7 @@ from clinicclip.errors import UserError
 
 TEXT_MODES = ("report", "sentences", "sentence")
 SENTENCE_FILTERS = ("none", "abnormal")
+LABEL_PATTERNS = {PRESENT: templates.STATEMENTS, ABSENT: templates.TRAIN.patterns}
 GENERATORS = (templates.TRAIN.name, llm.NAME)  # of negated reports; the evaluation generator's are never trained on
 
 
@@ -59,6 +60,7 @@ class TrainSpec:
     graph_edges: int = graphs.EDGES
     packed: bool = True  # False: one text a row
     row_step: int = 1  # packed rows a group are rounded up to it; every row count met is one more compilation
+    states: bool = False  # of whole reports, the stored states of a frozen text tower instead of tokens
 
     def __post_init__(self) -> None:
         names = {"text_mode": TEXT_MODES, "sentence_filter": SENTENCE_FILTERS, "negation_generator": GENERATORS}
@@ -77,17 +79,21 @@ class TrainSpec:
 
     @property
     def whole_reports(self) -> bool:
-        """Whether every text is the report as it is stored, and not a part of it."""
-        return not self.label_sentences and self.text_mode == "report" and self.sentence_filter == "none"
+        """Whether what is drawn of a report is all of it, as it is stored."""
+        return self.text_mode == "report" and self.sentence_filter == "none"
 
 
 @dataclass(frozen=True)
 class DrawStudy(grain.transforms.RandomMap):
-    """Record -> one study of a batch: arrays by batch key, plus `text_tokens` and `negated_tokens` lists."""
+    """Record -> one study of a batch: arrays by batch key, plus `text_tokens` and `negated_tokens` lists.
+
+    Of a frozen tower, `text_state` and `negated_state` come instead of the lists.
+    """
 
     spec: TrainSpec
     tokenizer: Tokenizer
     features: FeatureTable | None
+    states: FeatureTable | None = None
 
     def random_map(self, element: Record, rng: np.random.Generator) -> dict[str, Any]:
         """Draws in a fixed order, image before text, so that no switch moves another part's draws."""
@@ -97,11 +103,11 @@ class DrawStudy(grain.transforms.RandomMap):
         made = self._of_label(element["labels"], rng) if self.spec.label_sentences else []
         drawn = made[:1] or (kept if self.spec.text_mode == "report" else self._subset(kept, rng))
         report = " ".join(sentence.text for sentence in drawn)
-        (tokens,), truncated = self.tokenizer.encode([report], self.spec.text_length)
+        read, truncated = self._read(report)
         labels = element["labels"] if drawn is kept else restrict(element["labels"], drawn)
         study = {
             "image": augment.render(images.load(element["image"], element["image_id"]), view, self.spec.image_size),
-            "text_tokens": tokens,
+            f"text_{self._form}": read,
             "labels": target_labels(labels, self.spec.uncertain),
             "labels_valid": bool((element["labels"] != UNKNOWN).any()),
             "normal": element["normal"] == PRESENT,
@@ -112,12 +118,24 @@ class DrawStudy(grain.transforms.RandomMap):
         if self.spec.text_features:
             study |= self._text_feature(report, [] if made else drawn)
         if self.spec.negation:
-            study |= self._negated(element, drawn, tokens, made[1:], rng)
+            study |= self._negated(element, drawn, read, made[1:], rng)
         if self.spec.claims:
             study |= {"findings": shown(element, said), "text_claims": claims(drawn)}
         if self.spec.graph:
             study |= self._graph(element)
         return study
+
+    @property
+    def _form(self) -> str:
+        return "state" if self.spec.states else "tokens"
+
+    def _read(self, said: str) -> tuple[Any, int]:
+        """A text as the model is given it, and whether it was cut."""
+        (tokens,), truncated = self.tokenizer.encode([said], self.spec.text_length)
+        if not self.spec.states:
+            return tokens, truncated
+        assert self.states is not None
+        return self.states.lookup([said])[0], truncated
 
     def _of_label(self, labels: Int8[np.ndarray, "14"], rng: np.random.Generator) -> list[Sentence]:
         """A true sentence about one label of the study and the false one that denies it, or nothing: as drawn."""
@@ -130,7 +148,7 @@ class DrawStudy(grain.transforms.RandomMap):
         name = DENIED_NAMES[FINDINGS[finding]][int(rng.integers(len(DENIED_NAMES[FINDINGS[finding]])))]
         said = [
             Sentence(templates.Templates.write(patterns[int(rng.integers(len(patterns)))], name), finding, polarity, 0)
-            for polarity, patterns in ((PRESENT, templates.STATEMENTS), (ABSENT, templates.TRAIN.patterns))
+            for polarity, patterns in LABEL_PATTERNS.items()
         ]
         return said if state == PRESENT else said[::-1]
 
@@ -153,7 +171,7 @@ class DrawStudy(grain.transforms.RandomMap):
         self,
         record: Record,
         drawn: Sequence[Sentence],
-        tokens: list[int],
+        read: Any,
         false: Sequence[Sentence],
         rng: np.random.Generator,
     ) -> dict[str, Any]:
@@ -163,8 +181,8 @@ class DrawStudy(grain.transforms.RandomMap):
         else:
             negated = self._stored_negation(record) if self.spec.whole_reports else self._new_negation(drawn, rng)
         if negated:
-            tokens = self.tokenizer.encode([negated], self.spec.text_length)[0][0]
-        found = {"negated_tokens": tokens, "negated_valid": bool(negated)}
+            read, _ = self._read(negated)
+        found = {f"negated_{self._form}": read, "negated_valid": bool(negated)}
         if self.spec.claims:
             found["negated_claims"] = claims(false or text.sentences(negated, ""))
         return found
@@ -241,6 +259,13 @@ def claims(said: Sequence[Sentence]) -> Float32[np.ndarray, "27"]:
         elif polarity == ABSENT and not found[finding]:
             found[finding] = -1.0
     return found
+
+
+def label_texts() -> list[str]:
+    """Every sentence that may be made of a label."""
+    patterns = [pattern for some in LABEL_PATTERNS.values() for pattern in some]
+    names = [name for finding in CHEXPERT[1:] for name in DENIED_NAMES[finding]]
+    return [templates.Templates.write(pattern, name) for name in names for pattern in patterns]
 
 
 def report_text(record: Record) -> str:

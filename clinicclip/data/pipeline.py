@@ -157,6 +157,7 @@ def train_batches(
     *,
     tokenizer: Tokenizer,
     features: FeatureTable | None,
+    states: FeatureTable | None = None,
     spec: TrainSpec,
     seed: int,
     batch_size: int,
@@ -174,6 +175,7 @@ def train_batches(
       source: the training records.
       tokenizer: of the text tower.
       features: vectors of reports (or sentences) and graph spans; needed by these two streams.
+      states: of a frozen text tower, by text; needed where `spec.states`.
       spec: what a batch holds.
       seed: of order and draws; with equal seeds and specs every (workers, threads) gives equal batches.
       batch_size: studies of a global batch, b = batch_size / process_count of them here.
@@ -191,9 +193,11 @@ def train_batches(
     _check(len(source), batch_size, process_count, groups)
     if features is None and (spec.text_features or spec.graph):
         raise UserError("frozen features: the text-feature and graph streams need a feature table")
+    if states is None and spec.states:
+        raise UserError("frozen text tower: the loader needs the table of its states")
     # Numbers are shuffled and records read last: of what a source gives, grain counts every byte, each time.
     numbers = grain.MapDataset.range(len(source)).shuffle(seed=seed).repeat()
-    studies = numbers.random_map(DrawNumber(source, DrawStudy(spec, tokenizer, features)), seed=seed)
+    studies = numbers.random_map(DrawNumber(source, DrawStudy(spec, tokenizer, features, states)), seed=seed)
     blocks = studies.batch(batch_size // process_count, batch_fn=Collate(spec, groups, tokenizer.pad_id))
     mine = blocks[start_step * process_count + process_index :: process_count]
     batches = mine.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
@@ -205,7 +209,7 @@ def train_batches(
 
 
 def batch_shapes(
-    spec: TrainSpec, *, studies: int, groups: int, tokens: int, feature_width: int
+    spec: TrainSpec, *, studies: int, groups: int, tokens: int, feature_width: int, text_width: int = 0
 ) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """Shape and type of every array that `train_batches` gives to devices, for texts of so many tokens on average.
 
@@ -215,26 +219,29 @@ def batch_shapes(
       groups: packing groups of the batch.
       tokens: of a report and of a negated one, on average; they only decide how many rows are packed.
       feature_width: of the frozen features.
+      text_width: of the text tower, for `spec.states`.
     """
     b, v, e, f = studies, spec.graph_nodes, spec.graph_edges, feature_width
     rows = studies // groups
     if spec.packed:
         rows = packing.expected_rows(rows, tokens, length=spec.text_length, row_step=spec.row_step)
 
-    def packed(name: str) -> dict[str, tuple[tuple[int, ...], type]]:
+    def text(name: str) -> dict[str, tuple[tuple[int, ...], type]]:
+        if spec.states:
+            return {f"{name}_state": ((b, text_width), np.float32)}
         tokens = {
             f"{name}_{part}": ((groups * rows, spec.text_length), np.int32) for part in ("ids", "owner", "position")
         }
         return tokens | {f"{name}_start": ((b,), np.int32)}
 
     flags = ["labels_valid", "normal", "normal_valid"]
-    shapes: dict[str, tuple[tuple[int, ...], type]] = packed("text")
+    shapes: dict[str, tuple[tuple[int, ...], type]] = text("text")
     shapes |= {"image": ((b, spec.image_size, spec.image_size), np.uint8), "labels": ((b, len(CHEXPERT)), np.float32)}
     if spec.text_features:
         shapes["text_feature"] = ((b, f), np.float32)
         flags.append("text_valid")
     if spec.negation:
-        shapes |= packed("negated")
+        shapes |= text("negated")
         flags.append("negated_valid")
     if spec.claims:
         claims = ("findings", "text_claims") + ("negated_claims",) * spec.negation

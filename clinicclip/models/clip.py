@@ -120,7 +120,11 @@ class ClinicCLIP(nn.Module):
         frozen = self.spec.text_frozen
         hidden = self.text(ids, owner, position, None if frozen else drawn)
         pooled = self.text.pool(hidden, owner, start, groups)
-        return unit(self.text_projection(jax.lax.stop_gradient(pooled) if frozen else pooled))
+        return self.embed_state(jax.lax.stop_gradient(pooled) if frozen else pooled)
+
+    def embed_state(self, pooled: Float[Array, "b w"]) -> Float[Array, "b d"]:
+        """Return embeddings of texts whose pooled states are known, as those of a frozen tower are."""
+        return unit(self.text_projection(pooled))
 
     def embed_graph(
         self,

@@ -19,10 +19,11 @@ def step_flops(model: ClipSpec, loss: LossSpec, batch: Sizes, *, recomputed: boo
     texts = [batch[f"{name}_ids"].shape for name in ("text", "negated") if f"{name}_ids" in batch]
     texts = texts if loss.negation else texts[:1]
     text = sum(flops.text(model.text, rows, length, studies) for rows, length in texts)
+    kinds = 2 if loss.negation else 1
     projected = 2 * studies * model.dim * passes
     parts = {
         "image tower": studies * flops.image(model.image) * layered + projected * model.image.out_width,
-        "text tower": text * (1 if model.text_frozen else layered) + projected * model.text.width * len(texts),
+        "text tower": text * (1 if model.text_frozen else layered) + projected * model.text.width * kinds,
     }
     if model.graph is not None:
         nodes = batch["graph_nodes"].shape[1]

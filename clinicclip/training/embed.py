@@ -14,11 +14,13 @@ from clinicclip.models.clip import ClinicCLIP, normalize_images
 from clinicclip.training.sharding import AXIS, microbatches
 
 Batch = Mapping[str, Array]
+TEXTS = ("text", "negated")
 TEXT_PARTS = ("ids", "owner", "position", "start")
 GRAPH_PARTS = ("nodes", "senders", "receivers", "mask")
 TOWER_KEYS = (
     "image",
-    *(f"{text}_{part}" for text in ("text", "negated") for part in TEXT_PARTS),
+    *(f"{text}_{part}" for text in TEXTS for part in TEXT_PARTS),
+    *(f"{text}_state" for text in TEXTS),
     *(f"graph_{part}" for part in GRAPH_PARTS),
 )
 
@@ -76,12 +78,16 @@ def embed(
 
 def check(model: ClinicCLIP, batch: Batch, spec: LossSpec) -> None:
     """Refuse a batch without an array, or a model without a tower, that the loss needs. Raises UserError."""
+    if "text_state" in batch and not model.spec.text_frozen:
+        raise UserError("the batch has states of a text tower that is trained: supply tokens, or freeze it")
     asking = {"negated": ("negation",), "graph": ("graph", "graph_stream")}
     weights = {stream: [name for name in names if getattr(spec, name)] for stream, names in asking.items()}
     if weights["graph"] and model.spec.graph is None:
         raise UserError(f"loss.{weights['graph'][0]} is above 0 but the model has no graph tower: add it or set 0.0")
     for key in TOWER_KEYS:
-        stream = key.partition("_")[0]
+        stream, _, part = key.partition("_")
+        if (part in TEXT_PARTS) == ("text_state" in batch) and stream in TEXTS:
+            continue  # texts come as tokens, or as what a frozen tower makes of them
         if key in batch or not weights.get(stream, [""]):
             continue
         if stream not in asking:
@@ -103,10 +109,14 @@ def _towers(model: ClinicCLIP, params: PyTree, batch: Batch, key: Array, spec: L
     def run(method: Callable[..., Array], *inputs: Array | int) -> Any:
         return model.apply({"params": params}, *inputs, method=method, rngs={"dropout": key})
 
-    names = ("text", "negated") if spec.negation else ("text",)
-    *packed, numbers = _texts(batch, names, groups)
-    texts = run(model.embed_text, *packed, groups, numbers)
-    texts = texts.reshape(groups, len(names), -1, model.spec.dim).swapaxes(0, 1).reshape(len(names), -1, model.spec.dim)
+    names = TEXTS if spec.negation else TEXTS[:1]
+    if "text_state" in batch:
+        texts = jnp.stack([run(model.embed_state, batch[f"{name}_state"]) for name in names])
+    else:
+        *packed, numbers = _texts(batch, names, groups)
+        dim = model.spec.dim
+        texts = run(model.embed_text, *packed, groups, numbers).reshape(groups, len(names), -1, dim)
+        texts = texts.swapaxes(0, 1).reshape(len(names), -1, dim)
     graph = None
     if spec.graph or spec.graph_stream:
         graph = run(model.embed_graph, *(batch[f"graph_{part}"] for part in GRAPH_PARTS))
