@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from clinicclip import files, frozen
-from clinicclip.data import builder, draws, records
+from clinicclip.data import builder, draws, label_sentences, records
 from clinicclip.data import features as tables
 from clinicclip.data.features import FeatureTable, TfidfSvd
 from clinicclip.data.schema import Graph, Record
@@ -52,7 +52,8 @@ def tfidf_facts(manifest: Mapping[str, Any], split: str, dim: int, seed: int) ->
 def states_facts(manifest: Mapping[str, Any], split: str, place: Path, pooling: str, length: int) -> dict[str, Any]:
     """What decides the pooled states of a split's texts."""
     model = {"kind": "states", "digest": frozen.folder_digest(place), "pooling": pooling, "length": length}
-    return {"model": model, "data": data_digest(manifest), "split": split, "form": FORM}
+    made = hashlib.sha256("\n".join(label_sentences.every()).encode()).hexdigest()[:12]
+    return {"model": model, "data": data_digest(manifest), "split": split, "labels": made, "form": FORM}
 
 
 def place(data_dir: Path, facts: Mapping[str, Any]) -> Path:
@@ -152,7 +153,7 @@ def _write_part(
     if "negated" in streams:
         texts += [record["negated"] for record in found]
     if "labels" in streams:
-        texts += ["", *draws.label_texts()]  # "" stands for a record that cannot be read
+        texts += ["", *label_sentences.every()]  # "" stands for a record that cannot be read
     texts = _new(texts, seen)
     graphs = _new_graphs(found, model.in_context, seen) if "nodes" in streams else []
     keys = [key for graph in graphs for key in tables.node_keys(graph, in_context=model.in_context)]

@@ -159,6 +159,7 @@ def train_spec(config: ConfigDict) -> TrainSpec:
         augment=AugmentSpec(data.crop_area, data.rotation, data.brightness, data.contrast),
         text_mode=data.text_mode,
         label_sentences=data.label_sentences,
+        label_findings=data.label_findings,
         max_sentences=data.max_sentences,
         sentence_filter=data.sentence_filter,
         uncertain=data.uncertain,

@@ -100,6 +100,7 @@ def _data(args: ConfigDict) -> ConfigDict:
     data.text_length = 256  # tokens [reported]
     data.text_mode = "report"  # or "sentences": a random subset a step; or "sentence": one a step, one an epoch
     data.label_sentences = 0.0  # share of studies of which a sentence made of one label is drawn instead (ours)
+    data.label_findings = "chexpert"  # of these labels, or of "all" findings that the report's sentences name
     data.max_sentences = 0  # largest such subset; 0 = no bound
     data.sentence_filter = "none"  # or "abnormal": of an abnormal study only its abnormal sentences
     data.negation_generator = "train"  # who wrote the negated reports that `prepare` stored: templates, or "llm"
@@ -168,7 +169,7 @@ def _full_model() -> ConfigDict:
             "layer_norm_eps": 1e-12,
             "pad_id": 0,
             "pooling": "pooler",
-            "frozen": False,
+            "frozen": False,  # True: what it makes of whole reports is computed once, beside the data
             "init": "",  # a BERT, likewise
         }
     )

@@ -11,7 +11,7 @@ import pytest
 from loading import make_record
 
 from clinicclip import annotate, assemble, config, dataset, frozen, starting
-from clinicclip.data import draws, packing
+from clinicclip.data import draws, label_sentences, packing
 from clinicclip.data.draws import DrawStudy
 from clinicclip.data.tokenizer import Tokenizer
 from clinicclip.errors import UserError
@@ -30,7 +30,12 @@ def test_stored_states_stand_for_whatever_is_drawn(
     chosen = config.load(
         "configs/entail.py:data=phantom,size=micro",
         [(f"model.text.{key}", str(value)) for key, value in settings.items()]
-        + [("data.dir", str(tmp_path)), ("data.text_mode", "report"), ("data.text_length", "12")],
+        + [
+            ("data.dir", str(tmp_path)),
+            ("data.text_mode", "report"),
+            ("data.text_length", "12"),
+            ("data.label_findings", "all"),
+        ],
     )
     tokenizer = Tokenizer.load(tmp_path / "bert")
     assemble.resolve_widths(chosen, tokenizer.vocab_size)
@@ -53,7 +58,7 @@ def test_stored_states_stand_for_whatever_is_drawn(
     monkeypatch.setattr(frozen, "States", None)  # the next run finds them
     again = dataset.frozen_states(chosen, {"files": {}}, RECORDS, tmp_path / "other")
     assert again is not None and table is not None
-    np.testing.assert_array_equal(again.lookup(draws.label_texts()), table.lookup(draws.label_texts()))
+    np.testing.assert_array_equal(again.lookup(label_sentences.every()), table.lookup(label_sentences.every()))
     assert [path.parent for path in tmp_path.rglob("features.json")] == list(
         (tmp_path / annotate.FOLDER).glob("states*")
     )

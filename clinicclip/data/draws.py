@@ -13,10 +13,9 @@ import grain
 import numpy as np
 from jaxtyping import Float32, Int8
 
-from clinicclip.data import augment, graphs, images, negation, records, text
+from clinicclip.data import augment, graphs, images, label_sentences, negation, records, text
 from clinicclip.data.features import FeatureTable
 from clinicclip.data.generators import llm, templates
-from clinicclip.data.phrases import DENIED_NAMES
 from clinicclip.data.schema import (
     ABSENT,
     CHEXPERT,
@@ -35,7 +34,6 @@ from clinicclip.errors import UserError
 
 TEXT_MODES = ("report", "sentences", "sentence")
 SENTENCE_FILTERS = ("none", "abnormal")
-LABEL_PATTERNS = {PRESENT: templates.STATEMENTS, ABSENT: templates.TRAIN.patterns}
 GENERATORS = (templates.TRAIN.name, llm.NAME)  # of negated reports; the evaluation generator's are never trained on
 
 
@@ -48,6 +46,7 @@ class TrainSpec:
     augment: augment.AugmentSpec
     text_mode: str = "report"  # or "sentences": a random non-empty subset of the report's, in order; or one "sentence"
     label_sentences: float = 0.0  # share of the studies of which a sentence made of one label is drawn instead
+    label_findings: str = "chexpert"  # of which such sentences are made: the labels, or "all" that are known
     max_sentences: int = 0  # largest subset of "sentences"; 0 = no bound
     sentence_filter: str = "none"  # or "abnormal": where a report has abnormal sentences, they alone are drawn from
     uncertain: int = 1  # an uncertain label counts as this
@@ -64,7 +63,7 @@ class TrainSpec:
 
     def __post_init__(self) -> None:
         names = {"text_mode": TEXT_MODES, "sentence_filter": SENTENCE_FILTERS, "negation_generator": GENERATORS}
-        for key, known in names.items():
+        for key, known in {**names, "label_findings": label_sentences.WHOSE}.items():
             if getattr(self, key) not in known:
                 raise UserError(f"{key}={getattr(self, key)!r}: one of {', '.join(known)}")
         if self.negation and self.negation_generator != templates.TRAIN.name and not self.whole_reports:
@@ -100,7 +99,7 @@ class DrawStudy(grain.transforms.RandomMap):
         view = augment.draw(self.spec.augment, rng)
         said = sentences(element)
         kept = abnormal(said) if self.spec.sentence_filter == "abnormal" else said
-        made = self._of_label(element["labels"], rng) if self.spec.label_sentences else []
+        made = self._of_label(element, said, rng) if self.spec.label_sentences else []
         drawn = made[:1] or (kept if self.spec.text_mode == "report" else self._subset(kept, rng))
         report = " ".join(sentence.text for sentence in drawn)
         read, truncated = self._read(report)
@@ -137,20 +136,9 @@ class DrawStudy(grain.transforms.RandomMap):
         assert self.states is not None
         return self.states.lookup([said])[0], truncated
 
-    def _of_label(self, labels: Int8[np.ndarray, "14"], rng: np.random.Generator) -> list[Sentence]:
-        """A true sentence about one label of the study and the false one that denies it, or nothing: as drawn."""
-        wanted, present = rng.random(2)
-        state = PRESENT if present < 0.5 and (labels[1:] == PRESENT).any() else ABSENT
-        known = 1 + np.flatnonzero(labels[1:] == state)
-        if wanted >= self.spec.label_sentences or not len(known):
-            return []
-        finding = int(rng.choice(known))
-        name = DENIED_NAMES[FINDINGS[finding]][int(rng.integers(len(DENIED_NAMES[FINDINGS[finding]])))]
-        said = [
-            Sentence(templates.Templates.write(patterns[int(rng.integers(len(patterns)))], name), finding, polarity, 0)
-            for polarity, patterns in LABEL_PATTERNS.items()
-        ]
-        return said if state == PRESENT else said[::-1]
+    def _of_label(self, record: Record, said: Sequence[Sentence], rng: np.random.Generator) -> list[Sentence]:
+        known = label_sentences.states(record, said, self.spec.label_findings)
+        return label_sentences.draw(known, self.spec.label_sentences, rng)
 
     def _subset(self, said: Sequence[Sentence], rng: np.random.Generator) -> Sequence[Sentence]:
         bound = 1 if self.spec.text_mode == "sentence" else self.spec.max_sentences
@@ -259,13 +247,6 @@ def claims(said: Sequence[Sentence]) -> Float32[np.ndarray, "27"]:
         elif polarity == ABSENT and not found[finding]:
             found[finding] = -1.0
     return found
-
-
-def label_texts() -> list[str]:
-    """Every sentence that may be made of a label."""
-    patterns = [pattern for some in LABEL_PATTERNS.values() for pattern in some]
-    names = [name for finding in CHEXPERT[1:] for name in DENIED_NAMES[finding]]
-    return [templates.Templates.write(pattern, name) for name in names for pattern in patterns]
 
 
 def report_text(record: Record) -> str:
