@@ -279,6 +279,7 @@ def _phantom(config: ConfigDict) -> None:
 
 def _openi(config: ConfigDict) -> None:
     """The recipe chosen on fold 0 of Open-I with text=minilm: bench/experiments.md."""
+    config.data.label_findings = "all"
     config.total_steps = 600
 
 

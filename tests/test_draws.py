@@ -192,6 +192,16 @@ def test_a_sentence_made_of_a_label_is_true_and_its_negation_false_whichever_way
     assert {name for name, _ in stated} == set(FINDINGS[1:14]) - doubted
 
 
+def test_sentences_are_made_of_finer_findings_that_the_report_names_when_asked_for(tokenizer: Tokenizer) -> None:
+    record = make(["There is emphysema.", *ABNORMAL])
+    finer = {encoded(tokenizer, f"There is {name}.") for name in ("emphysema", "emphysematous change")}
+    drawn = {
+        whose: set(texts(tokenizer, record, label_sentences=1.0, label_findings=whose)) for whose in ("chexpert", "all")
+    }
+    assert finer & drawn["all"] and not finer & drawn["chexpert"]
+    assert encoded(tokenizer, "There is cardiomegaly.") in drawn["all"] & drawn["chexpert"]
+
+
 def test_labels_that_are_not_known_make_no_sentence(tokenizer: Tokenizer) -> None:
     unknown = {**MIXED, "labels": np.full(14, UNKNOWN, np.int8)}
     assert texts(tokenizer, unknown, label_sentences=1.0) == texts(tokenizer, unknown)

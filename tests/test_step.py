@@ -168,21 +168,21 @@ def test_frozen_parts_stay_and_temperature_learns_only_when_told():
 
 
 def test_states_of_a_frozen_tower_take_the_place_of_its_texts():
-    spec, batch = clip_spec(text_frozen=True), make_batch(2, 10)
+    spec, batch = clip_spec(text_frozen=True), jax.tree.map(jnp.asarray, make_batch(2, 10))
     params, groups, kinds = parameters(spec), text_groups(STUDIES, 10, 2), ("text", "negated")
 
     def pooled(model, ids, owner, position, start):
         return model.text.pool(model.text(ids, owner, position), owner, start, groups)
 
+    @jax.jit
     def embedded(batch):
-        whole = functools.partial(embed, ClinicCLIP(spec), spec=LOSS, mesh=make_mesh(jax.devices()[:2]), microbatch=10)
-        return jax.jit(lambda params, key: whole(params, batch, key))(params, jax.random.key(0))
+        mesh = make_mesh(jax.devices()[:2])
+        return embed(ClinicCLIP(spec), params, batch, jax.random.key(0), LOSS, mesh=mesh, microbatch=10)
 
-    texts = {kind: [batch[f"{kind}_{part}"] for part in ("ids", "owner", "position", "start")] for kind in kinds}
     known = {name: array for name, array in batch.items() if name.partition("_")[0] not in kinds}
-    known |= {
-        f"{kind}_state": ClinicCLIP(spec).apply({"params": params}, *texts[kind], method=pooled) for kind in kinds
-    }
+    for kind in kinds:
+        packed = (batch[f"{kind}_{part}"] for part in ("ids", "owner", "position", "start"))
+        known[f"{kind}_state"] = ClinicCLIP(spec).apply({"params": params}, *packed, method=pooled)
     for ours, theirs in zip(embedded(known), embedded(batch), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
