@@ -35,7 +35,7 @@ def parser() -> cli.Parser:
     flags.add_argument("--data_dir", required=True, type=Path, help="folder written by clinicclip.prepare openi")
     flags.add_argument("--fold", type=int, default=0, choices=range(FOLDS), help="fold to test on")
     flags.add_argument("--draws", type=int, default=1000, help="bootstrap draws by patient")
-    flags.add_argument("--against", type=Path, nargs="*", default=[], help="report folders of runs on the same fold")
+    flags.add_argument("--against", default="", metavar="DIR,...", help="report folders of runs on the same fold")
     return flags
 
 
@@ -61,8 +61,8 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"fold{args.fold}: {', '.join(lacking)} lack gold positives or negatives; choose another fold")
     result = macro([found[name] for name in findings])
     print(f"{'macro (' + ', '.join(map(schema.display_name, findings)) + ')'}: {_cell(result)}")
-    for folder in args.against:
-        for rule, further in _against(folder, test, result).items():
+    for folder in filter(None, args.against.split(",")):
+        for rule, further in _against(Path(folder), test, result).items():
             print(f"{folder} minus the floor, paired, {rule}: {_cell(further)}")
     low, high = result.interval()
     detail = {name: round(draws.value, 4) for name, draws in found.items()}
