@@ -100,7 +100,7 @@ class DrawStudy(grain.transforms.RandomMap):
         (tokens,), truncated = self.tokenizer.encode([report], self.spec.text_length)
         labels = element["labels"] if drawn is kept else restrict(element["labels"], drawn)
         study = {
-            "image": augment.render(images.load(element["image"], element["image_id"]), view, self.spec.image_size),
+            "image": augment.render(images.decode(element["image"], element["image_id"]), view, self.spec.image_size),
             "text_tokens": tokens,
             "labels": target_labels(labels, self.spec.uncertain),
             "labels_valid": bool((element["labels"] != UNKNOWN).any()),
@@ -225,7 +225,8 @@ def abnormal(said: Sequence[Sentence]) -> Sequence[Sentence]:
 
 def shown(record: Record, said: Sequence[Sentence]) -> Float32[np.ndarray, "27"]:
     """What a study shows by its report: 1 for a finding present or suspected and for what it implies, else 0."""
-    found = np.isin(text.finding_states(said), (PRESENT, UNCERTAIN)).astype(np.float32)
+    states = text.finding_states(said)
+    found = ((states == PRESENT) | (states == UNCERTAIN)).astype(np.float32)  # np.isin takes ten times as long
     found[INDEX["no_finding"]] = record["normal"] == PRESENT
     return found
 
