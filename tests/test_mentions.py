@@ -120,10 +120,10 @@ def test_severity_is_that_of_a_finding_which_is_there(text: str, severity: int) 
         ("May be atelectasis, mild edema.", {"atelectasis": UNCERTAIN, "edema": UNCERTAIN}),
         (
             "Opacities, edema versus consolidation.",
-            {"lung_opacity": PRESENT, "edema": UNCERTAIN, "consolidation": UNCERTAIN},
+            {"lung_opacity": PRESENT, "edema": PRESENT, "consolidation": UNCERTAIN},
         ),
-        ("Atelectasis vs. infiltrate.", {"atelectasis": UNCERTAIN, "infiltration": UNCERTAIN}),
-        ("Edema, versus infiltrate.", {"edema": UNCERTAIN, "infiltration": UNCERTAIN}),
+        ("Atelectasis vs. infiltrate.", {"atelectasis": PRESENT, "infiltration": UNCERTAIN}),
+        ("Edema, versus infiltrate.", {"edema": PRESENT, "infiltration": UNCERTAIN}),
         ("Borderline heart size, small effusion.", {"cardiomegaly": UNCERTAIN, "pleural_effusion": PRESENT}),
         ("Atelectasis is favored over edema.", {"atelectasis": UNCERTAIN, "edema": UNCERTAIN}),
         ("No pneumothorax after chest tube placement.", {"pneumothorax": ABSENT, "support_devices": PRESENT}),
