@@ -112,7 +112,7 @@ class DrawStudy(grain.transforms.RandomMap):
         if self.spec.text_features:
             study |= self._text_feature(report, [] if made else drawn)
         if self.spec.negation:
-            study |= self._negated(element, drawn, tokens, made[1:], rng)
+            study |= self._negated(element, drawn, made[1:], rng)
         if self.spec.claims:
             study |= {"findings": shown(element, said), "text_claims": claims(drawn)}
         if self.spec.graph:
@@ -153,17 +153,15 @@ class DrawStudy(grain.transforms.RandomMap):
         self,
         record: Record,
         drawn: Sequence[Sentence],
-        tokens: list[int],
         false: Sequence[Sentence],
         rng: np.random.Generator,
     ) -> dict[str, Any]:
-        """r^n of the drawn text; a text without one stands in for itself, marked as not valid."""
+        """r^n of the drawn text; where it has none, no tokens and not valid."""
         if false:
             negated = false[0].text
         else:
             negated = self._stored_negation(record) if self.spec.whole_reports else self._new_negation(drawn, rng)
-        if negated:
-            tokens = self.tokenizer.encode([negated], self.spec.text_length)[0][0]
+        tokens = self.tokenizer.encode([negated], self.spec.text_length)[0][0] if negated else []
         found = {"negated_tokens": tokens, "negated_valid": bool(negated)}
         if self.spec.claims:
             found["negated_claims"] = claims(false or text.sentences(negated, ""))
