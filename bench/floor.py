@@ -101,7 +101,7 @@ def _against(folder: Path, test: EvalSet, floor: Draws) -> dict[str, Draws]:
     """A run's macro AUROC less the floor's by rule, draw by draw. Raises UserError for results on other studies."""
     found = stored.read(folder)
     keys = {rule: ("openi", f"zero_shot/openi/auroc/{rule}/macro") for rule in ("pair", "positive")}
-    alike = {"data_hash": test.digest(), "bootstrap_draws": len(floor.values), "seed": 0}
+    alike = {"data_hash": test.digest(), "bootstrap_draws": str(len(floor.values)), "seed": "0"}
     for key in keys.values():
         record = found.records.get(key, {})
         other = [name for name, value in alike.items() if record.get(name) != value]

@@ -50,8 +50,11 @@ def test_stored_states_stand_for_whatever_is_drawn(
     assert 0 < sum(study["truncated"] for study in ours) < len(places)
     params = {"params": starting.initial_params(chosen, model.spec)}
     for name in ("text", "negated"):
-        packed = map(jnp.asarray, packing.pack([study[f"{name}_tokens"] for study in theirs], length=12))
-        states = jnp.asarray(np.stack([study[f"{name}_state"] for study in ours]))
+        said = [study for study in theirs if study[f"{name}_tokens"]]
+        packed = map(jnp.asarray, packing.pack([study[f"{name}_tokens"] for study in said], length=12))
+        found = np.stack([study[f"{name}_state"] for study in ours])
+        assert found.any(axis=1).tolist() == [bool(study[f"{name}_tokens"]) for study in theirs]
+        states = jnp.asarray(found[found.any(axis=1)])
         computed = jax.jit(lambda *texts: model.apply(params, *texts, method=model.embed_text))(*packed)
         np.testing.assert_allclose(model.apply(params, states, method=model.embed_state), computed, atol=1e-5)
 

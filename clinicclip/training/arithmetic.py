@@ -16,10 +16,8 @@ def step_flops(model: ClipSpec, loss: LossSpec, batch: Sizes, *, recomputed: boo
     studies = batch["image"].shape[0]
     passes = 1 + BACKWARD + recomputed
     layered = passes + model.remat
-    texts = [batch[f"{name}_ids"].shape for name in ("text", "negated") if f"{name}_ids" in batch]
-    texts = texts if loss.negation else texts[:1]
-    text = sum(flops.text(model.text, rows, length, studies) for rows, length in texts)
     kinds = 2 if loss.negation else 1
+    text = flops.text(model.text, *batch["text_ids"].shape, kinds * studies) if "text_ids" in batch else 0
     projected = 2 * studies * model.dim * passes
     parts = {
         "image tower": studies * flops.image(model.image) * layered + projected * model.image.out_width,

@@ -14,13 +14,14 @@ from clinicclip.models.clip import ClinicCLIP, normalize_images
 from clinicclip.training.sharding import AXIS, microbatches
 
 Batch = Mapping[str, Array]
-TEXTS = ("text", "negated")
-TEXT_PARTS = ("ids", "owner", "position", "start")
+TEXT_PARTS = ("ids", "owner", "position")  # of the rows, which hold all kinds of text
 GRAPH_PARTS = ("nodes", "senders", "receivers", "mask")
+TOKENS = (*(f"text_{part}" for part in TEXT_PARTS), "text_start", "negated_start")
+STATES = ("text_state", "negated_state")  # what a frozen text tower makes of them, instead
 TOWER_KEYS = (
     "image",
-    *(f"{text}_{part}" for text in TEXTS for part in TEXT_PARTS),
-    *(f"{text}_state" for text in TEXTS),
+    *TOKENS,
+    *STATES,
     *(f"graph_{part}" for part in GRAPH_PARTS),
 )
 
@@ -80,15 +81,14 @@ def check(model: ClinicCLIP, batch: Batch, spec: LossSpec) -> None:
     """Refuse a batch without an array, or a model without a tower, that the loss needs. Raises UserError."""
     if "text_state" in batch and not model.spec.text_frozen:
         raise UserError("the batch has states of a text tower that is trained: supply tokens, or freeze it")
+    instead = TOKENS if "text_state" in batch else STATES
     asking = {"negated": ("negation",), "graph": ("graph", "graph_stream")}
     weights = {stream: [name for name in names if getattr(spec, name)] for stream, names in asking.items()}
     if weights["graph"] and model.spec.graph is None:
         raise UserError(f"loss.{weights['graph'][0]} is above 0 but the model has no graph tower: add it or set 0.0")
     for key in TOWER_KEYS:
-        stream, _, part = key.partition("_")
-        if (part in TEXT_PARTS) == ("text_state" in batch) and stream in TEXTS:
-            continue  # texts come as tokens, or as what a frozen tower makes of them
-        if key in batch or not weights.get(stream, [""]):
+        stream = key.partition("_")[0]
+        if key in batch or key in instead or not weights.get(stream, [""]):
             continue
         if stream not in asking:
             raise UserError(f"the batch has no {key}: supply it")
@@ -97,11 +97,10 @@ def check(model: ClinicCLIP, batch: Batch, spec: LossSpec) -> None:
 
 def _numbered(batch: Batch) -> dict[str, Array]:
     """The batch with a number for every image and row of text, which stays with it wherever it is computed."""
-    numbers, first = {}, 0
-    for name, key in {"image": "image", "text": "text_ids", "negated": "negated_ids"}.items():
-        if key in batch:
-            numbers[f"{name}_number"] = first + jnp.arange(batch[key].shape[0])
-            first += batch[key].shape[0]
+    images = batch["image"].shape[0]
+    numbers = {"image_number": jnp.arange(images)}
+    if "text_ids" in batch:
+        numbers["text_number"] = images + jnp.arange(batch["text_ids"].shape[0])
     return {**batch, **numbers}
 
 
@@ -109,14 +108,15 @@ def _towers(model: ClinicCLIP, params: PyTree, batch: Batch, key: Array, spec: L
     def run(method: Callable[..., Array], *inputs: Array | int) -> Any:
         return model.apply({"params": params}, *inputs, method=method, rngs={"dropout": key})
 
-    names = TEXTS if spec.negation else TEXTS[:1]
+    names = ("text", "negated") if spec.negation else ("text",)
+    dim = model.spec.dim
     if "text_state" in batch:
         texts = jnp.stack([run(model.embed_state, batch[f"{name}_state"]) for name in names])
     else:
-        *packed, numbers = _texts(batch, names, groups)
-        dim = model.spec.dim
-        texts = run(model.embed_text, *packed, groups, numbers).reshape(groups, len(names), -1, dim)
-        texts = texts.swapaxes(0, 1).reshape(len(names), -1, dim)
+        rows = (batch[f"text_{part}"] for part in TEXT_PARTS)
+        starts = jnp.stack([batch[f"{name}_start"].reshape(groups, -1) for name in names], axis=1)
+        texts = run(model.embed_text, *rows, starts.reshape(-1), groups, batch["text_number"])
+        texts = texts.reshape(groups, len(names), -1, dim).swapaxes(0, 1).reshape(len(names), -1, dim)
     graph = None
     if spec.graph or spec.graph_stream:
         graph = run(model.embed_graph, *(batch[f"graph_{part}"] for part in GRAPH_PARTS))
@@ -126,24 +126,6 @@ def _towers(model: ClinicCLIP, params: PyTree, batch: Batch, key: Array, spec: L
         negated=texts[1] if spec.negation else None,
         graph=graph,
     )
-
-
-def _texts(batch: Batch, names: tuple[str, ...], groups: int) -> list[Array]:
-    """All kinds of text as one packed batch, so that the tower runs once; groups hold rows of every kind."""
-
-    def grouped(name: str, part: str) -> Array:
-        array = batch[f"{name}_{part}"]
-        return array.reshape(groups, -1, *array.shape[1:])
-
-    pieces = []
-    texts = tokens = 0  # of the kinds before, in a group
-    for name in names:
-        ids, owner, position, start = (grouped(name, part) for part in TEXT_PARTS)
-        owner = jnp.where(owner > 0, owner + texts, 0)
-        pieces.append((ids, owner, position, start + tokens, grouped(name, "number")))
-        texts, tokens = texts + start.shape[1], tokens + owner.shape[1] * owner.shape[2]
-    joined = (jnp.concatenate(arrays, axis=1) for arrays in zip(*pieces, strict=True))
-    return [array.reshape(-1, *array.shape[2:]) for array in joined]
 
 
 def _cut(array: Array, devices: int, parts: int) -> Array:
