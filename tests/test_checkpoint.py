@@ -20,11 +20,11 @@ from clinicclip import cli
 from clinicclip.training import checkpoint
 
 def main(args):
-    state = {"params": {"a": jnp.arange(3_000_000.0)}}
+    state = {"params": {str(number): jnp.arange(300_000.0) for number in range(20)}}
     with checkpoint.Checkpoints(Path(args.output)) as saved:
         saved.save(1, state, {})
         saved.wait()
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
         saved.save(2, state, {})
         saved.wait()
 

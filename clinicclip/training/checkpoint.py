@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,8 @@ KEEP = 3
 SEAL = "checksums.json"
 UNSEALED = (SEAL, "_CHECKPOINT_METADATA", "commit_success.txt")  # the latter two are Orbax's notes of the renaming
 SCORE = "score"
+SLOW = 5.0  # seconds that training waits for the last save before it is told
+STATUS = re.compile(r"([A-Z]+(?:_[A-Z]+)*): ")  # at the head of what tensorstore tells
 
 
 class Checkpoints:
@@ -73,7 +76,10 @@ class Checkpoints:
         """Saves ``state`` as ``step`` unless that step is already there."""
         if self.latest == step:
             return
+        began = time.monotonic()
         self.wait()
+        if (waited := time.monotonic() - began) > SLOW:
+            say(f"{self._folder} is slow: training waited {waited:.0f} s for step {self._saving} to be saved")
         self._saving = step
         items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(dict(meta)))
         with self._storage_faults():
@@ -121,17 +127,19 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _storage_faults(self) -> Iterator[None]:
-        """Tells a fault of the disk in one line; tensorstore reports it as a ValueError that names the errno."""
+        """Tells a fault of the disk in one line; tensorstore reports it as a ValueError with a status, or the errno."""
         try:
             yield
         except (ValueError, OSError) as fault:
             code = re.search(r"os_error_code='(\d+)'", str(fault))
             number = int(code[1]) if code else getattr(fault, "errno", None)
-            if number is None:
+            status = STATUS.match(str(fault))
+            if number is None and status is None:
                 raise
+            why = status[1].replace("_", " ").lower() if status and number is None else os.strerror(number or 0)
             whole = f"step {self.latest} is whole" if self.latest is not None else "no step is whole yet"
             raise UserError(
-                f"{self._folder}: saving failed ({os.strerror(number)}); {whole}; make room there and start again"
+                f"{self._folder}: saving failed ({why}); {whole}; make room there, or mend it, then start again"
             ) from None
 
     def _require_equal_shapes(self, step: int, target: Any) -> None:
