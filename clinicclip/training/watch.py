@@ -34,7 +34,7 @@ class Watch:
         self._end_trace()
 
     def step(self, now: int, made: PyTree = None) -> None:
-        """The step that follows ``now`` others begins; ``made`` by the last one, which no trace cuts."""
+        """The step that follows ``now`` others begins; ``made`` is what the last one gave, which no trace cuts."""
         self._rest()
         if (now in self._traced) == self._tracing:
             return

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from run_faults import Fault, Host, Strike, training
+from run_faults import WORLD, Fault, Host, Strike, training
 
 from clinicclip import preflight, train
 from clinicclip.errors import UserError
@@ -17,6 +17,7 @@ from clinicclip.training import checkpoint, processes
 
 RUN, EXPORT = "--checkpoint={root}/run", "--checkpoint={root}/export"
 SETS = ("--data=phantom:{root}/data", "--suite=pair_strict", "--draws=2")
+PHANTOM = [f"--config.data.phantom.{key}={value}" for key, value in WORLD.items()]
 PLACES = {
     "a disk without room": ("size=4k", "{root}/disk"),
     "a disk that takes no more files": ("nr_inodes=1", "{root}/disk"),
@@ -49,7 +50,7 @@ def of_storage() -> Iterator[Fault]:
             "prepare": ("phantom", "--studies=40", f"--output={place}/o"),
             "doctor": ("data", "{root}/data", f"--output={place}/o"),
             "finetune": (EXPORT, "--data_dir={root}/data", "--shares=1", "--seeds=1", f"--output={place}/o"),
-            "reproduce": ("--data=phantom:{root}/data", f"--output={place}/o"),
+            "reproduce": ("--data=phantom:{root}/data", *PHANTOM, f"--output={place}/o"),
         }.items():
             if options.startswith("size") and program in ("finetune", "reproduce"):
                 continue  # they train before they need more room

@@ -25,6 +25,7 @@ from clinicclip.errors import LOST
 
 PATIENCE = 60.0  # seconds that a program may take to tell a fault
 ENDINGS = ("stopped", "went on", "silent", "unnamed", "traceback", "late")
+WORLD = {"level": "easy", "studies": 160, "size": 64}  # of the prepared data
 CONFIG = "configs/n_g_dtcg.py:demo"
 INNER = re.compile(r"^Traceback|^[EF]\d{4} |^terminate called", re.MULTILINE)  # what only programmers can read
 Plant = Callable[[Path, random.Random], None]
@@ -103,8 +104,7 @@ def make(root: Path, *, trained: bool = True) -> Path:
 
 
 def _prepare(root: Path) -> int:
-    options = {"level": "easy", "studies": 160, "size": 64}
-    builder.write("phantom", root / "data", options=options, say=lambda line: None)
+    builder.write("phantom", root / "data", options=WORLD, say=lambda line: None)
     return 0
 
 
