@@ -127,16 +127,13 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _storage_faults(self) -> Iterator[None]:
-        """Tells a fault of the disk in one line; tensorstore reports it as a ValueError with a status, or the errno."""
+        """Tells a fault of the disk in one line."""
         try:
             yield
         except (ValueError, OSError) as fault:
-            code = re.search(r"os_error_code='(\d+)'", str(fault))
-            number = int(code[1]) if code else getattr(fault, "errno", None)
-            status = STATUS.match(str(fault))
-            if number is None and status is None:
+            why = _fault_of_disk(fault, self._folder)
+            if why is None:
                 raise
-            why = status[1].replace("_", " ").lower() if status and number is None else os.strerror(number or 0)
             whole = f"step {self.latest} is whole" if self.latest is not None else "no step is whole yet"
             raise UserError(
                 f"{self._folder}: saving failed ({why}); {whole}; make room there, or mend it, then start again"
@@ -152,6 +149,16 @@ class Checkpoints:
                 f"{self._folder / str(step)} holds another architecture ({len(odd)} arrays differ: {shown}); "
                 "use the config it was trained with or another --workdir"
             )
+
+
+def _fault_of_disk(fault: ValueError | OSError, folder: Path) -> str | None:
+    """What a disk said, which tensorstore tells in a ValueError by errno or by a status of its own; None of others."""
+    code = re.search(r"os_error_code='(\d+)'", str(fault))
+    number = int(code[1]) if code else getattr(fault, "errno", None)
+    if number is not None:
+        return os.strerror(number)
+    status = STATUS.match(str(fault)) if str(folder) in str(fault) else None
+    return status[1].replace("_", " ").lower() if status else None
 
 
 def read_params(folder: Path, step: int | None = None) -> tuple[int, Any]:
