@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ KEEP = 3
 SEAL = "checksums.json"
 UNSEALED = (SEAL, "_CHECKPOINT_METADATA", "commit_success.txt")  # the latter two are Orbax's notes of the renaming
 SCORE = "score"
+SETTLE = 5.0  # seconds that what is being saved has left once one of several processes has failed
 SLOW = 5.0  # seconds that training waits for the last save before it is told
 STATUS = re.compile(r"([A-Z]+(?:_[A-Z]+)*): ")  # at the head of what tensorstore tells
 
@@ -64,7 +66,16 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(fault, Exception) and jax.process_count() > 1:  # perhaps of this process alone
+            closing = threading.Thread(target=self._settle, daemon=True)
+            closing.start()
+            closing.join(SETTLE)
+            return
         with self._storage_faults():
+            self._manager.close()
+
+    def _settle(self) -> None:
+        with contextlib.suppress(Exception):  # it is another fault that is told
             self._manager.close()
 
     @property

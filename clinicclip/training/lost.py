@@ -7,6 +7,7 @@ the thread has told it. Who writes never waits for that thread, which would be f
 what the pipe has no room for is dropped.
 """
 
+import atexit
 import contextlib
 import ctypes
 import fcntl
@@ -37,6 +38,7 @@ PAUSE = 1.0  # seconds without a word after which jaxlib has said all; an abort 
 ROOM = 2**20  # bytes of the pipe, of which Linux gives any process so many
 MARGIN = 10  # seconds that the service may take beyond a heartbeat
 _screen = 2
+_leaving = threading.Lock()
 
 
 def screen() -> int:
@@ -70,13 +72,29 @@ def pipe() -> tuple[int, int]:
 
 @contextlib.contextmanager
 def bound(heartbeat: int) -> Iterator[None]:
-    """Holds back what was raised because another process has gone, until `listen` has named that process."""
+    """Holds back what was raised because another process has gone, until `listen` has named that process.
+
+    After any other fault this process leaves the run, and the others hear of it.
+    """
     try:
         yield
     except Exception as fault:
-        if not isinstance(fault, UserError) and jax.distributed.is_initialized() and CUT_OFF.search(str(fault)):
-            time.sleep(heartbeat + MARGIN)
+        if jax.distributed.is_initialized():
+            if not isinstance(fault, UserError) and CUT_OFF.search(str(fault)):
+                time.sleep(heartbeat + MARGIN)
+            atexit.register(_leaving.acquire)  # before jax leaves: not both at once
+            threading.Thread(target=_leave, daemon=True).start()
         raise
+
+
+def _leave() -> None:
+    """Leaves the run while threads of this process, without which it cannot end, still wait for the others."""
+    time.sleep(PAUSE)  # in which the fault is told
+    try:
+        with _leaving:
+            jax.distributed.shutdown()
+    except RuntimeError:  # the others did not leave, too: they are told
+        os._exit(1)
 
 
 def _pass_on(source: int, hosts: Sequence[str]) -> None:
