@@ -45,15 +45,15 @@ def test_what_a_lost_process_may_have_raised_waits_to_be_named_and_a_users_fault
     fault: Exception, waits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
-    left: list[object] = []
-    monkeypatch.setattr(lost, "_leave", lambda: None)
-    monkeypatch.setattr(lost.atexit, "register", left.append)
+    left: list[bool] = []
+    monkeypatch.setattr(lost, "_leave", lambda: left.append(True))
+    monkeypatch.setattr(lost.atexit, "register", lambda join: join())
     monkeypatch.setattr(lost.jax.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(lost.time, "sleep", waited.append)
     with pytest.raises(type(fault)), lost.bound(25):
         raise fault
     assert waited == ([25 + lost.MARGIN] if waits else [])
-    assert left == [lost._leaving.acquire]
+    assert left == [True]
 
 
 def test_who_writes_more_than_the_pipe_holds_does_not_wait() -> None:

@@ -38,7 +38,6 @@ PAUSE = 1.0  # seconds without a word after which jaxlib has said all; an abort 
 ROOM = 2**20  # bytes of the pipe, of which Linux gives any process so many
 MARGIN = 10  # seconds that the service may take beyond a heartbeat
 _screen = 2
-_leaving = threading.Lock()
 
 
 def screen() -> int:
@@ -82,8 +81,9 @@ def bound(heartbeat: int) -> Iterator[None]:
         if jax.distributed.is_initialized():
             if not isinstance(fault, UserError) and CUT_OFF.search(str(fault)):
                 time.sleep(heartbeat + MARGIN)
-            atexit.register(_leaving.acquire)  # before jax leaves: not both at once
-            threading.Thread(target=_leave, daemon=True).start()
+            leaving = threading.Thread(target=_leave, daemon=True)
+            leaving.start()
+            atexit.register(leaving.join)  # else jax would leave in the main thread, whose abort lets no other speak
         raise
 
 
@@ -91,8 +91,7 @@ def _leave() -> None:
     """Leaves the run while threads of this process, without which it cannot end, still wait for the others."""
     time.sleep(PAUSE)  # in which the fault is told
     try:
-        with _leaving:
-            jax.distributed.shutdown()
+        jax.distributed.shutdown()
     except RuntimeError:  # the others did not leave, too: they are told
         os._exit(1)
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from run_faults import WORLD, Fault, Host, Strike, training
+from run_faults import STRUCK, WORLD, Fault, Host, Strike, training
 
 from clinicclip import preflight, train
 from clinicclip.errors import UserError
@@ -126,11 +126,15 @@ def _dead() -> Iterator[Fault]:
         hosts = tuple(Host(patch=patch, falls=patch is _breaks) if index == number else Host() for index in range(2))
         names = (f"process {number}", "no more studies")
         kind = f"process {number} {patch.__name__.strip('_')} alone"
-        yield Fault("hosts", kind, "train", TOGETHER, names, trains=True, hosts=hosts)
+        yield Fault("hosts", kind, "train", TOGETHER, names, trains=True, hosts=hosts, strike=_struck)
 
 
 def _placed(**variables: str) -> Host:
     return Host(variables={**HURRIED, **variables})
+
+
+def _struck(root: Path, pids: Sequence[int]) -> bool:
+    return (root / "struck").exists()
 
 
 def _once(pattern: str, blow: Callable[[Path, Sequence[int]], None]) -> Strike:
@@ -213,6 +217,7 @@ def _at_step(count: int, fault: Exception) -> None:
     def placed(*parts: object) -> object:
         left[0] -= 1
         if left[0] < 0:
+            Path(os.environ[STRUCK]).touch()
             raise fault
         return place(*parts)
 

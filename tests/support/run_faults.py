@@ -26,6 +26,7 @@ from clinicclip.errors import LOST
 PATIENCE = 60.0  # seconds that a program may take to tell a fault
 ENDINGS = ("stopped", "went on", "silent", "unnamed", "traceback", "late")
 WORLD = {"level": "easy", "studies": 160, "size": 64}  # of the prepared data
+STRUCK = "FAULT_STRUCK"  # environment: the file that a patched process makes when it does what is wrong
 CONFIG = "configs/n_g_dtcg.py:demo"
 INNER = re.compile(r"^Traceback|^[EF]\d{4} |^terminate called", re.MULTILINE)  # what only programmers can read
 Plant = Callable[[Path, random.Random], None]
@@ -151,7 +152,7 @@ def _works(fault: Fault, root: Path) -> list[Callable[[], int] | None]:
 
 def _call(fault: Fault, root: Path, host: Host, place: Mapping[str, str]) -> int:
     """Calls the program, in a process of its own."""
-    os.environ.update({**place, **host.variables})
+    os.environ.update({**place, **host.variables, STRUCK: str(root / "struck")})
     host.patch()
     if not fault.trains:
         train.make_step = _accept
