@@ -32,11 +32,12 @@ def test_each_variant_is_the_published_one(name: str, arg: str) -> None:
     assert (spec.graph > 0, spec.negation > 0, spec.clip > 0) == (graph, negation, True)
 
 
-def test_entail_is_n_with_clinical_soft_labels_its_own_term_and_sentences_made_of_labels() -> None:
+def test_entail_is_n_with_clinical_soft_labels_its_own_term_label_sentences_and_temperature() -> None:
     ours, published = (config_files.load(f"configs/{name}.py:data=phantom,size=micro") for name in ("entail", "n"))
-    expected = dataclasses.replace(assemble.loss_spec(published), clinical=1.0, entailment=1.0)
+    expected = dataclasses.replace(assemble.loss_spec(published), clinical=1.0, entailment=3.0)
     assert assemble.loss_spec(ours) == expected
-    assert config_files.differences(published, ours) == ["data.label_sentences", "loss.clinical", "loss.entailment"]
+    changed = ["data.label_sentences", "loss.clinical", "loss.entailment", "model.logit_scale"]
+    assert config_files.differences(published, ours) == changed
 
 
 def test_off_clip_has_its_two_terms_its_filter_and_the_published_start() -> None:

@@ -135,6 +135,7 @@ def test_a_finding_that_cannot_be_told_apart_is_not_denied(text: str, finding: s
         ("Streaky opacity consistent with atelectasis.", "atelectasis"),
         ("Hyperinflated lungs, suggestive of emphysema.", "hyperinflation"),
         ("Basal opacity. Left infiltrate or atelectasis.", "lung_opacity"),
+        ("Basal opacity. Atelectasis vs. infiltrate.", "atelectasis"),
     ],
 )
 def test_what_only_explains_or_describes_the_finding_goes_with_it(text: str, finding: str) -> None:

@@ -63,8 +63,6 @@ def test_a_batch_has_the_documented_keys_shapes_and_types(load: Loader) -> None:
     (batch,) = load(1)
     rows = batch["text_ids"].shape[0]
     packed = {part: ((rows, LENGTH), "int32") for part in ("text_ids", "text_owner", "text_position")}
-    more = batch["negated_ids"].shape[0]
-    packed |= {f"negated_{part}": ((more, LENGTH), "int32") for part in ("ids", "owner", "position")}
     flags = ("negated_valid", "text_valid", "labels_valid", "normal", "normal_valid", "graph_valid")
     expected = packed | {key: ((4,), "bool") for key in flags}
     expected |= {
@@ -173,9 +171,11 @@ def test_a_run_resumed_at_a_step_goes_on_as_if_never_stopped(load: Loader) -> No
 
 def test_one_switch_moves_no_draw_of_the_others(load: Loader) -> None:
     lean = dataclasses.replace(FULL, text_features=False, negation=False, graph=False)
+    packed = ("text_ids", "text_owner", "text_position")
     for full, less in zip(load(4), load(4, lean), strict=True):
-        for key in set(less) - {"truncated"}:
+        for key in set(less) - {"truncated", *packed}:
             np.testing.assert_array_equal(full[key], less[key], err_msg=key)
+        assert texts_of(full)["text"] == texts_of(less)["text"]
 
 
 def test_seeds_change_order_and_draws(load: Loader) -> None:
@@ -186,16 +186,29 @@ def test_seeds_change_order_and_draws(load: Loader) -> None:
     assert not any(np.array_equal(a, b) for a, b in pairs)
 
 
-def test_packed_and_plain_batches_hold_the_same_texts(load: Loader) -> None:
-    def texts(batch: Batch, name: str) -> list[list[int]]:
-        ids, starts = batch[f"{name}_ids"].reshape(2, -1), batch[f"{name}_start"]
-        owner = batch[f"{name}_owner"].reshape(2, -1)
-        sizes = [(owner[k // 2] == k % 2 + 1).sum() for k in range(4)]
-        return [ids[k // 2, starts[k] : starts[k] + size].tolist() for k, size in enumerate(sizes)]
+def texts_of(batch: Batch, groups: int = 1) -> dict[str, list[list[int]]]:
+    """The tokens of every text, by kind, as packed; of a study whose text of a kind is not valid, nothing."""
+    ids, owner, position = (batch[f"text_{part}"].reshape(groups, -1) for part in ("ids", "owner", "position"))
+    kinds, size = [kind for kind in ("text", "negated") if f"{kind}_start" in batch], len(batch["id"]) // groups
+    found: dict[str, list[list[int]]] = {kind: [] for kind in kinds}
+    for place, kind in enumerate(kinds):
+        for study, start in enumerate(batch[f"{kind}_start"]):
+            group, number = study // size, place * size + study % size + 1
+            at = np.flatnonzero(owner[group] == number)
+            found[kind].append(ids[group, at].tolist())
+            if len(at):
+                np.testing.assert_array_equal(at, start + np.arange(len(at)))
+                np.testing.assert_array_equal(position[group, at], np.arange(len(at)))
+            else:
+                assert kind == "negated" and not batch["negated_valid"][study] and start == batch["text_start"][study]
+    assert sum(len(text) for kind in kinds for text in found[kind]) == (owner > 0).sum()
+    return found
 
+
+def test_packed_and_plain_batches_hold_the_same_texts(load: Loader) -> None:
     for packed, twin in zip(load(4, groups=2), load(4, dataclasses.replace(FULL, packed=False), groups=2), strict=True):
-        assert texts(packed, "text") == texts(twin, "text") and texts(packed, "negated") == texts(twin, "negated")
-        assert packed["text_ids"].shape[0] <= twin["text_ids"].shape[0] == 4
+        assert texts_of(packed, 2) == texts_of(twin, 2)
+        assert packed["text_ids"].shape[0] <= twin["text_ids"].shape[0] == 8
 
 
 def test_report_mode_shows_the_whole_report_and_the_stored_negation(
@@ -204,15 +217,15 @@ def test_report_mode_shows_the_whole_report_and_the_stored_negation(
     spec = dataclasses.replace(FULL, text_mode="report", packed=False, augment=STILL)
     by_id = {record["image_id"]: record for record in source}
     for batch in load(6, spec):
+        shown = texts_of(batch)
         for k, name in enumerate(batch["id"]):
             record = by_id[name]
             report = draws.report_text(record)
-            shown = batch["text_ids"][k][batch["text_owner"][k] > 0].tolist()
-            assert [shown] == tokenizer.encode([report], LENGTH)[0]
+            assert [shown["text"][k]] == tokenizer.encode([report], LENGTH)[0]
             vector = table.lookup([report])[0]
             np.testing.assert_allclose(batch["text_feature"][k], vector / np.linalg.norm(vector), rtol=1e-5)
-            negated = batch["negated_ids"][k][batch["negated_owner"][k] > 0].tolist()
-            assert [negated] == tokenizer.encode([record["negated"] or report], LENGTH)[0]
+            negated = tokenizer.encode([record["negated"]], LENGTH)[0] if record["negated"] else [[]]
+            assert [shown["negated"][k]] == negated
             assert batch["negated_valid"][k] == bool(record["negated"])
             assert batch["normal"][k] == (record["normal"] == 1) and batch["labels_valid"][k]
             np.testing.assert_array_equal(batch["labels"][k], record["labels"] == 1)

@@ -93,6 +93,9 @@ Small left and large right opacities are seen. => Small left opacity is seen. | 
 Neither the effusion nor the edema has changed. => Neither the effusion nor the edema has changed.
 Neither the effusion nor an edema is seen. => No effusion is seen. | No edema is seen.
 Atelectasis and/or consolidation. => Atelectasis and/or consolidation.
+Edema, vs. consolidation. => Edema, vs. consolidation.
+Cardiomegaly and edema versus pneumonia. => Cardiomegaly. | Edema versus pneumonia.
+Edema versus pneumonia and effusion. => Edema versus pneumonia and effusion.
 Opacity may represent pneumonia, edema or aspiration. => Opacity may represent pneumonia, edema or aspiration.
 Possible atelectasis or pneumonia at the left base. => Possible atelectasis or pneumonia at the left base.
 """

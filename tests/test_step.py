@@ -56,11 +56,12 @@ def make_batch(devices: int, microbatch: int = 0, seed: int = 0, order: np.ndarr
     for mask in ("text_valid", "labels_valid", "graph_valid", "negated_valid"):
         batch[mask] = rng.random(STUDIES) < 0.8
     batch = {name: array[order] for name, array in batch.items()}
-    for name in ("text", "negated"):
-        texts = [[2, *rng.integers(4, VOCABULARY, rng.integers(1, 6)).tolist(), 3] for _ in range(STUDIES)]
-        packed = pack([texts[i] for i in order], length=LENGTH, groups=groups)
-        batch |= {f"{name}_{part}": getattr(packed, part) for part in ("ids", "owner", "position", "start")}
-    return batch
+    texts = [[[2, *rng.integers(4, VOCABULARY, rng.integers(1, 6)).tolist(), 3] for _ in range(STUDIES)] for _ in "tn"]
+    dealt = np.reshape(order, (groups, -1))
+    packed = pack([kind[i] for group in dealt for kind in texts for i in group], length=LENGTH, groups=groups)
+    batch |= {f"text_{part}": getattr(packed, part) for part in ("ids", "owner", "position")}
+    starts = packed.start.reshape(groups, 2, -1)
+    return batch | {"text_start": starts[:, 0].reshape(-1), "negated_start": starts[:, 1].reshape(-1)}
 
 
 def optimizer(frozen: tuple[str, ...] = ()):
@@ -261,7 +262,7 @@ def test_a_batch_that_does_not_divide_is_refused(studies, microbatch):
         microbatches(studies, microbatch, 8)
 
 
-@pytest.mark.parametrize("key", ["image", "text_start", "negated_ids", "graph_nodes", "labels", "text_feature"])
+@pytest.mark.parametrize("key", ["image", "text_start", "negated_start", "graph_nodes", "labels", "text_feature"])
 def test_a_batch_without_an_array_is_told_which(key):
     mesh, tx, step = stepper(clip_spec(), 1)
     batch = make_batch(1)

@@ -122,7 +122,9 @@ DOUBT_AFTER = (
     r"(?:is|are) favou?red(?! over)",
     r" ?: ?(?:possibl[ye]|questionable|suspected|equivocal|uncertain|cannot be excluded)(?= ?(?:[.,;]|$))",
 )
-DOUBT_AROUND = (r"versus", r"vs\.?", r"(?:is |are )?favou?red over", r"\?", r"if any", r"(?:is |are )?more likely than")
+DOUBT_AROUND = (r"(?:is |are )?favou?red over", r"\?", r"if any", r"(?:is |are )?more likely than")
+# "A versus B" states A, the reading put first, and doubts B (bench/language.md); a doubt before A reaches both.
+ALTERNATIVE = (r"versus", r"vs\.?")
 # What follows belongs to the patient's past or to a question, and is no statement about this image.
 HISTORY = (
     r"(?:history|h/o|hx)(?: of)?",
@@ -184,5 +186,5 @@ DENIAL_END = (
     r", (?=(?:left|right|bilateral|bibasilar)\b(?![^.;]*\b(?:or|nor)\b))",
     r"(?:seen|identified|noted|present|visuali[sz]ed|demonstrated|evident),(?! ?(?:or|nor|and|no|neither)\b)",
 )
-# Doubt between two things ("opacity, edema versus infection") does not reach back over a list that has no "or".
+# Doubt between two things ("opacity, edema favored over infection") does not reach back over a list that has no "or".
 LIST_END = (r",(?! ?(?:or|versus|vs|favou?red)\b)(?![^.;]*?, or\b)",)

@@ -100,7 +100,7 @@ class DrawStudy(grain.transforms.RandomMap):
         (tokens,), truncated = self.tokenizer.encode([report], self.spec.text_length)
         labels = element["labels"] if drawn is kept else restrict(element["labels"], drawn)
         study = {
-            "image": augment.render(images.load(element["image"], element["image_id"]), view, self.spec.image_size),
+            "image": augment.render(images.decode(element["image"], element["image_id"]), view, self.spec.image_size),
             "text_tokens": tokens,
             "labels": target_labels(labels, self.spec.uncertain),
             "labels_valid": bool((element["labels"] != UNKNOWN).any()),
@@ -112,7 +112,7 @@ class DrawStudy(grain.transforms.RandomMap):
         if self.spec.text_features:
             study |= self._text_feature(report, [] if made else drawn)
         if self.spec.negation:
-            study |= self._negated(element, drawn, tokens, made[1:], rng)
+            study |= self._negated(element, drawn, made[1:], rng)
         if self.spec.claims:
             study |= {"findings": shown(element, said), "text_claims": claims(drawn)}
         if self.spec.graph:
@@ -153,17 +153,15 @@ class DrawStudy(grain.transforms.RandomMap):
         self,
         record: Record,
         drawn: Sequence[Sentence],
-        tokens: list[int],
         false: Sequence[Sentence],
         rng: np.random.Generator,
     ) -> dict[str, Any]:
-        """r^n of the drawn text; a text without one stands in for itself, marked as not valid."""
+        """r^n of the drawn text; where it has none, no tokens and not valid."""
         if false:
             negated = false[0].text
         else:
             negated = self._stored_negation(record) if self.spec.whole_reports else self._new_negation(drawn, rng)
-        if negated:
-            tokens = self.tokenizer.encode([negated], self.spec.text_length)[0][0]
+        tokens = self.tokenizer.encode([negated], self.spec.text_length)[0][0] if negated else []
         found = {"negated_tokens": tokens, "negated_valid": bool(negated)}
         if self.spec.claims:
             found["negated_claims"] = claims(false or text.sentences(negated, ""))
@@ -227,7 +225,8 @@ def abnormal(said: Sequence[Sentence]) -> Sequence[Sentence]:
 
 def shown(record: Record, said: Sequence[Sentence]) -> Float32[np.ndarray, "27"]:
     """What a study shows by its report: 1 for a finding present or suspected and for what it implies, else 0."""
-    found = np.isin(text.finding_states(said), (PRESENT, UNCERTAIN)).astype(np.float32)
+    states = text.finding_states(said)
+    found = ((states == PRESENT) | (states == UNCERTAIN)).astype(np.float32)  # np.isin takes ten times as long
     found[INDEX["no_finding"]] = record["normal"] == PRESENT
     return found
 

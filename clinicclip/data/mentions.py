@@ -73,6 +73,7 @@ _CUE = _named(
         "deny_after": cues.DENY_AFTER,
         "deny_around": cues.DENY_AROUND,
         "doubt_around": cues.DOUBT_AROUND,
+        "alternative": cues.ALTERNATIVE,
         "doubt_before": _before_colon(cues.DOUBT_BEFORE),
         "deny_before": _before_colon(cues.DENY_BEFORE),
         "history": _before_colon(cues.HISTORY),
@@ -111,7 +112,7 @@ def _explicit_polarity(start: int, end: int, turns: list[Cue]) -> int | None:
             may_deny = False
         if cue.kind in ("deny_before", "deny_around") and may_deny:
             return ABSENT
-        if cue.kind in ("doubt_before", "doubt_around"):
+        if cue.kind in ("doubt_before", "doubt_around", "alternative"):
             polarity = UNCERTAIN
     next_to_cue = True
     for cue in (c for c in turns if c.start >= end):

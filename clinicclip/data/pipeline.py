@@ -32,7 +32,6 @@ Batch = dict[str, Any]
 HOST_ONLY = ("id", "truncated", "graphs_cut", "corrupt", "skipped")  # never placed on a device
 COUNTS = ("truncated", "graphs_cut", "skipped")
 NAMED = 100  # records that a process names of those of its batch that it skips
-TEXTS = ("text_ids", "negated_ids")  # packed: their number of rows depends on the texts
 # Calls a function in every process and gives back what all of them returned, in their order.
 Everywhere = Callable[[Callable[[], dict[str, Any]]], list[dict[str, Any]]]
 
@@ -76,35 +75,26 @@ class TrainBatches(Batches):
     ) -> None:
         super().__init__(dataset, shared=shared)
         self._everywhere, self._groups = everywhere, groups
-        self._padding = {"ids": pad_id, "owner": 0, "position": 0}
+        self._padding = {"text_ids": pad_id, "text_owner": 0, "text_position": 0}
 
     def __next__(self) -> Batch:
         batch: Batch = {}
 
         def fetch() -> dict[str, Any]:
             batch.update(super(TrainBatches, self).__next__())
-            rows = {key: len(batch[key]) for key in TEXTS if key in batch}
             corrupt = batch.pop("number")[~batch["valid"]]
             counts = {key: int(batch[key]) for key in COUNTS if key in batch} | {"skipped": len(corrupt)}
-            return rows | counts | {"corrupt": corrupt[:NAMED].tolist()}
+            return counts | {"rows": len(batch["text_ids"]), "corrupt": corrupt[:NAMED].tolist()}
 
         found = self._everywhere(fetch)
-        for key in found[0]:
-            values = [facts[key] for facts in found]
-            if key in COUNTS:
-                batch[key] = sum(values)
-            elif key in TEXTS:
-                self._fill(batch, key.removesuffix("_ids"), max(values))
-            else:
-                batch[key] = list(itertools.chain.from_iterable(values))
+        batch |= {key: sum(facts[key] for facts in found) for key in COUNTS if key in found[0]}
+        batch["corrupt"] = list(itertools.chain.from_iterable(facts["corrupt"] for facts in found))
+        rows = max(facts["rows"] for facts in found)
+        for key, value in self._padding.items():
+            batch[key] = packing.fill(batch[key], groups=self._groups, rows=rows, value=value)
         if not batch["skipped"]:
             del batch["valid"]  # all are: the step need not ask
         return batch
-
-    def _fill(self, batch: Batch, name: str, rows: int) -> None:
-        for part, value in self._padding.items():
-            key = f"{name}_{part}"
-            batch[key] = packing.fill(batch[key], groups=self._groups, rows=rows, value=value)
 
 
 @dataclass(frozen=True)
@@ -134,23 +124,34 @@ class Collate:
     def __call__(self, studies: Sequence[dict[str, Any]]) -> Batch:
         """Stacks every array, packs the token lists, sums the counts."""
         batch: Batch = {}
+        texts: dict[str, Sequence[list[int]]] = {}
         for key in studies[0]:
             column = [study[key] for study in studies]
             if key.endswith("_tokens"):
-                name = key.removesuffix("_tokens")
-                packed = self._pack(column)
-                batch |= {f"{name}_{part}": array for part, array in packed._asdict().items()}
+                texts[key.removesuffix("_tokens")] = column
             elif key in COUNTS:
                 batch[key] = batch.get(key, 0) + sum(column)
             else:
                 batch[key] = np.stack([np.asarray(value) for value in column])
-        return batch
+        return batch | self._pack(texts)
 
-    def _pack(self, ids: Sequence[list[int]]) -> packing.PackedText:
+    def _pack(self, texts: dict[str, Sequence[list[int]]]) -> Batch:
+        """Texts of all kinds in the same rows, in each group kind after kind; one without tokens starts at its study's.
+
+        Kinds in rows of their own would leave room in the last ones of each, and be rounded up apart.
+        """
         length, groups, pad_id = self.spec.text_length, self.groups, self.pad_id
-        if not self.spec.packed:
-            return packing.plain(ids, length, groups=groups, pad_id=pad_id)
-        return packing.pack(ids, length=length, groups=groups, row_step=self.spec.row_step, pad_id=pad_id)
+        size = len(texts["text"]) // groups
+        ids = [text for k in range(groups) for kind in texts.values() for text in kind[k * size : (k + 1) * size]]
+        if self.spec.packed:
+            packed = packing.pack(ids, length=length, groups=groups, row_step=self.spec.row_step, pad_id=pad_id)
+        else:
+            packed = packing.plain(ids, length, groups=groups, pad_id=pad_id)
+        batch: Batch = {f"text_{part}": getattr(packed, part) for part in ("ids", "owner", "position")}
+        starts = packed.start.reshape(groups, len(texts), size).swapaxes(0, 1).reshape(len(texts), -1)
+        for (name, kind), start in zip(texts.items(), starts, strict=True):
+            batch[f"{name}_start"] = np.where([bool(text) for text in kind], start, starts[0])
+        return batch
 
 
 def train_batches(
@@ -219,24 +220,18 @@ def batch_shapes(
       feature_width: of the frozen features.
     """
     b, v, e, f = studies, spec.graph_nodes, spec.graph_edges, feature_width
-    rows = studies // groups
+    rows = studies // groups * (2 if spec.negation else 1)
     if spec.packed:
         rows = packing.expected_rows(rows, tokens, length=spec.text_length, row_step=spec.row_step)
-
-    def packed(name: str) -> dict[str, tuple[tuple[int, ...], type]]:
-        tokens = {
-            f"{name}_{part}": ((groups * rows, spec.text_length), np.int32) for part in ("ids", "owner", "position")
-        }
-        return tokens | {f"{name}_start": ((b,), np.int32)}
-
     flags = ["labels_valid", "normal", "normal_valid"]
-    shapes: dict[str, tuple[tuple[int, ...], type]] = packed("text")
+    shapes: dict[str, tuple[tuple[int, ...], type]] = {"text_start": ((b,), np.int32)}
+    shapes |= {f"text_{part}": ((groups * rows, spec.text_length), np.int32) for part in ("ids", "owner", "position")}
     shapes |= {"image": ((b, spec.image_size, spec.image_size), np.uint8), "labels": ((b, len(CHEXPERT)), np.float32)}
     if spec.text_features:
         shapes["text_feature"] = ((b, f), np.float32)
         flags.append("text_valid")
     if spec.negation:
-        shapes |= packed("negated")
+        shapes["negated_start"] = ((b,), np.int32)
         flags.append("negated_valid")
     if spec.claims:
         claims = ("findings", "text_claims") + ("negated_claims",) * spec.negation

@@ -55,12 +55,12 @@ _HANGS = re.compile(  # no beginning of a sentence
     r"^(?:in|on|at|of|to|from|as|with|within|given|because|while|when|if|after|since|or|and|is|are|"
     r"was|were|may|might|could|can|would|which|that|"
     r"due|related|secondary|consistent|compatible|suggest\w*|represent\w*|likely|possibly|probably|seen|"
-    r"noted|versus|than|for|by|over\w*|project\w*|measur\w*|this|these|it|they|its|both|also)\b",
+    r"noted|versus|vs|than|for|by|over\w*|project\w*|measur\w*|this|these|it|they|its|both|also)\b",
     re.IGNORECASE,
 )
 _BLANK = re.compile(r"(?:x{3,}|_{3,})", re.IGNORECASE)  # behind a cut it may be what joined the two halves
 _WAITS = re.compile(  # no end of one, or an adjective without its noun
-    r"\b(?:in|on|at|of|to|from|with|and|or|the|an?|is|are|may|be|left|right|mild|upper|lower|mid|versus|some)\.$|"
+    r"\b(?:in|on|at|of|to|from|with|and|or|the|an?|is|are|may|be|left|right|mild|upper|lower|mid|versus|vs|some)\.$|"
     r"^(?:\w+ )?[\w-]+(?:ive|al|ic|ous|ular|ed)\.$"
 )
 _ADVISES = re.compile(r"(?:please|recommend|consider|suggest|correlat|clinical(?:ly)? correlat|follow)", re.IGNORECASE)

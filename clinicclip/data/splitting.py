@@ -101,13 +101,13 @@ _CUTS = tuple(
 _NO_START = _compile(
     r"^(?:there (?:is|are) )?(?:x{3,} )*(?:compatible|consistent|suggest\w*|represent\w*|indicat\w*|"
     r"presumably|possibly|perhaps|probably|likely|most|"
-    r"due|related|secondary|seen|noted|which|that|in|on|at|of|to|from|as|with|or|and|is|are|may|could|"
+    r"due|related|secondary|seen|noted|which|that|in|on|at|of|to|from|as|with|or|and|versus|vs|is|are|may|could|"
     r"projecting|overlying|"
     r"concerning|worrisome|favor\w*|extending|involving|greater|worse)\b|^(?:\w+(?:ic|ed|ous)|x{3,})\.$"
 )
 _NO_END = _compile(
     r"\b(?:in|on|at|of|to|from|with|and|or|the|an?|consistent|compatible|may|be|due|is|are|"
-    r"left|right|versus)\.$"
+    r"left|right|versus|vs)\.$"
 )
 _LOOSE_ADJECTIVE = _compile(
     r"\b(?:emphysematous|atherosclerotic|tortuous|calcified|fibrotic|ectatic|"

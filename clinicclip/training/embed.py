@@ -14,11 +14,13 @@ from clinicclip.models.clip import ClinicCLIP, normalize_images
 from clinicclip.training.sharding import AXIS, microbatches
 
 Batch = Mapping[str, Array]
-TEXT_PARTS = ("ids", "owner", "position", "start")
+TEXT_PARTS = ("ids", "owner", "position")  # of the rows, which hold all kinds of text
 GRAPH_PARTS = ("nodes", "senders", "receivers", "mask")
 TOWER_KEYS = (
     "image",
-    *(f"{text}_{part}" for text in ("text", "negated") for part in TEXT_PARTS),
+    *(f"text_{part}" for part in TEXT_PARTS),
+    "text_start",
+    "negated_start",
     *(f"graph_{part}" for part in GRAPH_PARTS),
 )
 
@@ -91,12 +93,8 @@ def check(model: ClinicCLIP, batch: Batch, spec: LossSpec) -> None:
 
 def _numbered(batch: Batch) -> dict[str, Array]:
     """The batch with a number for every image and row of text, which stays with it wherever it is computed."""
-    numbers, first = {}, 0
-    for name, key in {"image": "image", "text": "text_ids", "negated": "negated_ids"}.items():
-        if key in batch:
-            numbers[f"{name}_number"] = first + jnp.arange(batch[key].shape[0])
-            first += batch[key].shape[0]
-    return {**batch, **numbers}
+    images, rows = batch["image"].shape[0], batch["text_ids"].shape[0]
+    return {**batch, "image_number": jnp.arange(images), "text_number": images + jnp.arange(rows)}
 
 
 def _towers(model: ClinicCLIP, params: PyTree, batch: Batch, key: Array, spec: LossSpec, groups: int) -> Embedded:
@@ -104,8 +102,9 @@ def _towers(model: ClinicCLIP, params: PyTree, batch: Batch, key: Array, spec: L
         return model.apply({"params": params}, *inputs, method=method, rngs={"dropout": key})
 
     names = ("text", "negated") if spec.negation else ("text",)
-    *packed, numbers = _texts(batch, names, groups)
-    texts = run(model.embed_text, *packed, groups, numbers)
+    rows = (batch[f"text_{part}"] for part in TEXT_PARTS)
+    starts = jnp.stack([batch[f"{name}_start"].reshape(groups, -1) for name in names], axis=1)
+    texts = run(model.embed_text, *rows, starts.reshape(-1), groups, batch["text_number"])
     texts = texts.reshape(groups, len(names), -1, model.spec.dim).swapaxes(0, 1).reshape(len(names), -1, model.spec.dim)
     graph = None
     if spec.graph or spec.graph_stream:
@@ -116,24 +115,6 @@ def _towers(model: ClinicCLIP, params: PyTree, batch: Batch, key: Array, spec: L
         negated=texts[1] if spec.negation else None,
         graph=graph,
     )
-
-
-def _texts(batch: Batch, names: tuple[str, ...], groups: int) -> list[Array]:
-    """All kinds of text as one packed batch, so that the tower runs once; groups hold rows of every kind."""
-
-    def grouped(name: str, part: str) -> Array:
-        array = batch[f"{name}_{part}"]
-        return array.reshape(groups, -1, *array.shape[1:])
-
-    pieces = []
-    texts = tokens = 0  # of the kinds before, in a group
-    for name in names:
-        ids, owner, position, start = (grouped(name, part) for part in TEXT_PARTS)
-        owner = jnp.where(owner > 0, owner + texts, 0)
-        pieces.append((ids, owner, position, start + tokens, grouped(name, "number")))
-        texts, tokens = texts + start.shape[1], tokens + owner.shape[1] * owner.shape[2]
-    joined = (jnp.concatenate(arrays, axis=1) for arrays in zip(*pieces, strict=True))
-    return [array.reshape(-1, *array.shape[2:]) for array in joined]
 
 
 def _cut(array: Array, devices: int, parts: int) -> Array:
