@@ -65,16 +65,16 @@ class TrainSpec:
         names = {"text_mode": TEXT_MODES, "sentence_filter": SENTENCE_FILTERS, "negation_generator": GENERATORS}
         for key, known in {**names, "label_findings": label_sentences.WHOSE}.items():
             if getattr(self, key) not in known:
-                raise UserError(f"{key}={getattr(self, key)!r}: one of {', '.join(known)}")
+                raise UserError(f"data.{key}={getattr(self, key)!r}: one of {', '.join(known)}")
         if self.negation and self.negation_generator != templates.TRAIN.name and not self.whole_reports:
             raise UserError(
-                f"negation_generator={self.negation_generator!r} wrote negations of whole reports: use it with "
-                "text_mode='report' and sentence_filter='none'"
+                f"data.negation_generator={self.negation_generator!r} wrote negations of whole reports: use it with "
+                "data.text_mode=report and data.sentence_filter=none"
             )
         if not 0.0 <= self.label_sentences <= 1.0:
-            raise UserError(f"label_sentences={self.label_sentences}: expected a share from 0 to 1")
+            raise UserError(f"data.label_sentences={self.label_sentences}: expected a share from 0 to 1")
         if self.uncertain not in (0, 1):
-            raise UserError(f"uncertain={self.uncertain}: 0 or 1")
+            raise UserError(f"data.uncertain={self.uncertain}: 0 or 1")
 
     @property
     def whole_reports(self) -> bool:
@@ -184,7 +184,7 @@ class DrawStudy(grain.transforms.RandomMap):
         wanted, made = self.spec.negation_generator, record["negated_by"]
         if record["negated"] and made != wanted:
             raise UserError(
-                f"negation_generator={wanted!r}: the data were prepared with {made!r}; set "
+                f"data.negation_generator={wanted!r}: the data were prepared with {made!r}; set "
                 f"--config.data.negation_generator={made} or prepare again"
             )
         return record["negated"]
