@@ -48,7 +48,7 @@ def test_stored_states_stand_for_whatever_is_drawn(
     ours = [known.random_map(record, np.random.default_rng(seed)) for record, seed in places]
     theirs = [read.random_map(record, np.random.default_rng(seed)) for record, seed in places]
     assert 0 < sum(study["truncated"] for study in ours) < len(places)
-    params = {"params": starting.initial_params(chosen, model.spec)}
+    params = {"params": jax.tree.map(jnp.asarray, starting.initial_params(chosen, model.spec))}
     for name in ("text", "negated"):
         said = [study for study in theirs if study[f"{name}_tokens"]]
         packed = map(jnp.asarray, packing.pack([study[f"{name}_tokens"] for study in said], length=12))

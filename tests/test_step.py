@@ -170,7 +170,8 @@ def test_frozen_parts_stay_and_temperature_learns_only_when_told():
 
 def test_states_of_a_frozen_tower_take_the_place_of_its_texts():
     spec, batch = clip_spec(text_frozen=True), jax.tree.map(jnp.asarray, make_batch(2, 10))
-    params, groups, kinds = parameters(spec), text_groups(STUDIES, 10, 2), ("text", "negated")
+    params, groups = jax.tree.map(jnp.asarray, parameters(spec)), text_groups(STUDIES, 10, 2)
+    kinds = ("text", "negated")
 
     def pooled(model, ids, owner, position, start):
         return model.text.pool(model.text(ids, owner, position), owner, start, groups)
