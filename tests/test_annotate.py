@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def states(folder: Path, ids: Sequence[int]) -> np.ndarray:
     """The slow twin: one sequence alone, without packing."""
     spec, params = importing.load_text_tower(folder, pooling="mean")
     one = map(jnp.asarray, packing.plain([list(ids)], len(ids))[:3])
-    return np.asarray(Bert(spec).apply({"params": params}, *one))[0]
+    return np.asarray(Bert(spec).apply({"params": jax.tree.map(jnp.asarray, params)}, *one))[0]
 
 
 def unit(vector: np.ndarray) -> np.ndarray:

@@ -17,7 +17,8 @@ def step_flops(model: ClipSpec, loss: LossSpec, batch: Sizes, *, recomputed: boo
     passes = 1 + BACKWARD + recomputed
     layered = passes + model.remat
     kinds = 2 if loss.negation else 1
-    text = flops.text(model.text, *batch["text_ids"].shape, kinds * studies) if "text_ids" in batch else 0
+    rows, length = batch["text_ids"].shape if "text_ids" in batch else (0, 0)  # none of a frozen tower's known states
+    text = flops.text(model.text, rows, length, kinds * studies) if rows else 0
     projected = 2 * studies * model.dim * passes
     parts = {
         "image tower": studies * flops.image(model.image) * layered + projected * model.image.out_width,
