@@ -37,6 +37,10 @@ def test_what_is_left_holds_no_comparison_and_states_the_same(before: str) -> No
             ["No right effusion.", "The left effusion is present."],
         ),
         ("The effusion has resolved, and no pneumothorax is seen.", ["No effusion.", "No pneumothorax is seen."]),
+        (
+            "Stable cardiomegaly and mild edema with small but increasing right effusion.",
+            ["Cardiomegaly.", "Mild edema.", "Small right effusion."],
+        ),
         ("No interval change in cardiomegaly or edema.", ["Cardiomegaly.", "Edema."]),
         ("No new or worsening effusion, consolidation or edema.", ["No effusion.", "No consolidation.", "No edema."]),
     ],

@@ -43,6 +43,7 @@ OBSERVED = (
     r"retract(?:ed|ion)",
     r"tenting",
     r"pericardial",
+    r"collaps(?:e[ds]?|ing)",
     r"wedg(?:ed|ing)",
     r"(?:loss of|vertebral)(?: body)? height",
     r"radiopaque",
@@ -75,10 +76,12 @@ AT_ODDS: Mapping[str, re.Pattern[str]] = {
         "infiltration": r"opacifi\w*|air-?space disease|consolidat\w*|pneumonia",
         "calcification": r"calcifi\w*|atherosclero\w*",
         "fracture": r"callus|deformit(?:y|ies)|wedg\w*|compression",
-        "cardiomegaly": r"(?:heart|cardiac|cardio\w*)\b.* (?:enlarged|enlargement|large|prominent|accentuated)\b"
+        "cardiomegaly": r"(?:heart|cardiac|cardio\w*)\b.* "
+        r"(?:enlarged|enlargement|large|prominent|accentuated|globular)\b"
         rf"|{_CHAMBER} (?:[a-z]+ )*?{_DILATED}|{_DILATED} (?:[a-z]+ )*?{_CHAMBER}",
         "enlarged_cardiomediastinum": r"mediastin\w*\b.* (?:enlarged|wide\w*|prominent|prominence|fullness)\b",
-        "pneumothorax": r"pleural air|hydropneumo\w*|deep sulcus|(?:air|gas)\b.* pleural|pleural\b.* (?:air|gas)\b",
+        "pneumothorax": r"pleural (?:air|lines?|edges?)\b|(?:lung|visceral) (?:edge|line)|visceral pleura|"
+        r"hydropneumo\w*|deep sulcus|(?:air|gas)\b.* pleural|pleural\b.* (?:air|gas)\b",
         "pleural_effusion": r"loculat\w*|fluid|empyema",
         "hernia": r"hiat\w+|herniat\w*|intrathoracic",
         "scoliosis": r"curvature|scolio\w*",

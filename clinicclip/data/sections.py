@@ -5,9 +5,9 @@ import textwrap
 
 LONGEST = 600  # characters of a sentence; real ones stay far below
 _HEADERS = {
-    "findings": r"findings?(?: ?(?:and|/|&) ?impressions?)?|report",
+    "findings": r"findings?(?: ?(?:and|/|&) ?impressions?)?|impressions? ?(?:and|/|&) ?findings?|report",
     "impression": r"impressions?(?: ?(?:and|/|&) ?recommendations?(?: ?\(s\))?)?|conclusions?|opinion|"
-    r"interpretation|summary|addendum",
+    r"interpretation|summary|addendum(?: by [^:\n]{1,60}(?=:))?",
     "other": r"exam(?:ination)?s?|indications?|(?:clinical )?(?:history|information|indication)|"
     r"reason for (?:the )?exam(?:ination)?|"
     r"techniques?|procedures?|views?|comparisons?|recommendations?(?: ?\(s\))?|notifications?|final report|"
@@ -19,18 +19,21 @@ _HEADERS = {
 _HEADER = re.compile(
     r"(?:(?<=\n)|^)[ \t]*(?:"
     + "|".join(f"(?P<{name}>{p})" for name, p in _HEADERS.items())
-    + r")[ \t]*(?::|(?-i:(?<=[A-Z][A-Z]))[ \t]*\n|(?<=impression)[ \t]*\n|(?<=IMPRESSION)[ \t]*\n|(?<=REPORT)[ \t]*\n)",
+    + r")[ \t]*(?::|(?-i:(?<=[A-Z][A-Z]))[ \t]*\n|(?<=impression)[ \t]*\n|(?<=IMPRESSION)[ \t]*\n|(?<=REPORT)[ \t]*\n"
+    r"|(?-i:(?<=ADDENDUM))(?=[ \t]))",
     re.IGNORECASE,
 )
 _INLINE = re.compile(
     r"(?:(?<=[.\s])(?<!AND )(?=[A-Z]{4})|(?<=[.;:] )(?=[A-Z][a-z]))"  # in capitals anywhere, else behind a sentence
-    r"(FINDINGS?(?: AND IMPRESSIONS?)?|IMPRESSIONS?(?: AND RECOMMENDATIONS?)?|CONCLUSIONS?|COMPARISONS?|INDICATIONS?|"
-    r"TECHNIQUE|HISTORY|RECOMMENDATIONS?|ADDENDUM|OPINION|NOTIFICATIONS?|Findings?|Impressions?|Conclusions?|Addendum):"
+    r"(FINDINGS?(?: AND IMPRESSIONS?)?|IMPRESSIONS?(?: AND (?:RECOMMENDATION|FINDING)S?)?|CONCLUSIONS?|COMPARISONS?|"
+    r"INDICATIONS?|TECHNIQUE|HISTORY|RECOMMENDATIONS?|ADDENDUM|OPINION|NOTIFICATIONS?|Findings?|Impressions?|Conclusions?|Addendum):"
 )
 
 _ABBREVIATIONS = frozenset(
     {"dr", "mr", "mrs", "ms", "st", "vs", "e.g", "i.e", "approx", "cf", "fig", "p.o", "a.m", "p.m", "etc", "lat"}
 )
+_MAY_END = frozenset({"a.m", "p.m", "etc", "p.o"})  # before a capital: "at 5 a.m. Severe edema"
+_NEXT = re.compile(r"\.\s+(?!Dr|M[rs]s?\b)(?:(?P<capital>[A-Z][a-z])|(?P<small>[a-z]))?")
 _BOUNDARY = re.compile(
     r"(?<![.\d\s])[.!?]+(?=[A-Z][a-z])"  # a space was forgotten: "clear.Heart"
     r"|[.!?]+(?=\s|$)"
@@ -40,7 +43,7 @@ _BOUNDARY = re.compile(
 _NUMBER = re.compile(r"(?:(?<=^)|(?<=[.;:\n] )|(?<=[;:\n])|(?<=[^\W\d]\.)|(?<=\s\s))\(?(\d{1,2})[.)](?!\d)\s*")
 _NUMBERED_TAIL = re.compile(r"(?<=[a-z]) (?=(\d)\. [A-Z])")
 _ITEM = re.compile(r"\n(?=\s*(?:\(?\d{1,2}[.)](?!\d)|[-*•]\s|[A-Z][A-Za-z/ ]{2,30}:))")  # a line that begins anew
-_MARKUP = re.compile(r"\*\*|^[ \t]*#+[ \t]", re.MULTILINE)
+_MARKUP = re.compile(r"\*\*|^[ \t]*#+[ \t]|^[ \t]*_{5,}[ \t]*$", re.MULTILINE)
 _ONLY_COMPARED = re.compile(r"[^.]*\b(?:compar|prior|previous)[^.]*\.?\s*", re.IGNORECASE)
 _LABEL = re.compile(r"(?i)(?:^|(?<=\n))\s*(?:findings?|impressions?)\s*:")
 _SPACE = re.compile(r"\s+")
@@ -74,7 +77,11 @@ def report_sections(text: str) -> tuple[str, str]:
 
 def _ends_abbreviation(text: str, stop: int) -> bool:
     word = text[max(0, stop - 16) : stop].rsplit(None, 1)[-1:] or [""]
-    return word[0].lower().lstrip("(") in _ABBREVIATIONS
+    abbreviation, following = word[0].lower().lstrip("("), _NEXT.match(text, stop)
+    if abbreviation == "v":
+        return following is not None and following["small"] is not None
+    ends = abbreviation in _MAY_END and following is not None and following["capital"] is not None
+    return abbreviation in _ABBREVIATIONS and not ends
 
 
 def _cut_at_numbers(section: str) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from clinicclip.data.beside import OBSERVED
 from clinicclip.data.mentions import Mention, mentions, states, union
-from clinicclip.data.schema import ABSENT, FINDINGS, INDEX, PARENTS
+from clinicclip.data.schema import ABSENT, FINDINGS, INDEX, PARENTS, PRESENT
 from clinicclip.data.sections import finish
 
 
@@ -116,7 +116,7 @@ def _companions(text: str, related: frozenset[int]) -> frozenset[int] | None:
     spans = [(m.start, m.end) for m in found]
     for observed in _OBSERVED.finditer(low):
         inside = any(start <= observed.start() and observed.end() <= end for start, end in spans)
-        if not inside and not any(_is_explained(low, m, observed.start()) for m in own):
+        if not inside and not any(_is_explained(low, m, observed) for m in own):
             return None
     return frozenset(m.finding for m in others)
 
@@ -124,18 +124,24 @@ def _companions(text: str, related: frozenset[int]) -> frozenset[int] | None:
 def _describes(low: str, other: Mention, own: Mention) -> bool:
     if other.polarity == ABSENT or not other.explicit:
         return False
-    if _is_explained(low, own, other.start, other.finding):
+    if _is_explained(low, own, other):
         return True
     is_adjective = own.finding in _MAY_BE_CALCIFIED and other.end <= own.start and _ADJECTIVE.match(low, other.start)
     return bool(is_adjective) and not _JOINS.search(low, other.end, own.start)
 
 
-def _is_explained(low: str, own: Mention, position: int, finding: int | None = None) -> bool:
-    """Whether what stands at `position`, `finding` if it is one, explains the finding named before it."""
+def _is_explained(low: str, own: Mention, other: Mention | re.Match[str]) -> bool:
+    """Whether `other`, a finding or something observed, explains the finding named before it.
+
+    The second of "A or B" does only where it is of one kind with A and doubted: if both are stated, B stays without A.
+    """
+    position = other.start if isinstance(other, Mention) else other.start()
     cue = _EXPLAINS.search(low, own.end, max(own.end, position))
     if cue is None or _ENDS_EXPLANATION.search(low, cue.end(), position):
         return False
-    return not _CHOICE.match(cue.group()) or (finding is not None and _one_kind(own.finding, finding))
+    if not _CHOICE.match(cue.group()):
+        return True
+    return isinstance(other, Mention) and other.polarity != PRESENT and _one_kind(own.finding, other.finding)
 
 
 def _one_kind(one: int, other: int) -> bool:

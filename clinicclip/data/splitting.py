@@ -5,7 +5,7 @@ Every split is checked: the parts must state exactly the findings of the whole, 
 
 import re
 
-from clinicclip.data import anatomy, phrases
+from clinicclip.data import anatomy, cues, phrases
 from clinicclip.data.mentions import mentions, states, union
 from clinicclip.data.sections import finish
 
@@ -61,7 +61,7 @@ _STATES_ITSELF = _compile(
     r"\b(?:is|are|appears?|limits|normal|clear|enlarged|no|without|except|other than|apart|aside)\b"
 )
 _PLAIN_LIST = _compile(rf"^(?P<pre>there (?:is|are)(?: also)? |)(?P<list>.+?)(?P<post>{_PREDICATE})?[.]?$")
-_CHOICE = _compile(r"\bor\b|/|\bversus\b|\bvs\b")  # one of two: taking it apart would claim both
+_CHOICE = _compile(r"\bor\b|/|\bversus\b|\bvs?\b")  # one of two: taking it apart would claim both
 _DENIED_ITEM = _compile(rf"{_DENIAL} ")
 _ARTICLE = _compile(r"^(?:the|an?) (?=\w)")  # in a list that has its own: "no evidence of a mass or a nodule"
 _ITEM_CUT = re.compile(r",? (?:and/or|and|or|nor) |, ?|/(?=[a-z])")
@@ -107,7 +107,8 @@ _NO_START = _compile(
 )
 _NO_END = _compile(
     r"\b(?:in|on|at|of|to|from|with|and|or|the|an?|consistent|compatible|may|be|due|is|are|"
-    r"left|right|versus|vs)\.$"
+    r"left|right|versus|vs|v)\.$|(?:^|\b(?:with|and|an?|no|or)|,) ?"  # or a size that waits for its noun
+    rf"(?:{'|'.join(word for _, words in cues.SEVERITY for word in words)})\.$"
 )
 _LOOSE_ADJECTIVE = _compile(
     r"\b(?:emphysematous|atherosclerotic|tortuous|calcified|fibrotic|ectatic|"
