@@ -5,12 +5,13 @@ Own rules instead of a library: negspacy and medspaCy's ConText, given our names
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from clinicclip.data import anatomy, cues, phrases
+from clinicclip.data import anatomy, clauses, cues, phrases
+from clinicclip.data.clauses import Cue, Span
 from clinicclip.data.schema import (
     ABSENT,
     BOTH,
@@ -38,14 +39,6 @@ class Mention(NamedTuple):
     explicit: bool
 
 
-class Cue(NamedTuple):
-    """A word that turns the mentions before or after it, or ends the reach of such words."""
-
-    kind: str
-    start: int
-    end: int
-
-
 def union(patterns: tuple[str, ...]) -> str:
     """One non-capturing alternation of `patterns` that cuts no word in two.
 
@@ -71,8 +64,10 @@ _CUE = _named(
         "neutral": cues.NEUTRAL,
         "doubt_after": cues.DOUBT_AFTER,
         "deny_after": cues.DENY_AFTER,
+        "deny_next": cues.DENY_NEXT,
         "deny_around": cues.DENY_AROUND,
         "doubt_around": cues.DOUBT_AROUND,
+        "doubt_item": cues.DOUBT_ITEM,
         "alternative": cues.ALTERNATIVE,
         "doubt_before": _before_colon(cues.DOUBT_BEFORE),
         "deny_before": _before_colon(cues.DENY_BEFORE),
@@ -85,6 +80,8 @@ _CUE = _named(
 _ANATOMY = _named({name.replace(" ", "_"): subjects for name, (subjects, _) in anatomy.ANATOMY.items()})
 _COVERED = {name.replace(" ", "_"): tuple(INDEX[f] for f in covered) for name, (_, covered) in anatomy.ANATOMY.items()}
 _STATE = _named({"borderline": phrases.BORDERLINE, "normal": anatomy.NORMAL})
+# Before a state it is denied: "not entirely clear", "cannot say the lungs are clear".
+_NOT_SO = re.compile(r"\b(?:not|no longer|never|hardly|cannot|can't|unable)\b(?:(?!\b(?:and|but)\b)[^,;]){0,50}$")
 _VERB = re.compile(anatomy.VERBS)
 _ABNORMAL = re.compile(anatomy.ABNORMAL)
 _CLAUSE_END = re.compile(r";|\.(?= |$)|\b(?:but|however|although|though|with(?!in)|except|other than)\b")
@@ -97,51 +94,90 @@ _ONE = re.compile(
     r"(?= ?(?:[.,;]|$)| (?:on|in|at|is|are|may|might|can|cannot|could|remains?|persists?|seen|present)\b)"
 )
 _OTHER = re.compile(union(phrases.OTHER_ABNORMALITIES))
-NO_FINDING = INDEX["no_finding"]
+NO_FINDING, _DEVICES = INDEX["no_finding"], INDEX["support_devices"]
+_WANTED = re.compile(cues.WANTED)
 
 
-def _explicit_polarity(start: int, end: int, turns: list[Cue]) -> int | None:
+# What each ends on its way to a finding behind it, of "deny", "doubt" and "history".
+_STOPS = {
+    "end": frozenset(("deny", "doubt", "history")),
+    "clause": frozenset(("deny", "doubt", "history")),
+    "statement": frozenset(("doubt", "history")),
+    "denial_end": frozenset(("deny", "history")),
+}
+_DOUBTS = ("doubt_before", "doubt_around", "alternative")
+
+
+def _explicit_polarity(start: int, end: int, turns: Sequence[Cue]) -> int | None:
     """Polarity of a mention at [start, end) under the cues that reach it; None if it is history."""
-    polarity, may_deny = PRESENT, True
+    polarity, stopped = PRESENT, frozenset[str]()
     for cue in reversed([c for c in turns if c.start < end]):
-        if cue.kind == "end" and cue.end <= start:
-            break
-        if cue.kind == "history" and cue.end <= start:
-            return None
-        if cue.kind == "denial_end" and cue.end <= start:
-            may_deny = False
-        if cue.kind in ("deny_before", "deny_around") and may_deny:
+        if cue.end <= start:
+            stopped |= _STOPS.get(cue.kind, frozenset())
+            if cue.kind == "history" and "history" not in stopped:
+                return None
+        if cue.kind == "deny_before" and "deny" not in stopped:
             return ABSENT
-        if cue.kind in ("doubt_before", "doubt_around", "alternative"):
+        if cue.kind in _DOUBTS and "doubt" not in stopped:
             polarity = UNCERTAIN
     next_to_cue = True
     for cue in (c for c in turns if c.start >= end):
-        if cue.kind in ("end", "denial_end", "deny_before", "doubt_before"):
+        if cue.kind in _STOPS or cue.kind in ("aside", "deny_before", "doubt_before"):
             break
-        if cue.kind in ("deny_after", "deny_around"):
+        if cue.kind == "deny_after" or (cue.kind == "deny_next" and cue.start <= end + 1):
             return ABSENT
-        if cue.kind == "doubt_after" or (cue.kind == "doubt_around" and next_to_cue):
+        if cue.kind == "doubt_after" or (cue.kind in ("doubt_around", "doubt_item") and next_to_cue):
             polarity = UNCERTAIN
         next_to_cue = next_to_cue and cue.kind != "list_end"
     return polarity
 
 
-def _turns(low: str) -> list[Cue]:
-    return [Cue(str(m.lastgroup), m.start(), m.end()) for m in _CUE.finditer(low)]
+class _Sentence(NamedTuple):
+    """A lower-case sentence as far as it is understood: what it names, and what turns that."""
+
+    found: tuple[tuple[str, int, int], ...]  # name in `_FINDING`, start, end
+    others: tuple[tuple[int, int], ...]  # abnormalities without a name in `schema.FINDINGS`
+    turns: tuple[Cue, ...]
+
+
+@lru_cache(maxsize=65536)
+def _analysed(low: str) -> _Sentence:
+    found = tuple((str(m.lastgroup), *m.span()) for m in _FINDING.finditer(low))
+    others = tuple(m.span() for m in _OTHER.finditer(low))
+    return _Sentence(found, others, tuple(_turns(low, found, others)))
+
+
+def _turns(low: str, found: Sequence[tuple[str, int, int]], others: Sequence[tuple[int, int]]) -> list[Cue]:
+    """Cues and the boundaries between statements, in order; what may turn either side turns the nearer one."""
+    spans = [Span(start, end, INDEX[name.removeprefix(_SIGN)]) for name, start, end in found]
+    spans += [Span(*span, -1) for span in others if not any(s.start < span[1] and span[0] < s.end for s in spans)]
+    spans.sort()
+    turns: list[Cue] = []
+    for match in _CUE.finditer(low):
+        cue = Cue(str(match.lastgroup), match.start(), match.end())
+        if cue.kind == "alternative":
+            turns += clauses.alternative(low, cue, spans)
+        elif cue.kind == "deny_around":
+            turns.append(cue._replace(kind="deny_before" if clauses.attributive(low, cue, spans) else "deny_after"))
+        else:
+            turns.append(cue)
+    turns += clauses.boundaries(low, spans)
+    return sorted(turns, key=lambda cue: cue.start)
 
 
 def _named_findings(low: str) -> list[Mention]:
-    found = list(_FINDING.finditer(low))
-    if not found:
+    spans = list(_analysed(low).found)
+    if not spans:
         return []
-    turns = _turns(low)
-    spans = [(str(match.lastgroup), *match.span()) for match in found]
-    one = _ONE.search(low, found[0].end())
+    turns = _analysed(low).turns
+    one = _ONE.search(low, spans[0][2])
     if one:
         spans.append((next(name for name, _, end in reversed(spans) if end <= one.start()), *one.span("one")))
     mentions = []
     for name, start, end in spans:
         index = INDEX[name.removeprefix(_SIGN)]
+        if index == _DEVICES and _WANTED.match(low, end):
+            continue
         polarity = PRESENT if index == NO_FINDING else _explicit_polarity(start, end, turns)
         if name.startswith(_SIGN) and polarity == PRESENT:
             polarity = UNCERTAIN
@@ -173,18 +209,24 @@ def _subjects_of(state: re.Match[str], subjects: list[re.Match[str]], low: str, 
     return after
 
 
-def _normal_anatomy(low: str) -> list[Mention]:
-    """Findings denied by statements such as "the lungs are clear" or "normal heart size"."""
-    found: list[Mention] = []
+def _called_normal(low: str) -> Iterator[tuple[re.Match[str], re.Match[str], bool]]:
+    """(anatomy, state, whether the state is denied) of "the lungs are clear", "normal heart", "not normal"."""
     for start, end in _clauses(low):
         subjects = list(_ANATOMY.finditer(low, start, end))
         floor = start
         for state in _STATE.finditer(low, start, end) if subjects else ():
-            polarity = UNCERTAIN if state.lastgroup == "borderline" else ABSENT
-            for subject in _subjects_of(state, subjects, low, floor):
-                covered = _COVERED[str(subject.lastgroup)]
-                found.extend(Mention(f, polarity, subject.start(), state.end(), False) for f in covered)
+            denied = bool(_NOT_SO.search(low[floor : state.start()]))
+            yield from ((subject, state, denied) for subject in _subjects_of(state, subjects, low, floor))
             floor = state.end()
+
+
+def _normal_anatomy(low: str) -> list[Mention]:
+    """Findings denied by statements such as "the lungs are clear" or "normal heart size"."""
+    found: list[Mention] = []
+    for subject, state, denied in _called_normal(low):
+        polarity = UNCERTAIN if state.lastgroup == "borderline" else ABSENT
+        covered = () if denied else _COVERED[str(subject.lastgroup)]
+        found.extend(Mention(f, polarity, subject.start(), state.end(), False) for f in covered)
     return found
 
 
@@ -214,9 +256,9 @@ def severity(text: str) -> int:
 def is_abnormal_otherwise(text: str) -> bool:
     """Whether a sentence affirms or doubts an abnormality that no finding of `schema.FINDINGS` stands for."""
     low = text.lower()
-    found = list(_OTHER.finditer(low))
-    turns = _turns(low) if found else []
-    return any(_explicit_polarity(m.start(), m.end(), turns) in (PRESENT, UNCERTAIN) for m in found)
+    sentence = _analysed(low)
+    named = any(_explicit_polarity(*span, sentence.turns) in (PRESENT, UNCERTAIN) for span in sentence.others)
+    return named or any(denied for *_, denied in _called_normal(low))
 
 
 _RANK = {PRESENT: 0, UNCERTAIN: 1, ABSENT: 2}
@@ -261,4 +303,4 @@ def polarity(text: str, start: int, end: int) -> int | None:
 
     PRESENT, ABSENT or UNCERTAIN; None when it is the patient's past.
     """
-    return _explicit_polarity(start, end, [Cue(str(m.lastgroup), m.start(), m.end()) for m in _CUE.finditer(text)])
+    return _explicit_polarity(start, end, _analysed(text).turns)

@@ -19,6 +19,7 @@ _MEDIASTINUM = (
     r"(?:cardio-?(?: and )?)? ?(?:superior |upper )?"
     r"mediastin(?:um|al(?: (?:silhouette|contour|shadow|width)s?)?)"
 )
+_WIRES = r"(?:wires?|leads?|clips?|screws?|rods?|sutures?|catheters?|hardware)"
 _AIRSPACE = r"(?:air ?-?space|alveolar|parenchymal|pulmonary|lung)"
 
 # Order matters inside one text position only: the first list that matches there wins.
@@ -90,7 +91,14 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"(?<!cystic )(?:pulmonary |interstitial )?fibro(?:sis|tic)(?: (?:changes?|scarring|"
         r"disease))?",
     ),
-    "fracture": (r"fractur(?:es?|ed)", r"compression deformit(?:y|ies)", r"vertebral (?:[a-z]+ )?compression"),
+    "fracture": (
+        # of bone, not of a wire
+        rf"(?<!wire )(?<!wires )(?<!lead )(?<!wire is )(?<!wires are )(?<!lead is )fractur(?:es?|ed)"
+        rf"(?! (?:[a-z]+ ){{0,2}}?{_WIRES}\b)",
+        r"compression deformit(?:y|ies)",
+        r"vertebral (?:[a-z]+ )?(?:compression|collapse)",
+        r"collapsed? (?:of (?:the |an? )?)?(?:[a-z]+ ){0,2}?vertebra[el]?(?: bod(?:y|ies))?",
+    ),
     "scoliosis": (
         r"(?:dextro|levo|kypho|roto)?-?scolio(?:sis|tic)(?: (?:curvature|deformity))?",
         r"(?:s-? ?shaped|(?:dextro|levo)-?(?:convex)?|(?:right|left)ward|lateral|convex)(?: [a-z]+){0,2}? ?curvature",
@@ -107,6 +115,7 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"(?:diffuse idiopathic skeletal |axial )?hyperostosis",
         r"(?:osteo)?arthriti[cs](?: changes?)?",
         r"(?:osteo)?arthrosis",
+        r"djd",
     ),
     "tortuous_aorta": (
         r"(?:tortuous|ectatic|unfolded|uncoiled|elongated),?(?: [a-z]+,?){0,4}? aorta",
@@ -126,6 +135,8 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         rf"{HEART}{_STILL}(?: borderline)? (?:enlarged|enlargement|prominent|large|increased)",
         rf"(?:enlarged|(?:enlargement|prominence) of(?: the)?|prominent|large)(?: [a-z]+)?? {HEART}",
         r"cardiac (?:[a-z]+ )?enlargement",
+        r"cardio-?thoracic (?:ratio|index) (?:is |of |appears )?(?:[a-z]+ )?(?:increased|enlarged|elevated)",
+        r"(?:increased|enlarged|elevated) cardio-?thoracic (?:ratio|index)",
         r"(?:ventricular|atrial) enlargement",
         r"enlargement of (?:the )?(?:[a-z]+ ){0,2}?(?:atri(?:um|a)|ventricles?)",
     ),
@@ -138,8 +149,9 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         rf"{_AIRSPACE} (?:disease|process|pattern|densit(?:y|ies)|infection)",
         r"ild",
         r"(?<!bone )(?<!bony )(?<!sclerotic )(?<!metallic )densit(?:y|ies)",
-        r"(?:interstitial|reticular|reticulonodular|bronchovascular|lung|bronchial)(?: [a-z]+)?? "
-        r"(?:markings?|disease|changes?|pattern|prominence|thickening)",
+        r"(?<!normal )(?<!unremarkable )(?:interstitial|reticular|reticulonodular|bronchovascular|lung|bronchial)"
+        r"(?: [a-z]+)?? (?:markings?|disease|changes?|pattern|prominence|thickening)(?! (?:is|are|appears?|remains?) "
+        r"(?:[a-z]+ )?(?:normal|unremarkable|(?:with)?in (?:the )?(?:normal limits|limits of normal)))",
         r"(?:pulmonary |lung |parenchymal )?scar(?:ring|s)?",
         r"(?:increased|prominent|prominence of(?: the)?|coarse(?:ned)?) (?:[a-z]+ )?markings",
         r"haziness",
@@ -183,6 +195,7 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
 # Signs that speak for a finding without naming it: affirmed they leave it uncertain, denied they deny it.
 SIGNS: Mapping[str, tuple[str, ...]] = {
     "atelectasis": (r"(?:volume loss|loss of volume)",),
+    "pneumothorax": (r"deep sulcus(?: signs?)?",),
     "pleural_effusion": (
         r"(?:fluid|effusion) (?:in|within|tracking along) (?:the )?(?:[a-z]+ ){0,3}?(?:fissures?|"
         r"pleural space)",
@@ -192,7 +205,7 @@ SIGNS: Mapping[str, tuple[str, ...]] = {
         r"empyema",
     ),
     "edema": (
-        r"(?:congestive (?:heart|cardiac) failure|heart failure|chf)",
+        r"(?:congestive (?:heart|cardiac) failure|heart failure|chf|(?:cardiac|heart|cardio-?vascular) decompensation)",
         r"(?:(?:pulmonary|vascular|venous|interstitial) )*congest(?:ion|ive changes?)",
         r"(?:vascular(?:ity|ature)?|vasculature|vessels) (?:[a-z]+ ){0,3}?(?:congested|engorged)",
         r"(?:pulmonary )?vascular (?:engorgement|redistribution|cephalization)",
@@ -227,7 +240,19 @@ OTHER_ABNORMALITIES = (
     r"kypho(?:sis|tic)",
     r"(?:osteopeni(?:a|c)|osteoporo(?:sis|tic)|demineraliz(?:ed|ation))",
     r"bronchiectasis",
-    r"(?:peribronchial|bronchial wall) (?:cuffing|thickening)",
+    r"(?:peri-?)?bronchial(?: wall)? (?:cuffing|thickening)",
+    r"(?:[a-z]+ )?cysts?",
+    r"blebs?",
+    r"abscess(?:es)?",
+    r"pneumatoceles?",
+    r"aspiration",
+    r"miliary",
+    r"tubercul(?:osis|ous|oma)",
+    r"(?:dilat(?:ed|ation|ion)|aneurysmal|enlarge(?:d|ment)|widen(?:ed|ing)|prominen(?:t|ce))(?: of)?(?: the)?(?: [a-z]+){0,2}? "
+    r"aort(?:a|ic (?:arch|knob|contour|root))",
+    r"aort(?:a|ic (?:arch|knob|contour|root))(?: is| appears)?(?: [a-z]+)?? (?:dilat(?:ed|ation|ion)|enlarge(?:d|ment)|"
+    r"elongat(?:ed|ion)|widen(?:ed|ing))",
+    r"aortic (?:dilat(?:ion|ation)|enlargement|elongation)",
     r"bronchi(?:tis|olitis)",
     r"cavit(?:y|ies|ary|ation)",
     r"pneumomediastinum",
