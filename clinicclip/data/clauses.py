@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from clinicclip.data.cues import SEVERITY
-from clinicclip.data.schema import INDEX
+from clinicclip.data.schema import ABSENT, INDEX, PRESENT, UNCERTAIN
 
 
 class Cue(NamedTuple):
@@ -34,7 +34,14 @@ _NO_FINDING = INDEX["no_finding"]
 # What is stated for years, and not listed among what a denial excludes.
 _CHRONIC = frozenset(
     INDEX[name]
-    for name in ("cardiomegaly", "hyperinflation", "scoliosis", "degenerative_change", "tortuous_aorta", "calcification")
+    for name in (
+        "cardiomegaly",
+        "hyperinflation",
+        "scoliosis",
+        "degenerative_change",
+        "tortuous_aorta",
+        "calcification",
+    )
 )
 _JOINT = re.compile(r",(?: (?:and|but))? (?!(?:and|but|or|nor)\b)|\b(?:and|but) ")
 _ITEM_END = re.compile(r",|;|\b(?:and|or|nor|but|with|which|while|although|though)\b")
@@ -62,9 +69,46 @@ _DEGREES = "|".join(word for _, words in SEVERITY for word in words)
 _ASSERTED = re.compile(rf"\b(?:{_DEGREES}|possible|probable|likely|suspected|questionable)\b")
 _DEGREE_WORD = rf"(?:{_DEGREES}|left|right|upper|lower|acute|chronic|old|focal|diffuse|ap|pa|supine|upright)"
 _DEGREE, _DEGREE_FIRST = re.compile(rf"\b{_DEGREE_WORD}$"), re.compile(rf" ?(?:an? )?{_DEGREE_WORD}\b")
-_EARLIER = re.compile(r" ?(?:the |an? |her |his )?(?:prior|previous|earlier|old(?:er)?|last|comparison|recent|outside|most)\b")
+_EARLIER = re.compile(
+    r" ?(?:the |an? |her |his )?(?:prior|previous|earlier|old(?:er)?|last|comparison|recent|outside|most)\b"
+)
+_PLACE = re.compile(r"(?: (?:in|at|of|on|within|over|near)\b.*)?")
 _DENIAL = re.compile(r"\b(?:no|not|without|negative|neither|any)\b")
 _WORD = re.compile(r"\b(?!(?:the|an?)\b)[a-z]+")
+
+
+# What each ends on its way to a finding behind it, of "deny", "doubt" and "history".
+_STOPS = {
+    "end": frozenset(("deny", "doubt", "history")),
+    "clause": frozenset(("deny", "doubt", "history")),
+    "statement": frozenset(("doubt", "history")),
+    "denial_end": frozenset(("deny", "history")),
+}
+_DOUBTS = ("doubt_before", "doubt_around", "alternative")
+
+
+def polarity(start: int, end: int, turns: Sequence[Cue]) -> int | None:
+    """What the cues that reach [start, end) make of it: PRESENT, ABSENT or UNCERTAIN; None if it is history."""
+    found, stopped = PRESENT, frozenset[str]()
+    for cue in reversed([c for c in turns if c.start < end]):
+        if cue.end <= start:
+            stopped |= _STOPS.get(cue.kind, frozenset())
+            if cue.kind == "history" and "history" not in stopped:
+                return None
+        if cue.kind == "deny_before" and "deny" not in stopped:
+            return ABSENT
+        if cue.kind in _DOUBTS and "doubt" not in stopped:
+            found = UNCERTAIN
+    next_to_cue = True
+    for cue in (c for c in turns if c.start >= end):
+        if cue.kind in _STOPS or cue.kind in ("aside", "deny_before", "doubt_before"):
+            break
+        if cue.kind == "deny_after" or (cue.kind == "deny_next" and cue.start <= end + 1):
+            return ABSENT
+        if cue.kind == "doubt_after" or (cue.kind in ("doubt_around", "doubt_item") and next_to_cue):
+            found = UNCERTAIN
+        next_to_cue = next_to_cue and cue.kind != "list_end"
+    return found
 
 
 def boundaries(low: str, spans: Sequence[Span]) -> Iterator[Cue]:
@@ -94,7 +138,8 @@ def _kind(low: str, begins: int, one: Span, joint: re.Match[str], other: Span) -
     if predicate is None:
         return "denial_end" if _is_no_list(low, begins, one, joint, other) else ""
     verb = predicate["verb"] or ""
-    if _PLURAL_VERB.match(verb) and not _PLURAL_NOUN.search(low, other.start, other.end):
+    joined = joint.group().strip() != "," and not _DENIAL.search(low, begins, one.start)
+    if _PLURAL_VERB.match(verb) and (joined or not _PLURAL_NOUN.search(low, other.start, other.end)):
         return ""  # one predicate for both
     if _NEGATIVE.search(low, predicate.start(), stop):
         return "clause" if _is_apart(low, begins, one, joint, verb) else ""
@@ -148,7 +193,8 @@ def alternative(low: str, cue: Cue, spans: Sequence[Span]) -> Iterator[Cue]:
     if _DEGREE.search(head) and (not before or _DEGREE_FIRST.match(low, cue.end)):
         return
     if not after:
-        yield cue._replace(kind="doubt_item")
+        if before and _PLACE.fullmatch(head, before[-1].end):
+            yield cue._replace(kind="doubt_item")
     elif not before or before[-1].finding != after[0].finding or before[-1].finding < 0:
         yield cue
     elif _DENIAL.search(head, begins):

@@ -33,8 +33,8 @@ NEUTRAL = (  # look like a denial and are none, or bind tighter than the cue ins
     r", (?:which|that) (?:was|were|had been) (?:[a-z]+ ){0,6}?[a-z]+,",  # of the past; the sentence goes on
     r"unchanged",
     # not normal is no denial
-    r"(?:(?:is|are|was|were|appears?|has|have) )?(?:not|no longer)(?: [a-z]+){0,2}? (?:clear(?! (?:whether|if))(?: of)?|normal|"
-    r"unremarkable|intact|(?:with)?in normal limits)",
+    r"(?:(?:is|are|was|were|appears?|has|have) )?(?:not|no longer)(?: [a-z]+){0,2}? (?:clear(?! (?:whether|if))(?: of)?|"
+    r"normal|unremarkable|intact|(?:with)?in normal limits)",
     rf"(?:(?:is|are|was|were) )?{_NOT_SEEN} {_ELSEWHERE}",
     rf"not previously {_SEEN}",
     r"not only",
@@ -113,8 +113,8 @@ DOUBT_BEFORE = (
     r"(?:perhaps|potential(?:ly)?|presumabl[ye]|maybe|artifactual(?:ly)?)",
     r"favou?r(?:s|ed|ing)?(?! over)(?: to (?:be|represent|reflect))?",
     # advice: what is to be followed until it has gone is not said to be there or gone
-    r"(?:to|until)(?: (?:document|confirm|ensure|assure|verify|assess|evaluate|demonstrate|monitor))?(?: for)?(?: [a-z]+)?? "
-    r"(?:resolution|clearing|clearance|stability|improvement) (?:of|in)(?: the)?",
+    r"(?:to|until)(?: (?:document|confirm|ensure|assure|verify|assess|evaluate|demonstrate|monitor))?(?: for)?"
+    r"(?: [a-z]+)?? (?:resolution|clearing|clearance|stability|improvement) (?:of|in)(?: the)?",
     r"consider(?! (?:[a-z-]+ ){0,4}?(?:ct|cta|mri|pet|tomogra\w+|ultraso\w+|radiogra\w+|films?|views?|x-?rays?|imaging|"
     r"follow\w*|stud(?:y|ies)|exam\w*|evaluat\w+|correlat\w+|repeat\w*|further|biopsy)\b)",
     r"(?:difficult|hard|impossible|not possible|unable|cannot) (?:to )?(?:distinguish|differentiate|separate)",
@@ -152,7 +152,7 @@ HISTORY = (
     r"indication(?: of|:)?",
     r"(?:prior|previous|old|remote)(?: [a-z]+){0,2}? (?=infect|(?:[a-z]+ )?pneumonia)",
     # taken out: "status post resection of a mass"
-    r"(?:(?:status post|s/p)(?: [a-z]+){0,3}? )?(?:resection|excision|treatment|ablation|irradiation) (?:of|for)(?: the)?",
+    r"(?:(?:status post|s/p)(?: [a-z]+){0,3}? )?(?:resection|excision) of(?: the)?",
     r"evaluat(?:e|ion)(?: [a-z]+)? (?:for|of)",
     r"correlat[a-z]+(?: [a-z]+)? (?:for|as to)",
     r"(?:to|and) exclude",

@@ -67,9 +67,9 @@ _CUE = _named(
         "deny_next": cues.DENY_NEXT,
         "deny_around": cues.DENY_AROUND,
         "doubt_around": cues.DOUBT_AROUND,
-        "doubt_item": cues.DOUBT_ITEM,
         "alternative": cues.ALTERNATIVE,
         "doubt_before": _before_colon(cues.DOUBT_BEFORE),
+        "doubt_item": cues.DOUBT_ITEM,
         "deny_before": _before_colon(cues.DENY_BEFORE),
         "history": _before_colon(cues.HISTORY),
         "end": cues.SCOPE_END,
@@ -96,40 +96,6 @@ _ONE = re.compile(
 _OTHER = re.compile(union(phrases.OTHER_ABNORMALITIES))
 NO_FINDING, _DEVICES = INDEX["no_finding"], INDEX["support_devices"]
 _WANTED = re.compile(cues.WANTED)
-
-
-# What each ends on its way to a finding behind it, of "deny", "doubt" and "history".
-_STOPS = {
-    "end": frozenset(("deny", "doubt", "history")),
-    "clause": frozenset(("deny", "doubt", "history")),
-    "statement": frozenset(("doubt", "history")),
-    "denial_end": frozenset(("deny", "history")),
-}
-_DOUBTS = ("doubt_before", "doubt_around", "alternative")
-
-
-def _explicit_polarity(start: int, end: int, turns: Sequence[Cue]) -> int | None:
-    """Polarity of a mention at [start, end) under the cues that reach it; None if it is history."""
-    polarity, stopped = PRESENT, frozenset[str]()
-    for cue in reversed([c for c in turns if c.start < end]):
-        if cue.end <= start:
-            stopped |= _STOPS.get(cue.kind, frozenset())
-            if cue.kind == "history" and "history" not in stopped:
-                return None
-        if cue.kind == "deny_before" and "deny" not in stopped:
-            return ABSENT
-        if cue.kind in _DOUBTS and "doubt" not in stopped:
-            polarity = UNCERTAIN
-    next_to_cue = True
-    for cue in (c for c in turns if c.start >= end):
-        if cue.kind in _STOPS or cue.kind in ("aside", "deny_before", "doubt_before"):
-            break
-        if cue.kind == "deny_after" or (cue.kind == "deny_next" and cue.start <= end + 1):
-            return ABSENT
-        if cue.kind == "doubt_after" or (cue.kind in ("doubt_around", "doubt_item") and next_to_cue):
-            polarity = UNCERTAIN
-        next_to_cue = next_to_cue and cue.kind != "list_end"
-    return polarity
 
 
 class _Sentence(NamedTuple):
@@ -176,13 +142,13 @@ def _named_findings(low: str) -> list[Mention]:
     mentions = []
     for name, start, end in spans:
         index = INDEX[name.removeprefix(_SIGN)]
-        if index == _DEVICES and _WANTED.match(low, end):
+        if (index == _DEVICES and _WANTED.match(low, end)) or (index == NO_FINDING and _NOT_SO.search(low[:start])):
             continue
-        polarity = PRESENT if index == NO_FINDING else _explicit_polarity(start, end, turns)
-        if name.startswith(_SIGN) and polarity == PRESENT:
-            polarity = UNCERTAIN
-        if polarity is not None:
-            mentions.append(Mention(index, polarity, start, end, True))
+        state = PRESENT if index == NO_FINDING else clauses.polarity(start, end, turns)
+        if name.startswith(_SIGN) and state == PRESENT:
+            state = UNCERTAIN
+        if state is not None:
+            mentions.append(Mention(index, state, start, end, True))
     return mentions
 
 
@@ -257,8 +223,10 @@ def is_abnormal_otherwise(text: str) -> bool:
     """Whether a sentence affirms or doubts an abnormality that no finding of `schema.FINDINGS` stands for."""
     low = text.lower()
     sentence = _analysed(low)
-    named = any(_explicit_polarity(*span, sentence.turns) in (PRESENT, UNCERTAIN) for span in sentence.others)
-    return named or any(denied for *_, denied in _called_normal(low))
+    if any(clauses.polarity(*span, sentence.turns) in (PRESENT, UNCERTAIN) for span in sentence.others):
+        return True
+    normal = (start for name, start, _ in sentence.found if name == "no_finding")
+    return any(denied for *_, denied in _called_normal(low)) or any(_NOT_SO.search(low[:start]) for start in normal)
 
 
 _RANK = {PRESENT: 0, UNCERTAIN: 1, ABSENT: 2}
@@ -303,4 +271,4 @@ def polarity(text: str, start: int, end: int) -> int | None:
 
     PRESENT, ABSENT or UNCERTAIN; None when it is the patient's past.
     """
-    return _explicit_polarity(start, end, _analysed(text).turns)
+    return clauses.polarity(start, end, _analysed(text).turns)

@@ -7,6 +7,7 @@ listed once, under the most specific name of `schema.FINDINGS`; what it implies 
 from collections.abc import Mapping
 
 from clinicclip.data.anatomy import HEART
+from clinicclip.data.device_names import DEVICES, PARTS
 
 # A few words of the same noun phrase.
 _GAP = r"(?: (?!and\b|or\b|with\b|but\b|without\b|which\b|borderline\b)[a-z-]+){0,5}?"
@@ -19,7 +20,6 @@ _MEDIASTINUM = (
     r"(?:cardio-?(?: and )?)? ?(?:superior |upper )?"
     r"mediastin(?:um|al(?: (?:silhouette|contour|shadow|width)s?)?)"
 )
-_WIRES = r"(?:wires?|leads?|clips?|screws?|rods?|sutures?|catheters?|hardware)"
 _AIRSPACE = r"(?:air ?-?space|alveolar|parenchymal|pulmonary|lung)"
 
 # Order matters inside one text position only: the first list that matches there wins.
@@ -94,7 +94,7 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
     "fracture": (
         # of bone, not of a wire
         rf"(?<!wire )(?<!wires )(?<!lead )(?<!wire is )(?<!wires are )(?<!lead is )fractur(?:es?|ed)"
-        rf"(?! (?:[a-z]+ ){{0,2}}?{_WIRES}\b)",
+        rf"(?! (?:(?!with|and|or|at|in|on|from|by)[a-z]+ ){{0,2}}?{PARTS}\b)",
         r"compression deformit(?:y|ies)",
         r"vertebral (?:[a-z]+ )?(?:compression|collapse)",
         r"collapsed? (?:of (?:the |an? )?)?(?:[a-z]+ ){0,2}?vertebra[el]?(?: bod(?:y|ies))?",
@@ -157,29 +157,7 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"haziness",
         r"ground[- ]glass",
     ),
-    "support_devices": (
-        r"(?:endotracheal|tracheostomy|nasogastric|orogastric|enteric|feeding|dobbhoff|chest|thoracostomy|gastrostomy|"
-        r"nephrostomy|drain(?:age)?|ng|nsg|og|et)"
-        r"(?:/[a-z]+)? tubes?",
-        r"(?:venous|central|picc|ij|jugular|subclavian|swan-?ganz|pulmonary artery|dialysis|"
-        r"port(?:-?a-?cath)?|mediport|infusion)"
-        r"(?: [a-z]+){0,2}? (?:lines?|catheters?|ports?)",
-        r"catheters?",
-        r"picc",
-        r"port-?a-?cath",
-        r"(?:pace-?makers?|pacer|icd|aicd|defibrillators?)(?: (?:leads?|wires?))?",
-        r"(?:pacer|pacing|icd|monitor(?:ing)?|ekg|ecg)(?: [a-z]+)? (?:leads?|wires?|pads?|device)",
-        r"(?:support|single chamber|dual chamber|electrical) devices?",
-        r"(?:artificial|mechanical|bioprosthetic) (?:[a-z]+ ){0,2}valves?",
-        r"(?:suture|osteosynthesis) materials?",
-        r"(?:sternotomy|sternal) (?:wires?|sutures?)",
-        r"(?:surgical|mediastinal|cabg|vascular) (?:clips?|sutures?|staples?)",
-        r"(?:orthopedic|spinal|surgical|fixation|fusion) (?:hardware|rods?|plates?|devices?)",
-        r"(?:(?:endo)?prosthe(?:tic|sis)|stents?|neurostimulators?|stimulators?|"
-        r"intra-?aortic balloon(?: pump)?)(?: (?:valves?|devices?))?",
-        r"(?:tubes? and lines?|lines? and tubes?|tubes?|devices?|hardware|screws?|cannulas?|coils?|occluder|generator)",
-        r"(?:valve|joint|shoulder) (?:replacement|prosthesis|arthroplasty)",
-    ),
+    "support_devices": DEVICES,
     "no_finding": (
         r"(?:normal|unremarkable|negative) (?:[a-z]+ )?(?:chest|cxr|examination|exam|study|radiographs?)",
         r"chest (?:radiograph |x-?ray |examination )?(?:is |appears )?(?:within )?(?:normal|unremarkable)",
@@ -244,6 +222,7 @@ OTHER_ABNORMALITIES = (
     r"(?:[a-z]+ )?cysts?",
     r"blebs?",
     r"abscess(?:es)?",
+    r"(?:contusions?|h[ae]?emorrhage|h[ae]?ematomas?|infarct(?:s|ion)?)",
     r"pneumatoceles?",
     r"aspiration",
     r"miliary",
