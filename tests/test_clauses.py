@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clinicclip.data.mentions import is_abnormal_otherwise, states
-from clinicclip.data.schema import ABSENT, INDEX, PRESENT, UNCERTAIN
+from clinicclip.data.releases import padchest, vindr_cxr
+from clinicclip.data.schema import ABSENT, INDEX, NOT_ABNORMAL, PRESENT, UNCERTAIN
 from clinicclip.data.text import is_normal, sentences
 
 # What is said => finding and polarity (+ present, - absent, ? uncertain) of every finding that is named.
@@ -137,7 +138,8 @@ def test_a_list_has_one_predicate(subject: str, predicate: str, polarity: int) -
 
 
 NOT_CALLED_NORMAL = """The lungs are not clear. | The lungs are not entirely clear. | Right lung is no longer clear.
-Not a normal study. | Cannot say the lungs are clear. | Heart size is not normal. | The mediastinum is not within normal limits."""
+Not a normal study. | Cannot say the lungs are clear. | Heart size is not normal.
+The mediastinum is not within normal limits."""
 
 
 @pytest.mark.parametrize("said", NOT_CALLED_NORMAL.replace("\n", " | ").split(" | "))
@@ -154,3 +156,16 @@ findings suspicious for active tuberculosis, tuberculous cavity, the aorta is di
 def test_a_report_that_names_an_abnormality_is_not_normal(said: str) -> None:
     assert is_normal(sentences(f"{said.capitalize()}. No effusion.", "")) == 0
     assert is_normal(sentences(f"No evidence of {said}.", "")) == 1 or " is " in said or "suspicious" in said
+
+
+# Too general, misspelt, or no name of an abnormality of the chest.
+NOT_READ = """air bronchogram, chronic changes, pneumoperitoneo, respiratory distress, costochondral junction hypertrophy,
+sternoclavicular junction hypertrophy, subacromial space narrowing, obesity, Other lesion, Other diseases"""
+
+
+def test_every_abnormality_that_releases_name_is_one() -> None:
+    without = [name for name, reason in padchest.REASONS.items() if reason not in padchest.NOT_ABNORMAL]
+    named = padchest.NAMED | vindr_cxr.NAMED
+    abnormal = [name for name, finding in named.items() if finding not in NOT_ABNORMAL]
+    missed = {n for n in (*without, *vindr_cxr.UNNAMED, *abnormal) if is_normal(sentences(f"{n}.", "")) != 0}
+    assert missed == {" ".join(name.split()) for name in NOT_READ.split(",")}

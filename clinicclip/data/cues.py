@@ -33,8 +33,8 @@ NEUTRAL = (  # look like a denial and are none, or bind tighter than the cue ins
     r", (?:which|that) (?:was|were|had been) (?:[a-z]+ ){0,6}?[a-z]+,",  # of the past; the sentence goes on
     r"unchanged",
     # not normal is no denial
-    r"(?:(?:is|are|was|were|appears?|has|have) )?(?:not|no longer)(?: [a-z]+){0,2}? (?:clear(?! (?:whether|if))(?: of)?|"
-    r"normal|unremarkable|intact|(?:with)?in normal limits)",
+    r"(?:(?:is|are|was|were|appears?|has|have) )?(?:not|no longer)(?: [a-z]+){0,2}? "
+    r"(?:clear(?! (?:whether|if))(?: of)?|normal|unremarkable|intact|(?:with)?in normal limits)",
     rf"(?:(?:is|are|was|were) )?{_NOT_SEEN} {_ELSEWHERE}",
     rf"not previously {_SEEN}",
     r"not only",

@@ -47,7 +47,7 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
     "emphysema": (
         r"(?<!subcutaneous )emphysem(?:a|atous)(?: (?:changes?|disease))?",
         r"bullous (?:disease|changes?)",
-        r"bullae?",
+        r"bulla[es]?",
     ),
     "hyperinflation": (
         r"hyper-?(?:inflat(?:ed|ion)|expan(?:ded|sion)|aerat(?:ed|ion)|lucen(?:t|cy))",
@@ -183,7 +183,8 @@ SIGNS: Mapping[str, tuple[str, ...]] = {
         r"empyema",
     ),
     "edema": (
-        r"(?:congestive (?:heart|cardiac) failure|heart failure|chf|(?:cardiac|heart|cardio-?vascular) decompensation)",
+        r"(?:congestive (?:heart|cardiac) failure|heart failure|chf|"
+        r"(?:cardiac|heart|cardio-?vascular) (?:decompensation|insufficiency))",
         r"(?:(?:pulmonary|vascular|venous|interstitial) )*congest(?:ion|ive changes?)",
         r"(?:vascular(?:ity|ature)?|vasculature|vessels) (?:[a-z]+ ){0,3}?(?:congested|engorged)",
         r"(?:pulmonary )?vascular (?:engorgement|redistribution|cephalization)",
@@ -219,19 +220,21 @@ OTHER_ABNORMALITIES = (
     r"(?:osteopeni(?:a|c)|osteoporo(?:sis|tic)|demineraliz(?:ed|ation))",
     r"bronchiectasis",
     r"(?:peri-?)?bronchial(?: wall)? (?:cuffing|thickening)",
-    r"(?:[a-z]+ )?cysts?",
-    r"blebs?",
-    r"abscess(?:es)?",
+    r"(?:cysts?|blebs?)",
+    r"(?:abscess(?:es)?|air[- ]fluid levels?|vascular paucity|goit(?:er|re)|lipomatosis)",
+    r"(?:gyn(?:a?e)comastia|(?:breast|thyroid) mass(?:es)?|pect(?:us|um) (?:carinatum|excavatum)|cervical ribs?)",
+    r"(?:diaphragmatic eventration|es?ophag(?:us|eal|ic) dilat(?:ed|ion|ation)|thoracic (?:cage )?deform(?:ity|ation))",
+    r"(?:post-? ?(?:radiotherapy|radiation|treatment) changes?|enlarged (?:main )?pa)",
     r"(?:contusions?|h[ae]?emorrhage|h[ae]?ematomas?|infarct(?:s|ion)?)",
     r"pneumatoceles?",
     r"aspiration",
     r"miliary",
     r"tubercul(?:osis|ous|oma)",
-    r"(?:dilat(?:ed|ation|ion)|aneurysmal|enlarge(?:d|ment)|widen(?:ed|ing)|prominen(?:t|ce))(?: of)?(?: the)?(?: [a-z]+){0,2}? "
-    r"aort(?:a|ic (?:arch|knob|contour|root))",
+    r"(?:dilat(?:ed|ation|ion)|aneurysmal|enlarge(?:d|ment)|widen(?:ed|ing)|prominen(?:t|ce))(?: of)?(?: the)?"
+    r"(?: [a-z]+){0,2}? aort(?:a|ic (?:arch|knob|contour|root))",
     r"aort(?:a|ic (?:arch|knob|contour|root))(?: is| appears)?(?: [a-z]+)?? (?:dilat(?:ed|ation|ion)|enlarge(?:d|ment)|"
     r"elongat(?:ed|ion)|widen(?:ed|ing))",
-    r"aortic (?:dilat(?:ion|ation)|enlargement|elongation)",
+    r"aortic (?:button )?(?:dilat(?:ion|ation)|enlargement|elongation)",
     r"bronchi(?:tis|olitis)",
     r"cavit(?:y|ies|ary|ation)",
     r"pneumomediastinum",
