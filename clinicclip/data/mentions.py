@@ -98,7 +98,7 @@ NO_FINDING, _DEVICES = INDEX["no_finding"], INDEX["support_devices"]
 _WANTED = re.compile(cues.WANTED)
 
 
-class _Sentence(NamedTuple):
+class Analysis(NamedTuple):
     """A lower-case sentence as far as it is understood: what it names, and what turns that."""
 
     found: tuple[tuple[str, int, int], ...]  # name in `_FINDING`, start, end
@@ -107,10 +107,11 @@ class _Sentence(NamedTuple):
 
 
 @lru_cache(maxsize=65536)
-def _analysed(low: str) -> _Sentence:
+def analysed(low: str) -> Analysis:
+    """What a lower-case sentence names and what turns that, remembered for all who ask."""
     found = tuple((str(m.lastgroup), *m.span()) for m in _FINDING.finditer(low))
     others = tuple(m.span() for m in _OTHER.finditer(low))
-    return _Sentence(found, others, tuple(_turns(low, found, others)))
+    return Analysis(found, others, tuple(_turns(low, found, others)))
 
 
 def _turns(low: str, found: Sequence[tuple[str, int, int]], others: Sequence[tuple[int, int]]) -> list[Cue]:
@@ -132,10 +133,10 @@ def _turns(low: str, found: Sequence[tuple[str, int, int]], others: Sequence[tup
 
 
 def _named_findings(low: str) -> list[Mention]:
-    spans = list(_analysed(low).found)
+    spans = list(analysed(low).found)
     if not spans:
         return []
-    turns = _analysed(low).turns
+    turns = analysed(low).turns
     one = _ONE.search(low, spans[0][2])
     if one:
         spans.append((next(name for name, _, end in reversed(spans) if end <= one.start()), *one.span("one")))
@@ -222,7 +223,7 @@ def severity(text: str) -> int:
 def is_abnormal_otherwise(text: str) -> bool:
     """Whether a sentence affirms or doubts an abnormality that no finding of `schema.FINDINGS` stands for."""
     low = text.lower()
-    sentence = _analysed(low)
+    sentence = analysed(low)
     if any(clauses.polarity(*span, sentence.turns) in (PRESENT, UNCERTAIN) for span in sentence.others):
         return True
     normal = (start for name, start, _ in sentence.found if name == "no_finding")
@@ -271,4 +272,4 @@ def polarity(text: str, start: int, end: int) -> int | None:
 
     PRESENT, ABSENT or UNCERTAIN; None when it is the patient's past.
     """
-    return clauses.polarity(start, end, _analysed(text).turns)
+    return clauses.polarity(start, end, analysed(text).turns)
