@@ -167,8 +167,9 @@ def test_a_sentence_that_states_an_abnormality_is_not_normal(said: str) -> None:
 
 
 # Too general, misspelt, or no name of an abnormality of the chest.
-NOT_READ = """air bronchogram, chronic changes, pneumoperitoneo, respiratory distress,
-costochondral junction hypertrophy, sternoclavicular junction hypertrophy, subacromial space narrowing, obesity, Other lesion, Other diseases"""
+NOT_READ = """air bronchogram, chronic changes, pneumoperitoneo, respiratory distress, obesity, Other lesion,
+Other diseases, costochondral junction hypertrophy, sternoclavicular junction hypertrophy,
+subacromial space narrowing"""
 
 
 def test_every_abnormality_that_releases_name_is_one() -> None:

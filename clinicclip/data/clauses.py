@@ -153,7 +153,7 @@ def _is_apart(low: str, begins: int, one: Span, joint: re.Match[str], verb: str)
     if _DENIAL.search(low, begins, one.start):
         return True
     singular = bool(_SINGULAR_VERB.match(verb))
-    if joint.group().startswith(",") and joint.group().strip() == ",":
+    if joint.group().strip() == ",":
         return singular or bool(_WORD.search(modifiers))
     return bool(_BESIDE.match(low, joint.end())) or (singular and bool(_ASSERTED.search(modifiers)))
 
