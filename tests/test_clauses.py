@@ -33,6 +33,13 @@ Effusion and consolidation cannot be excluded. => pleural_effusion? consolidatio
 Cardiomegaly is present, effusion and edema have resolved. => cardiomegaly+ pleural_effusion- edema-
 Effusion is stable, pneumonia unlikely. => pleural_effusion+ pneumonia-
 Consolidation, effusion, or pneumothorax is not seen. => consolidation- pleural_effusion- pneumothorax-
+Heart is enlarged and effusion has resolved. => cardiomegaly+ pleural_effusion-
+Opacity, likely atelectasis, has resolved. => lung_opacity- atelectasis-
+Multifocal opacities, suspicious for pneumonia, have resolved. => lung_opacity- pneumonia-
+Multifocal opacities, suspicious for pneumonia, have improved. => lung_opacity+ pneumonia?
+Left opacity, previously seen, has cleared. => lung_opacity-
+Pulmonary nodules, if any, are not seen. => nodule-
+Effusion has resolved, pneumonia possible. => pleural_effusion- pneumonia?
 # a denial ends where a statement begins
 No effusion, atelectasis has improved. => pleural_effusion- atelectasis+
 No pneumothorax and effusion is stable. => pneumothorax- pleural_effusion+

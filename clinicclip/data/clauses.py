@@ -80,10 +80,14 @@ _WORD = re.compile(r"\b(?!(?:the|an?)\b)[a-z]+")
 # What each ends on its way to a finding behind it, of "deny", "doubt" and "history".
 _STOPS = {
     "end": frozenset(("deny", "doubt", "history")),
+    "goes_on": frozenset(("deny", "doubt", "history")),
+    "resumes": frozenset(("deny", "doubt", "history")),
     "clause": frozenset(("deny", "doubt", "history")),
     "statement": frozenset(("doubt", "history")),
     "denial_end": frozenset(("deny", "history")),
 }
+_ENDS = ("end", "clause", "statement", "aside", "deny_before")  # the way back to a finding; these may, till it resumes:
+_SUSPENDS = ("denial_end", "doubt_before")
 _DOUBTS = ("doubt_before", "doubt_around", "alternative")
 
 
@@ -99,10 +103,13 @@ def polarity(start: int, end: int, turns: Sequence[Cue]) -> int | None:
             return ABSENT
         if cue.kind in _DOUBTS and "doubt" not in stopped:
             found = UNCERTAIN
-    next_to_cue = True
+    next_to_cue, suspended = True, False
     for cue in (c for c in turns if c.start >= end):
-        if cue.kind in _STOPS or cue.kind in ("aside", "deny_before", "doubt_before"):
+        if cue.kind in _ENDS:
             break
+        suspended = cue.kind in _SUSPENDS or (suspended and cue.kind != "resumes")
+        if suspended:
+            continue
         if cue.kind == "deny_after" or (cue.kind == "deny_next" and cue.start <= end + 1):
             return ABSENT
         if cue.kind == "doubt_after" or (cue.kind in ("doubt_around", "doubt_item") and next_to_cue):
@@ -131,8 +138,8 @@ def boundaries(low: str, spans: Sequence[Span]) -> Iterator[Cue]:
 def _kind(low: str, begins: int, one: Span, joint: re.Match[str], other: Span) -> str:
     end = _ITEM_END.search(low, other.end)
     stop = end.start() if end else len(low)
-    predicate = _PREDICATE.search(low, other.end, stop)
-    if _PREDICATE.search(low, one.end, joint.start()) or _THERE_IS.search(low, begins, joint.start()):
+    predicate = _PREDICATE.search(low, other.start, stop)
+    if _PREDICATE.search(low, one.start, joint.start()) or _THERE_IS.search(low, begins, joint.start()):
         shared = predicate or _PREDICATE.search(low, other.end)
         return "clause" if shared and (predicate or not _ONLY_SEEN.match(low, shared.start())) else "aside"
     if predicate is None:

@@ -131,6 +131,7 @@ DOUBT_AFTER = (
     r"(?:(?:is|are|but) )?not (?:yet |entirely |completely )?(?:excluded|ruled out)",
     r"(?:is|are) difficult to exclude",
     r"(?:(?:is|are|appears?|seems?) )?(?:[a-z]+ )?(?:less likely|doubtful)(?= ?(?:[.,;]|$))",
+    r"possible(?= ?(?:[.;]|$))",
     r"suspected(?= ?(?:[.,;]|$)| (?:in|on|at|within|clinically)\b)",
     r"(?:is|are) in the differential",
     r"should be considered",
@@ -194,10 +195,13 @@ SCOPE_END = (
     r";",
     r"\.(?= |$)",
     r":",
-    r"(?:,|and) (?=(?:there|the|is|are|has|heart|lungs?|both|it|this|these)\b)",
+    r"(?:,|and) (?=(?:there|the|heart|lungs?|both|it|this|these)\b)",
     r"(?:there is|there are)",
     r"and (?=current(?:ly)?\b)",
 )
+# Here it goes on about what stands before: "a nodule, if any, is not seen".
+GOES_ON = (r"and (?=(?:is|are|has|have)\b)",)
+RESUMES = (r", (?=(?:is|are|has|have)\b)",)
 # Where a denial ends and a doubt goes on: "no effusion, mild edema" but "may be atelectasis, mild edema".
 DENIAL_END = (
     r"(?:,|and) (?=(?:extensive|diffuse|multiple|several|numerous|scattered|marked|severe|large|enlarged)\b"
@@ -208,7 +212,7 @@ DENIAL_END = (
     r", (?=(?!or\b|nor\b|and\b|if\b|no\b|with)(?:[a-z]+ ){1,3}(?:is|are|remains?) "
     rf"(?!(?:{_SEEN}|suspected|possible)\b))",
     r", (?=(?:left|right|bilateral|bibasilar)\b(?![^.;]*\b(?:or|nor)\b))",
-    r"(?:seen|identified|noted|present|visuali[sz]ed|demonstrated|evident),(?! ?(?:or|nor|and|no|neither)\b)",
+    r"(?:seen|identified|noted|present|visuali[sz]ed|demonstrated|evident)(?=,(?! ?(?:or|nor|and|no|neither)\b))",
 )
 # Doubt between two things ("opacity, edema favored over infection") does not reach back over a list that has no "or".
 LIST_END = (r",(?! ?(?:or|versus|vs|favou?red)\b)(?![^.;]*?, or\b)",)

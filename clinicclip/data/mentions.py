@@ -73,6 +73,8 @@ _CUE = _named(
         "deny_before": _before_colon(cues.DENY_BEFORE),
         "history": _before_colon(cues.HISTORY),
         "end": cues.SCOPE_END,
+        "goes_on": cues.GOES_ON,
+        "resumes": cues.RESUMES,
         "denial_end": cues.DENIAL_END,
         "list_end": cues.LIST_END,
     }
