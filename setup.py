@@ -11,7 +11,7 @@ VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "clinicclip" / "__init__.p
 DICOM = ["pydicom>=3", "imagecodecs>=2024.6"]
 # These decode what imagecodecs does, for comparison; pylibjpeg-libjpeg is under the GPL and used here alone.
 PEERS = ["pylibjpeg>=2", "pylibjpeg-openjpeg>=2.3", "pylibjpeg-libjpeg>=2.2"]
-TEST = ["pytest>=8", "pytest-xdist>=3.8", "hypothesis>=6", "beartype>=0.18", *DICOM, *PEERS]
+TEST = ["pytest>=9", "pytest-xdist>=3.8", "hypothesis>=6", "beartype>=0.18", *DICOM, *PEERS]
 # The newest release beside which no torchvision is needed; a CPU build is enough.
 TORCH = ["torch>=2.6"]
 

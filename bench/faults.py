@@ -86,7 +86,7 @@ class Ended(NamedTuple):
     studies: dict[int, list[list[str]]]  # of each step: the different batches that starts of the run gave it
 
 
-def command(data: Path, workdir: Path, **changed: object) -> list[str]:
+def command(data: Path | str, workdir: Path, **changed: object) -> list[str]:
     """The line that starts, or goes on with, a small run."""
     flags = [f"--config.{key}={value}" for key, value in (SETTINGS | changed).items()]
     where = [f"--data_dir={data}", f"--workdir={workdir}"]

@@ -23,6 +23,7 @@ import random
 import shutil
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -74,14 +75,17 @@ def plant(args: argparse.Namespace, folder: Path) -> int:
     whole = run_faults.make(folder / "whole", trained=any(map(run_faults.needs_run, planted)))
     counts: Counter[tuple[str, str]] = Counter()
     seconds: dict[str, float] = {}
+    spent: dict[str, float] = Counter()
     for fault in tqdm(planted, unit=" faults", disable=None):
+        began = time.monotonic()
         told = run_faults.judge(fault, whole, folder / "planted", random.Random(args.seed))
         counts[fault.place, told.how] += 1
         seconds[f"{fault.place}: {fault.kind}"] = told.seconds
+        spent[fault.place] += time.monotonic() - began
         if args.show or not told.handled:
             words = " ".join(told.words.split())[:600]
             print(f"{fault.place}: {fault.kind}: {told.how} after {told.seconds:.1f} s: {words}", flush=True)
-    return _report(counts, run_faults.ENDINGS, seconds, args.quick)
+    return _report(counts, run_faults.ENDINGS, seconds, spent, args.quick)
 
 
 def _share(text: str) -> tuple[int, int]:
@@ -91,12 +95,20 @@ def _share(text: str) -> tuple[int, int]:
     return int(part), int(of)
 
 
-def _report(counts: Counter[tuple[str, str]], endings: Sequence[str], seconds: Mapping[str, float], quick: bool) -> int:
-    print("".join(word.rjust(11) for word in ("faults", *endings)).rjust(12 + 11 * (len(endings) + 1)))
+def _report(
+    counts: Counter[tuple[str, str]],
+    endings: Sequence[str],
+    seconds: Mapping[str, float],
+    spent: Mapping[str, float],
+    quick: bool,
+) -> int:
+    print(" " * 12 + "".join(word.rjust(11) for word in ("faults", *endings, "minutes")))
     known = list(dict.fromkeys(place for place, _ in counts))
     for place in [*known, "all"]:
-        own = [sum(counts[name, how] for name in (known if place == "all" else [place])) for how in endings]
-        print(place.ljust(12) + "".join(f"{number:11,}" for number in (sum(own), *own)))
+        places = known if place == "all" else [place]
+        own = [sum(counts[name, how] for name in places) for how in endings]
+        minutes = sum(spent[name] for name in places) / 60
+        print(place.ljust(12) + "".join(f"{number:11,}" for number in (sum(own), *own)) + f"{minutes:11.1f}")
     slowest = max(seconds, key=lambda kind: seconds[kind])
     print(f"slowest: {slowest}, {seconds[slowest]:.1f} s")
     total = sum(counts.values())

@@ -14,7 +14,7 @@ from clinicclip import bounds, importing, starting
 from clinicclip.data.augment import AugmentSpec
 from clinicclip.data.draws import TrainSpec
 from clinicclip.data.tokenizer import Tokenizer
-from clinicclip.errors import UserError
+from clinicclip.errors import UserError, within
 from clinicclip.evals import suites
 from clinicclip.losses import LossSpec, require_block
 from clinicclip.models.bert import BertSpec
@@ -34,7 +34,10 @@ def check(config: ConfigDict) -> None:
         raise UserError(f"model.layout={config.model.layout!r}: expected one of {', '.join(LAYOUTS)}")
     if config.checkpoint_best and not config.evaluate_every:
         raise UserError(f"checkpoint_best={config.checkpoint_best}: set evaluate_every, or nothing is ever scored")
-    suites.check_names(config.evals.suites, config.evals.findings)
+    with within("evals.suites"):
+        suites.check_names(config.evals.suites)
+    with within("evals.findings"):
+        suites.check_names((), config.evals.findings)
     apart = ", ".join(name for name in config.evals.suites if name in suites.CHOOSING)
     if apart:
         raise UserError(
@@ -103,9 +106,13 @@ def model_spec(config: ConfigDict) -> ClipSpec:
     image = {k: v for k, v in model.image.items() if k != "init"}
     text = {k: v for k, v in model.text.items() if k not in ("init", "frozen")}
     with_graph = loss.graph or loss.graph_stream
+    with within("model.image"):
+        image_spec = SwinSpec(**image)
+    with within("model.text"):
+        text_spec = BertSpec(**text)
     return ClipSpec(
-        image=SwinSpec(**image),
-        text=BertSpec(**text),
+        image=image_spec,
+        text=text_spec,
         graph=GcnSpec(feature_width=model.feature_dim, **model.graph) if with_graph else None,
         dim=model.dim,
         dtype=model.dtype,

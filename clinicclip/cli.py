@@ -16,13 +16,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from clinicclip.errors import PREEMPTED, UsageError, UserError, nearest
 from clinicclip.models.sizes import POOLINGS
 
 CONFIG_OVERRIDE = "--config."
 STORE = re.compile(r"(?:^|[=:,])((?!https?:)\w+://)")  # in an argument: a place that is no folder
+LOOP_CLOSED = "Event loop is closed"
 STORAGE_FAULTS = (
     errno.ENOSPC,
     errno.EDQUOT,
@@ -156,6 +157,8 @@ def call(main: Callable[[argparse.Namespace], int | None], parser: Parser, argv:
     # Libraries log through absl, with tracebacks, what they also raise; a fault is told once, below.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     threading.excepthook = _tell_thread
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _tell_callback
     try:
         code = main(parser.read(argv)) or 0
         sys.stdout.flush()  # here, where a full disk behind it is told as one
@@ -191,6 +194,12 @@ def _tell_thread(args: threading.ExceptHookArgs) -> None:
         print(f"storage: {fault.strerror}{where} ({args.thread and type(args.thread).__name__})", file=sys.stderr)
     else:
         threading.__excepthook__(args)
+
+
+def _tell_callback(args: Any) -> None:
+    """Where a save failed, its other writes end later, and tensorstore tells of each that asyncio's loop is closed."""
+    if not (isinstance(args.exc_value, RuntimeError) and str(args.exc_value) == LOOP_CLOSED):
+        sys.__unraisablehook__(args)
 
 
 def _fail(message: object, code: int, table: Sequence[str] = ()) -> int:

@@ -6,12 +6,11 @@ key or another type is an error.
 """
 
 import ast
-import hashlib
 import importlib.util
 import json
 import re
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +55,6 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     """The dotted keys whose values differ between two configurations."""
     before, after = dict(leaves(old)), dict(leaves(new))
     return sorted(k for k in before.keys() | after.keys() if before.get(k, ...) != after.get(k, ...))
-
-
-def digest(config: ConfigDict, *, without: Collection[str] = ()) -> str:
-    """Twelve hexadecimal digits that stand for all values but those of some dotted keys."""
-    values = sorted((key, value) for key, value in leaves(config) if key not in without)
-    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:12]
 
 
 def _find(path: Path) -> Path:

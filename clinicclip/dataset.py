@@ -11,7 +11,7 @@ from clinicclip.data import builder, draws
 from clinicclip.data.features import FeatureTable
 from clinicclip.data.sources import Source
 from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
-from clinicclip.errors import UserError
+from clinicclip.errors import UserError, within
 from clinicclip.exporting import Origin
 
 DEMO = "add :demo to the config to train on synthetic data without any download"
@@ -24,6 +24,20 @@ def require_data(config: ConfigDict) -> dict[str, Any]:
     Raises:
         UserError: no prepared data, naming the commands that would make some.
     """
+    if manifest := prepared(config):
+        return manifest
+    phantom = config.data.phantom
+    options = {k: v for k, v in phantom.items() if k != "seed"}
+    folder, workers = Path(config.data.dir), config.data.threads
+    return builder.write("phantom", folder, options=options, seed=phantom.seed, workers=workers)
+
+
+def prepared(config: ConfigDict) -> dict[str, Any] | None:
+    """The manifest of the prepared data that are there; None for the phantom world not yet generated.
+
+    Raises:
+        UserError: as `require_data`.
+    """
     data = config.data
     folder = Path(data.dir)
     if (folder / "manifest.json").is_file():
@@ -31,8 +45,7 @@ def require_data(config: ConfigDict) -> dict[str, Any]:
         _require_named_data(config, manifest)
         return manifest
     if data.name == "phantom":
-        options = {k: v for k, v in data.phantom.items() if k != "seed"}
-        return builder.write("phantom", folder, options=options, seed=data.phantom.seed, workers=data.threads)
+        return None
     ways = f"name a prepared folder with --data_dir, or {DEMO}"
     command = f"python -m clinicclip.prepare {data.name} --source=DIR --output={folder}"
     raise UserError(f"no prepared data in {folder}: run `{command}`, {ways}")
@@ -42,7 +55,7 @@ def _require_named_data(config: ConfigDict, manifest: Mapping[str, Any]) -> None
     """Refuses data under another name, whose results would be told as those of the one asked for."""
     data = config.data
     if manifest["name"] != data.name:
-        raise UserError(f"{data.dir} holds {manifest['name']} data, not {data.name}: use data={manifest['name']}")
+        raise UserError(f"data.name={data.name}: {data.dir} holds {manifest['name']} data: use data={manifest['name']}")
     if data.name == "phantom":
         made = {key: manifest["settings"][key] for key in data.phantom}
         if made != data.phantom.to_dict():
@@ -50,10 +63,17 @@ def _require_named_data(config: ConfigDict, manifest: Mapping[str, Any]) -> None
             raise UserError(f"{data.dir} holds another phantom world: use {flags}, or another --data_dir")
 
 
+def split_of(config: ConfigDict, role: str) -> builder.Source:
+    """The records of a split by what it is for: train, validation or test. Raises UserError for an unknown one."""
+    split = config.data[role]
+    with within(f"data.{role}={split}"):
+        return builder.open_source(config.data.dir, split)
+
+
 def origin(config: ConfigDict, manifest: Mapping[str, Any], name: str) -> Origin:
     """What the run called ``name`` learns from, for its export's card. Raises UserError for an unknown split."""
-    roles = {"training": config.data.train, "validation": config.data.validation, "test": config.data.test}
-    counts = {role: len(builder.open_source(config.data.dir, split)) for role, split in roles.items()}
+    roles = {"training": "train", "validation": "validation", "test": "test"}
+    counts = {role: len(split_of(config, key)) for role, key in roles.items()}
     return Origin(
         name=name,
         data=manifest["name"],

@@ -19,7 +19,6 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Float
-from PIL import Image
 from safetensors.numpy import load_file
 from tqdm import tqdm
 
@@ -209,8 +208,7 @@ def _batches(
     for number in range(steps):
         chosen = queue[number * size : (number + 1) * size]
         rng = np.random.default_rng((seed, 1, number))
-        pictures = map(Image.fromarray, train.images[chosen])
-        images = [augment.render(picture, augment.draw(AUGMENT, rng), side) for picture in pictures]
+        images = [augment.render(gray, augment.draw(AUGMENT, rng), side) for gray in train.images[chosen]]
         labels = train.truth[chosen][:, findings]
         known = np.isfinite(labels).astype(np.float32)
         yield {"image": np.stack(images), "labels": np.nan_to_num(labels), "known": known}

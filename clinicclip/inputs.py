@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from clinicclip import annotate, assemble, dataset, files, starting
 from clinicclip import config as config_files
-from clinicclip.data import builder, patients
+from clinicclip.data import patients
 from clinicclip.data.features import FeatureTable
 from clinicclip.data.sources import Readable, Remembered, Source
 from clinicclip.data.tokenizer import Tokenizer
@@ -64,7 +64,7 @@ def open_inputs(config: ConfigDict, workdir: Path) -> RunInputs:
         )
     manifest = dataset.require_data(config)
     starting.require_weights(config)
-    source = Remembered(builder.open_source(config.data.dir, config.data.train), config.data.memory_bytes)
+    source = Remembered(dataset.split_of(config, "train"), config.data.memory_bytes)
     config.data.digest = annotate.data_digest(manifest)
     origin = dataset.origin(config, manifest, workdir.name)
     make = resume_inputs if stored.exists() else first_inputs
@@ -84,7 +84,7 @@ def require_disjoint(config: ConfigDict, source: Source, release: str) -> UInt64
     data = config.data
     trained_on = patients.of(release, map(source.__getitem__, range(len(source))))
     for role in ("validation", "test"):
-        evaluated = patients.of(release, builder.open_source(data.dir, data[role]))
+        evaluated = patients.of(release, dataset.split_of(config, role))
         shared = len(np.intersect1d(trained_on, evaluated))
         if shared and not data.allow_overlap:
             raise UserError(

@@ -45,7 +45,7 @@ def start(config: ConfigDict, workdir: Path) -> None:
             of a store cannot be copied.
     """
     data = stores.digest(config.data.dir) or "not there"
-    noted = note(workdir, {"config": config_files.digest(config, without=OF_A_MACHINE), "data": data})
+    noted = note(workdir, settings(config) | {"data": data})
     hosts: list[str] = []
 
     def agree(notes: list[Note]) -> None:
@@ -58,6 +58,11 @@ def start(config: ConfigDict, workdir: Path) -> None:
     # Only now, as who has no copy yet may take long; and not as the first exchange of all, for which gloo waits 30 s.
     processes.everywhere(lambda: None)
     config.data.dir = processes.everywhere(lambda: str(stores.local(config.data.dir)))[jax.process_index()]
+
+
+def settings(config: ConfigDict) -> dict[str, str]:
+    """What all machines must have set alike: the value of each setting but those that are a machine's own."""
+    return {f"config {key}": str(value) for key, value in config_files.leaves(config) if key not in OF_A_MACHINE}
 
 
 def note(workdir: Path, run: Mapping[str, str] | None = None) -> Note:
@@ -122,7 +127,7 @@ def problems(notes: Sequence[Note]) -> Table:
     rows: Table = []
     for index, each in enumerate(notes):
         rows += [[what, fault, _who([index], hosts)] for what, fault in each["faults"].items()]
-    for what in notes[0]["same"]:
+    for what in dict.fromkeys(what for each in notes for what in each["same"]):
         rows += differing(what, [each["same"].get(what, "unknown") for each in notes], hosts)
     return rows + _clocks([each["clock"] for each in notes], hosts)
 

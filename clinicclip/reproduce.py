@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from clinicclip import cli, files, host, scoring, tabular
+from clinicclip import cli, dataset, files, host, scoring, tabular
 from clinicclip import config as config_files
 from clinicclip.data import builder
 from clinicclip.errors import UsageError, UserError, nearest
@@ -68,6 +68,8 @@ def main(args: argparse.Namespace) -> int:
     # Whatever is wrong with settings or data is told before anything is trained.
     configs = [config_files.load(f"configs/{job.variant}.py:{_config_arg(args)}", args.overrides) for job in jobs]
     further = _further(args.evaluate, configs[0])
+    configs[0].data.dir = str(_data_dir(args))
+    dataset.prepared(configs[0])
     require_same_data(jobs, _data_dir(args))
     files.make_folder(args.output)
     try:

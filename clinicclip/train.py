@@ -141,7 +141,7 @@ def fit(run: runs.Run, stop: host.StopRequest, watched: watch.Watch) -> step.Tra
             known = checkpoint.read_facts(run.workdir / "checkpoints", start) if start else {}
             skipped = Skipped(writer, run.inputs.source, config.data.max_corrupt, config.batch_size, known)
             for now in range(start, config.total_steps + 1):
-                watched.step(now)
+                watched.step(now, state)
                 last, stopping = now == config.total_steps, stop.requested  # looked at once: it may change any moment
                 scores: dict[str, float] = {}
                 if due(now, config.evaluate_every) and (now > start or unscored) and not last:

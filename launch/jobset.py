@@ -11,7 +11,8 @@
 jobset.yaml, how an image is made in Dockerfile. `kubectl delete jobset NAME` stops a run, which saves within 300 s.
 
 Data and run folder lie under /work, a claim that all pods mount for writing (ReadWriteMany, such as NFS); not tried.
---data_dir=gs://... or s3://... would be copied into each pod, by an image with [gs] or [s3]; run folders are refused.
+--data_dir=gs://... or s3://... is copied into each pod, by an image with [gs] or [s3], which Dockerfile does not make
+(tested with one process and stand-ins for the stores, bench/stores.py); run folders there are refused.
 Secrets: `kubectl create secret generic NAME --from-env-file=FILE`, NAME being that of the run; never in the command.
 TESTED: what it would run (--dry_run), and the Job in it against the schema of Kubernetes. It has met no cluster.
 """

@@ -14,7 +14,8 @@ second one kills), and it ends with 75 as they do. Where one process ends, the o
 then they are killed. Any other code but 0 is a failure: the launcher names who ended how and exits with the first such
 code, 128 + N for signal N; but SIGKILL is none where others end with 76. The same command goes on from what was saved.
 
-Data and run folder: tested on a local file system only; of gs:// and s3://, data are copied, run folders are refused.
+Data and run folder: tested on a local file system only. --data_dir=gs://... or s3://... is copied to the user's cache
+(tested with one process and stand-ins for the stores, bench/stores.py); run folders there are refused.
 Secrets go into the environment, never into the command.
 """
 

@@ -22,7 +22,8 @@
 # means that the run's folder holds DONE. Two minutes after one process ends, the others are ended too.
 #
 # Data and run folder must be seen by all nodes under one path (NFS, Lustre); neither was tried.
-# --data_dir=gs://... or s3://... is copied to the cache of each node's user; run folders there are refused.
+# --data_dir=gs://... or s3://... is copied to the cache of each node's user (tested with one process and stand-ins for
+# the stores, bench/stores.py); run folders there are refused.
 # Secrets: export them before sbatch, which hands the environment on; never write them behind the command, where the
 # job's record shows them.
 # TESTED: what it would run (--dry_run), and its decisions against stand-ins for srun. It has never met a Slurm.

@@ -17,7 +17,8 @@
 # last line printed says how.
 #
 # Data and run folder must be seen by all workers under one path, such as an NFS mount (Filestore), which was not tried;
-# --data_dir=gs://... is copied to the disk of each worker (not tried); a run folder there is refused.
+# --data_dir=gs://... is copied to the disk of each worker (tested with one process and a stand-in for the store,
+# bench/stores.py); a run folder there is refused.
 # Secrets: none is needed here. The workers act as the service account of the pod; what else a command wants, let it read
 # from Secret Manager: neither this command line nor the metadata of the machines is a place for it.
 # TESTED: what it would run (--dry_run), and its decisions against stand-ins for gcloud. It has never met a TPU.

@@ -20,11 +20,11 @@ from clinicclip import cli
 from clinicclip.training import checkpoint
 
 def main(args):
-    state = {"params": {"a": jnp.arange(3_000_000.0)}}
+    state = {"params": {str(number): jnp.arange(300_000.0) for number in range(20)}}
     with checkpoint.Checkpoints(Path(args.output)) as saved:
         saved.save(1, state, {})
         saved.wait()
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
         saved.save(2, state, {})
         saved.wait()
 
@@ -142,3 +142,18 @@ def test_where_every_step_is_damaged_nothing_is_started_anew_in_silence(tmp_path
 def test_the_newest_and_the_best_step_are_kept(tmp_path: Path) -> None:
     three_steps(tmp_path, scores=(0.1, 0.9, 0.3, 0.2, None, 0.4), keep=2)
     assert {path.name for path in tmp_path.iterdir()} == {"2", "5", "6"}
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ("NOT_FOUND: Error writing to local file {folder}/3", "not found"),
+        ("FAILED_PRECONDITION: write {folder}/3 [source locations='os_error_code='28'']", "No space left on device"),
+        ("UNKNOWN: Gloo allreduce failed: connection closed by peer", None),
+        ("step 3 of {folder} is there", None),
+    ],
+)
+def test_what_tensorstore_tells_of_a_disk_is_known_from_what_others_tell(
+    told: str, why: str | None, tmp_path: Path
+) -> None:
+    assert checkpoint._fault_of_disk(ValueError(told.format(folder=tmp_path)), tmp_path) == why

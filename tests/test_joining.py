@@ -23,7 +23,8 @@ import jax, numpy as np
 from clinicclip import host
 from clinicclip.errors import UserError
 from clinicclip.training import processes
-processes.join()
+heard = []
+processes.join({"settings": '"' * 5000}, heard.extend)
 index, folder = jax.process_index(), Path(sys.argv[1])
 file = folder / "note"
 def faulty():
@@ -65,6 +66,7 @@ numbers = np.arange(10, dtype=np.float32).reshape(5, 2)
 embedded = [processes.shared(lambda rows: rows + index)(numbers[:n]) - numbers[:n] for n in (1, 4, 5)]
 words = processes.shared(lambda texts: np.array([[len(text)] for text in texts], np.float32))(["a", "bb", "ccc"])
 (folder / f"{index}.json").write_text(json.dumps({
+    "heard": [len(note["settings"]) for note in heard],
     "everywhere": processes.everywhere(lambda: {"index": index}),
     "anywhere": [processes.anywhere(index == 1), processes.anywhere(False)],
     "on_first": processes.on_first(lambda: "made"),
@@ -179,6 +181,7 @@ def test_processes_tell_each_other_what_they_found_and_what_failed(tmp_path: Pat
         found[0]
         == found[1]
         == {
+            "heard": [5000, 5000],
             "everywhere": [{"index": 0}, {"index": 1}],
             "anywhere": [True, False],
             "in_turn": "by 0",

@@ -17,6 +17,7 @@ TOLD = {
     "(stopped sending heartbeats):\n/job:jax_worker/replica:0/task:3\n/job:jax_worker/replica:0/task:12\nThe ": [3, 12],
     "UNAVAILABLE: Failed to send RPC to coordination service. Either the leader task was preempted\n": [0],
     'RPC:\n:UNKNOWN:Error received from peer  {grpc_status:14, grpc_message:"Socket closed"}\n': [0],
+    "DEADLINE_EXCEEDED: Deadline Exceeded\n\nRPC: /xla.coordination.CoordinationService/Heartbeat\n*** Check": [0],
     f"{BARRIER}2. Some timed out task names:\n0\n1\n": [2],
     f"{BARRIER}/job:jax_worker/replica:0/task:2. Some timed out task names:\n0\n": [2],
     "INTERNAL: something new\n": [],
@@ -33,7 +34,10 @@ def test_a_line_names_processes_with_their_machines_or_what_was_told() -> None:
     assert lost.line("", [1, 3], hosts).startswith(
         "process 1 of 4 (m1) and process 3 of 4 (m3) went away: see in its log"
     )
-    assert lost.line("INTERNAL: something\n new", [], hosts).startswith("the run fell apart (INTERNAL: something new)")
+    stack = f"{lost.STACK}: ***\n    @ 0x7f2abf8\n"
+    assert lost.line(f"INTERNAL: something\n new\n{stack}", [], hosts).startswith(
+        "the run fell apart (INTERNAL: something new)"
+    )
 
 
 @pytest.mark.parametrize(("fault", "waits"), [(RuntimeError("gloo: closed"), True), (UserError("connection"), False)])
@@ -41,11 +45,24 @@ def test_what_a_lost_process_may_have_raised_waits_to_be_named_and_a_users_fault
     fault: Exception, waits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waited: list[float] = []
+    left: list[bool] = []
+    monkeypatch.setattr(lost, "_leave", lambda: left.append(True))
+    monkeypatch.setattr(lost.atexit, "register", lambda join: join())
     monkeypatch.setattr(lost.jax.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(lost.time, "sleep", waited.append)
     with pytest.raises(type(fault)), lost.bound(25):
         raise fault
     assert waited == ([25 + lost.MARGIN] if waits else [])
+    assert left == [True]
+
+
+def test_who_writes_more_than_the_pipe_holds_does_not_wait() -> None:
+    source, sink = lost.pipe()
+    assert 2**16 <= os.write(sink, bytes(2 * lost.ROOM)) <= lost.ROOM
+    with pytest.raises(BlockingIOError):
+        os.write(sink, b"more")
+    os.close(source)
+    os.close(sink)
 
 
 class Ended(Exception):

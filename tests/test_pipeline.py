@@ -1,13 +1,16 @@
 """The loader: order and draws are functions of (seed, step, study), however many processes and workers read."""
 
 import dataclasses
+import os
 import pickle
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import loading
 import numpy as np
 import pytest
 from loading import FULL, LENGTH, SIZE, WIDTH, Loader, assert_equal, lockstep, make_record
@@ -20,6 +23,18 @@ from clinicclip.data.schema import UNKNOWN, Record
 from clinicclip.data.sources import Remembered
 from clinicclip.data.tokenizer import Tokenizer, train_wordpiece
 from clinicclip.errors import UserError
+
+# A loader with a worker process, killed while it reads.
+KILLED = """
+import dataclasses, os, signal
+from loading import FULL, Loader, make_record
+from clinicclip.data.tokenizer import train_wordpiece
+def killed(work):
+    os.kill(os.getpid(), signal.SIGKILL) if work() else None
+lean = dataclasses.replace(FULL, text_features=False, graph=False)
+load = Loader([make_record(i) for i in range(8)], train_wordpiece(["heart"], 300), None)
+load(1, lean, workers=1, threads=1, everywhere=killed)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -137,8 +152,15 @@ def test_alone_processes_would_disagree_about_the_rows_their_texts_take(load: Lo
 def test_threads_and_worker_processes_change_nothing(load: Loader) -> None:
     expected = load(6)
     assert_equal(load(6, threads=2), expected)
-    for workers in (1, 2):
-        assert_equal(load(6, workers=workers, threads=1), expected)
+    assert_equal(load(6, workers=2, threads=1), expected)
+
+
+def test_worker_processes_end_with_the_one_they_read_for_though_it_is_killed() -> None:
+    folders = [Path(loading.__file__).parent, Path(loading.__file__).parents[2]]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))}
+    line = [sys.executable, "-c", KILLED]
+    ended = subprocess.run(line, env=environment, capture_output=True, timeout=60)  # until none holds its pipes
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
 
 
 def test_a_run_resumed_at_a_step_goes_on_as_if_never_stopped(load: Loader) -> None:

@@ -80,12 +80,16 @@ def test_a_disk_must_have_room_for_the_checkpoints_of_a_state(
 
 
 def test_the_configuration_counts_but_for_what_is_a_machines_own(tmp_path: Path) -> None:
-    def digest(**changes: object) -> str:
+    def noted(host: str, **changes: object) -> dict[str, Any]:
         pairs = [(key.replace("__", "."), str(value)) for key, value in changes.items()]
-        return config_files.digest(config_files.load("configs/dt_c.py:demo", pairs), without=preflight.OF_A_MACHINE)
+        return note(host, **preflight.settings(config_files.load("configs/dt_c.py:demo", pairs)))
 
-    assert digest() == digest(data__dir="/elsewhere", data__workers=7)
-    assert len({digest(), digest(seed=1), digest(checkpoint_every=7), digest(evals__draws=3)}) == 4
+    notes = [noted("a"), noted("b", data__dir="/elsewhere", data__workers=7)]
+    preflight.require(notes)
+    assert preflight.problems([*notes, noted("c", seed=1)]) == [
+        ["config seed", "0", "0-1 (a, b)"],
+        ["config seed", "1", "2 (c)"],
+    ]
 
 
 def test_a_changed_file_of_the_package_changes_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

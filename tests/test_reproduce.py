@@ -99,6 +99,7 @@ class Children:
 def children(reports: Path, monkeypatch: pytest.MonkeyPatch) -> Children:
     made, read = Children(reports), builder.read_manifest
     monkeypatch.setattr(reproduce, "_child", made)
+    monkeypatch.setattr(reproduce.dataset, "prepared", lambda config: MANIFEST)
     monkeypatch.setattr(builder, "read_manifest", lambda at: MANIFEST if "somewhere" in str(at) else read(at))
     return made
 

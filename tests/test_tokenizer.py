@@ -161,7 +161,7 @@ def test_unusable_tokenizers_are_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"tokenizer_config\.json is damaged"):
         Tokenizer.load(tmp_path)
     (tmp_path / "tokenizer.json").write_bytes(b"\xff\xfe{")
-    with pytest.raises(UserError, match=r"tokenizer\.json of .* is damaged"):
+    with pytest.raises(UserError, match=r"tokenizer\.json is damaged"):
         Tokenizer.load(tmp_path)
     with pytest.raises(UserError, match="too small"):
         train_wordpiece(REPORTS, 50)

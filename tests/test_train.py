@@ -223,7 +223,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_records(
         ({"data__train": "train+validation"}, "patients of the validation split"),
         ({"data__workers": -1}, "data.workers=-1"),
         ({"data__crop_area": 2.0}, "data.crop_area=2.0"),
-        ({"data__name": "openi"}, "holds phantom data, not openi"),
+        ({"data__name": "openi"}, "data.name=openi: .* holds phantom data"),
         ({"data__phantom__level": "hard"}, "data.phantom.level=easy"),
         ({"evals__suites": '("zero_sho",)'}, "did you mean zero_shot"),
         ({"evals__suites": '("zero_shot", "grounding")'}, "evals.suites: grounding would need other splits"),

@@ -67,12 +67,16 @@ def draw(spec: AugmentSpec, rng: np.random.Generator) -> View:
     )
 
 
-def render(image: Image.Image, view: View, size: int) -> UInt8[np.ndarray, "{size} {size}"]:
+def render(gray: UInt8[np.ndarray, "h w"], view: View, size: int) -> UInt8[np.ndarray, "{size} {size}"]:
     """The drawn view of a gray image at `size` x `size` pixels: rotated, cropped and shrunk, then levels."""
     left, upper, right, lower = view.box
-    if view.rotation and max((right - left) * image.width, (lower - upper) * image.height) <= _DIRECT * size:
-        pixels = _turn_and_crop(np.asarray(image), view, size)
+    height, width = gray.shape
+    if view.rotation and max((right - left) * width, (lower - upper) * height) <= _DIRECT * size:
+        pixels = _turn_and_crop(gray, view, size)
+    elif not view.rotation and view.box == (0.0, 0.0, 1.0, 1.0) and gray.shape == (size, size):
+        pixels = gray
     else:
+        image = Image.fromarray(gray)
         if view.rotation:
             # Turning is the dear part: pixels beyond twice the wanted resolution are averaged away before it.
             image = image.reduce(max(1, min(image.size) // (2 * size)))

@@ -64,16 +64,16 @@ class TrainSpec:
         names = {"text_mode": TEXT_MODES, "sentence_filter": SENTENCE_FILTERS, "negation_generator": GENERATORS}
         for key, known in names.items():
             if getattr(self, key) not in known:
-                raise UserError(f"{key}={getattr(self, key)!r}: one of {', '.join(known)}")
+                raise UserError(f"data.{key}={getattr(self, key)!r}: one of {', '.join(known)}")
         if self.negation and self.negation_generator != templates.TRAIN.name and not self.whole_reports:
             raise UserError(
-                f"negation_generator={self.negation_generator!r} wrote negations of whole reports: use it with "
-                "text_mode='report' and sentence_filter='none'"
+                f"data.negation_generator={self.negation_generator!r} wrote negations of whole reports: use it with "
+                "data.text_mode=report and data.sentence_filter=none"
             )
         if not 0.0 <= self.label_sentences <= 1.0:
-            raise UserError(f"label_sentences={self.label_sentences}: expected a share from 0 to 1")
+            raise UserError(f"data.label_sentences={self.label_sentences}: expected a share from 0 to 1")
         if self.uncertain not in (0, 1):
-            raise UserError(f"uncertain={self.uncertain}: 0 or 1")
+            raise UserError(f"data.uncertain={self.uncertain}: 0 or 1")
 
     @property
     def whole_reports(self) -> bool:
@@ -100,7 +100,7 @@ class DrawStudy(grain.transforms.RandomMap):
         (tokens,), truncated = self.tokenizer.encode([report], self.spec.text_length)
         labels = element["labels"] if drawn is kept else restrict(element["labels"], drawn)
         study = {
-            "image": augment.render(images.load(element["image"], element["image_id"]), view, self.spec.image_size),
+            "image": augment.render(images.decode(element["image"], element["image_id"]), view, self.spec.image_size),
             "text_tokens": tokens,
             "labels": target_labels(labels, self.spec.uncertain),
             "labels_valid": bool((element["labels"] != UNKNOWN).any()),
@@ -171,7 +171,7 @@ class DrawStudy(grain.transforms.RandomMap):
         wanted, made = self.spec.negation_generator, record["negated_by"]
         if record["negated"] and made != wanted:
             raise UserError(
-                f"negation_generator={wanted!r}: the data were prepared with {made!r}; set "
+                f"data.negation_generator={wanted!r}: the data were prepared with {made!r}; set "
                 f"--config.data.negation_generator={made} or prepare again"
             )
         return record["negated"]
@@ -225,7 +225,8 @@ def abnormal(said: Sequence[Sentence]) -> Sequence[Sentence]:
 
 def shown(record: Record, said: Sequence[Sentence]) -> Float32[np.ndarray, "27"]:
     """What a study shows by its report: 1 for a finding present or suspected and for what it implies, else 0."""
-    found = np.isin(text.finding_states(said), (PRESENT, UNCERTAIN)).astype(np.float32)
+    states = text.finding_states(said)
+    found = ((states == PRESENT) | (states == UNCERTAIN)).astype(np.float32)  # np.isin takes ten times as long
     found[INDEX["no_finding"]] = record["normal"] == PRESENT
     return found
 

@@ -25,6 +25,7 @@ from clinicclip.data.records import CorruptRecord
 from clinicclip.data.schema import CHEXPERT, FINDINGS, GRAPH_TYPES, Record
 from clinicclip.data.sources import Source
 from clinicclip.data.tokenizer import Tokenizer
+from clinicclip.data.workers import follow
 from clinicclip.errors import UserError
 
 Batch = dict[str, Any]
@@ -201,7 +202,8 @@ def train_batches(
     if workers:
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # grain's workers read absl flags, which our programs do not use
-        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+        batches = batches.mp_prefetch(options, worker_init_fn=follow)
     return TrainBatches(batches, shared=workers > 0, everywhere=everywhere, groups=groups, pad_id=tokenizer.pad_id)
 
 

@@ -11,18 +11,15 @@ import json
 import multiprocessing
 import os
 import pickle
-import signal
 import socket
-import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import fields
 from functools import cache
-from multiprocessing import connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
@@ -32,6 +29,7 @@ from clinicclip import files
 from clinicclip.data import graphs, records, schema
 from clinicclip.data.records import Recipe
 from clinicclip.data.schema import Drop, Record, Sketch, Study
+from clinicclip.data.workers import follow
 from clinicclip.errors import UserError
 
 RECORDS_PER_SHARD = 256
@@ -72,7 +70,7 @@ def run(tasks: Iterator[Task], workers: int) -> Iterator[Summary]:
         yield from map(make, tasks)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=follow) as pool:
         pending: deque[Future[Summary]] = deque()
         try:
             for task in tasks:
@@ -246,16 +244,3 @@ def graph_counts(record: Record) -> dict[str, int]:
 
 
 _WORD = {schema.PRESENT: "present", schema.ABSENT: "absent", schema.UNCERTAIN: "uncertain"}
-
-
-def _start_worker() -> None:
-    """Leaves interrupts to the parent, and ends with it even when it is killed outright."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def end_with(wait: Callable[..., Any], sentinel: int) -> None:
-        wait([sentinel])
-        os._exit(1)
-
-    threading.Thread(target=end_with, args=(connection.wait, parent.sentinel), daemon=True).start()

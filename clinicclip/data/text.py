@@ -105,5 +105,6 @@ def is_normal(report: Sequence[Sentence]) -> int:
     """
     if not report:
         return UNKNOWN
-    named = np.any(np.isin(finding_states(report)[list(_ABNORMAL)], (PRESENT, UNCERTAIN)))
+    states = finding_states(report)[list(_ABNORMAL)]
+    named = np.any((states == PRESENT) | (states == UNCERTAIN))
     return int(not named and not any(is_abnormal_otherwise(s.text) for s in report))

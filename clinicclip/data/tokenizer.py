@@ -191,9 +191,7 @@ def _from_json(text: str | bytes, name: str) -> Tokenizer:
     try:
         return _of_tokenizers(json.loads(text), name)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise UserError(
-            f"tokenizer: tokenizer.json of {name} is damaged, or of no form known; fetch it again"
-        ) from None
+        raise UserError(f"tokenizer: {name}/tokenizer.json is damaged, or of no form known; fetch it again") from None
 
 
 def _of_tokenizers(spec: dict[str, Any], name: str) -> Tokenizer:

@@ -112,6 +112,18 @@ def from_windows(x: Float[Array, "b windows n c"], side: int, shift: int) -> Flo
     return jnp.roll(x, (shift, shift), axis=(1, 2)) if shift else x
 
 
+def patch_products(
+    images: Float[Array, "b h w 3"], kernel: Float[Array, "p p 3 c"], *_: object, **__: object
+) -> Float[Array, "b i j c"]:
+    """Return a convolution with strides as wide as its kernel, as one product of patches and kernel.
+
+    XLA's CPU compiler transposes images in memory for the gradient of a convolution.
+    """
+    (b, h, w, channels), p = images.shape, kernel.shape[0]
+    patches = images.reshape(b, h // p, p, w // p, p, channels).swapaxes(2, 3).reshape(-1, p * p * channels)
+    return (patches @ kernel.reshape(-1, kernel.shape[-1])).reshape(b, h // p, w // p, -1)
+
+
 class PatchEmbed(nn.Module):
     """Non-overlapping patch convolution and its norm."""
 
@@ -128,6 +140,7 @@ class PatchEmbed(nn.Module):
             patch,
             padding="VALID",
             dtype=self.dtype,
+            conv_general_dilated=patch_products,
             name="proj",
         )
         return LayerNorm(EPSILON, self.dtype, name="norm")(proj(images))

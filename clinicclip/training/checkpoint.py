@@ -11,6 +11,8 @@ import itertools
 import json
 import os
 import re
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +31,9 @@ KEEP = 3
 SEAL = "checksums.json"
 UNSEALED = (SEAL, "_CHECKPOINT_METADATA", "commit_success.txt")  # the latter two are Orbax's notes of the renaming
 SCORE = "score"
+SETTLE = 5.0  # seconds that what is being saved has left once one of several processes has failed
+SLOW = 5.0  # seconds that training waits for the last save before it is told
+STATUS = re.compile(r"([A-Z]+(?:_[A-Z]+)*): ")  # at the head of what tensorstore tells
 
 
 class Checkpoints:
@@ -61,7 +66,16 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(fault, Exception) and jax.process_count() > 1:  # perhaps of this process alone
+            closing = threading.Thread(target=self._settle, daemon=True)
+            closing.start()
+            closing.join(SETTLE)
+            return
         with self._storage_faults():
+            self._manager.close()
+
+    def _settle(self) -> None:
+        with contextlib.suppress(Exception):  # it is another fault that is told
             self._manager.close()
 
     @property
@@ -73,7 +87,10 @@ class Checkpoints:
         """Saves ``state`` as ``step`` unless that step is already there."""
         if self.latest == step:
             return
+        began = time.monotonic()
         self.wait()
+        if (waited := time.monotonic() - began) > SLOW:
+            say(f"{self._folder} is slow: training waited {waited:.0f} s for step {self._saving} to be saved")
         self._saving = step
         items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(dict(meta)))
         with self._storage_faults():
@@ -121,17 +138,16 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _storage_faults(self) -> Iterator[None]:
-        """Tells a fault of the disk in one line; tensorstore reports it as a ValueError that names the errno."""
+        """Tells a fault of the disk in one line."""
         try:
             yield
         except (ValueError, OSError) as fault:
-            code = re.search(r"os_error_code='(\d+)'", str(fault))
-            number = int(code[1]) if code else getattr(fault, "errno", None)
-            if number is None:
+            why = _fault_of_disk(fault, self._folder)
+            if why is None:
                 raise
             whole = f"step {self.latest} is whole" if self.latest is not None else "no step is whole yet"
             raise UserError(
-                f"{self._folder}: saving failed ({os.strerror(number)}); {whole}; make room there and start again"
+                f"{self._folder}: saving failed ({why}); {whole}; make room there, or mend it, then start again"
             ) from None
 
     def _require_equal_shapes(self, step: int, target: Any) -> None:
@@ -144,6 +160,16 @@ class Checkpoints:
                 f"{self._folder / str(step)} holds another architecture ({len(odd)} arrays differ: {shown}); "
                 "use the config it was trained with or another --workdir"
             )
+
+
+def _fault_of_disk(fault: ValueError | OSError, folder: Path) -> str | None:
+    """What a disk said, which tensorstore tells in a ValueError by errno or by a status of its own; None of others."""
+    code = re.search(r"os_error_code='(\d+)'", str(fault))
+    number = int(code[1]) if code else getattr(fault, "errno", None)
+    if number is not None:
+        return os.strerror(number)
+    status = STATUS.match(str(fault)) if str(folder) in str(fault) else None
+    return status[1].replace("_", " ").lower() if status else None
 
 
 def read_params(folder: Path, step: int | None = None) -> tuple[int, Any]:

@@ -3,6 +3,7 @@
 Every function must be called by all processes, in the same order. With a single process all of it costs nothing.
 """
 
+import functools
 import itertools
 import json
 import os
@@ -26,6 +27,7 @@ T = TypeVar("T")
 ADDRESS, COUNT, INDEX = VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 LAUNCHED = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # how many processes srun or mpirun started
 NOTE = 4096  # bytes that a process tells the others at a time
+PIECE = 2000  # characters of a longer note; a note has room for so many, half of them in need of a backslash
 LONGEST_FAULT = 300  # characters; a note has room for so many, whatever they are
 PATIENCE = 15  # seconds that a process which ends waits for the others, before all are ended
 JOIN_SECONDS = "CLINICCLIP_JOIN_SECONDS"  # how long all may take to come together
@@ -73,7 +75,8 @@ def join(
     _initialize(place, wait, heartbeat)
     if not place:
         everywhere(lambda: None)  # so that all look at their clocks at one moment
-        notes += everywhere(lambda: note | {"clock": time.time()})
+        clocks = everywhere(time.time)
+        notes += [other | {"clock": clock} for other, clock in zip(_in_pieces(note), clocks, strict=True)]
         hosts += [other["host"] for other in notes]
         agree(notes)
 
@@ -185,6 +188,15 @@ def _exchange(note: dict[str, Any]) -> list[dict[str, Any]]:
     if any(other["turn"] != turn for other in notes):
         raise RuntimeError(f"processes do not go the same way: {notes}")
     return notes
+
+
+def _in_pieces(note: Note) -> list[Note]:
+    """The notes of all, however long."""
+    text = json.dumps(note)
+    count = max(everywhere(lambda: -(-len(text) // PIECE)))
+    cuts = [slice(at * PIECE, (at + 1) * PIECE) for at in range(count)]
+    pieces = [everywhere(functools.partial(text.__getitem__, cut)) for cut in cuts]
+    return [json.loads("".join(own)) for own in zip(*pieces, strict=True)]
 
 
 def anywhere(own: bool) -> bool:

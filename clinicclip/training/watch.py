@@ -5,6 +5,7 @@ from pathlib import Path
 from types import TracebackType
 
 import jax
+from jaxtyping import PyTree
 
 from clinicclip.training import lost
 
@@ -32,14 +33,17 @@ class Watch:
             faulthandler.cancel_dump_traceback_later()
         self._end_trace()
 
-    def step(self, now: int) -> None:
-        """The step that follows ``now`` others begins."""
+    def step(self, now: int, made: PyTree = None) -> None:
+        """The step that follows ``now`` others begins; ``made`` is what the last one gave, which no trace cuts."""
         self._rest()
-        if now in self._traced and not self._tracing:
+        if (now in self._traced) == self._tracing:
+            return
+        jax.block_until_ready(made)
+        if self._tracing:
+            self._end_trace()
+        else:
             jax.profiler.start_trace(str(self._folder))
             self._tracing = True
-        elif now not in self._traced:
-            self._end_trace()
 
     def _rest(self) -> None:
         if self._patience:

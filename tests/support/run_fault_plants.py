@@ -34,6 +34,11 @@ def halved(path: str) -> Plant:
     return lambda root, chance: os.truncate(root / path, (root / path).stat().st_size // 2)
 
 
+def zeros(path: str) -> Plant:
+    """A file as long as it was, of zeros."""
+    return lambda root, chance: written(path, bytes((root / path).stat().st_size))(root, chance)
+
+
 def changed(path: str) -> Plant:
     """A file with eight bytes of another value somewhere."""
 

@@ -25,6 +25,8 @@ from clinicclip.errors import LOST
 
 PATIENCE = 60.0  # seconds that a program may take to tell a fault
 ENDINGS = ("stopped", "went on", "silent", "unnamed", "traceback", "late")
+WORLD = {"level": "easy", "studies": 160, "size": 64}  # of the prepared data
+STRUCK = "FAULT_STRUCK"  # environment: the file that a patched process makes when it does what is wrong
 CONFIG = "configs/n_g_dtcg.py:demo"
 INNER = re.compile(r"^Traceback|^[EF]\d{4} |^terminate called", re.MULTILINE)  # what only programmers can read
 Plant = Callable[[Path, random.Random], None]
@@ -47,7 +49,7 @@ class Fault(NamedTuple):
     kind: str
     program: str
     argv: tuple[str, ...]  # "{root}" is the folder in which the fault is planted
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # in full, as words of their own; one is enough
     plant: Plant = lambda root, chance: None
     goes_on: bool = False  # the program may name it and go on
     trains: bool = False  # for real: else a run that would begin to train has not told the fault
@@ -103,8 +105,7 @@ def make(root: Path, *, trained: bool = True) -> Path:
 
 
 def _prepare(root: Path) -> int:
-    options = {"level": "easy", "studies": 160, "size": 64}
-    builder.write("phantom", root / "data", options=options, say=lambda line: None)
+    builder.write("phantom", root / "data", options=WORLD, say=lambda line: None)
     return 0
 
 
@@ -112,6 +113,7 @@ def judge(fault: Fault, whole: Path, folder: Path, chance: random.Random) -> Tol
     """Plants the fault in a copy of what is whole, and calls the program."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(whole, folder)
+    fault = fault._replace(names=tuple(name.replace("{root}", str(folder)) for name in fault.names))
     fault.plant(folder, chance)
     here = [host for host in fault.hosts if host is not None]
     with _disk(folder / "disk", fault.disk):
@@ -130,10 +132,15 @@ def judged(fault: Fault, end: forked.Ended) -> Told:
         return Told("late", f"not ended after {PATIENCE:.0f} s: {err[-600:]}")
     if code not in (0, 1, 2, LOST) or len(lines) > 1 or INNER.search(err):
         return Told("traceback", f"code {code}: {err[-600:]}")
-    named = any(name in out + err for name in fault.names)
+    named = any(_names(name, out + err) for name in fault.names)
     if code == 0 or not lines:
         return Told("went on" if named and fault.goes_on else "silent", out[-200:] + err[-200:])
     return Told("stopped" if named else "unnamed", err)
+
+
+def _names(name: str, words: str) -> bool:
+    """Whether the words hold the name, and not as a part of another."""
+    return bool(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", words))
 
 
 def _works(fault: Fault, root: Path) -> list[Callable[[], int] | None]:
@@ -145,7 +152,7 @@ def _works(fault: Fault, root: Path) -> list[Callable[[], int] | None]:
 
 def _call(fault: Fault, root: Path, host: Host, place: Mapping[str, str]) -> int:
     """Calls the program, in a process of its own."""
-    os.environ.update({**place, **host.variables})
+    os.environ.update({**place, **host.variables, STRUCK: str(root / "struck")})
     host.patch()
     if not fault.trains:
         train.make_step = _accept

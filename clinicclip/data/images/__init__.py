@@ -11,7 +11,7 @@ from clinicclip.data.images.marks import mark_weights, marks
 from clinicclip.data.images.reading import Facts, Picture, read
 from clinicclip.data.images.sanity import FLAGS, flags
 from clinicclip.data.images.squares import Source, require_ready, square, squares
-from clinicclip.data.images.stored import JPEG_QUALITY, SHORTER_SIDE, decode, encode, load, resize, shrink
+from clinicclip.data.images.stored import JPEG_QUALITY, SHORTER_SIDE, decode, encode, resize, shrink
 
 __all__ = [
     "FLAGS",
@@ -27,7 +27,6 @@ __all__ = [
     "dicom_view",
     "encode",
     "flags",
-    "load",
     "mark_weights",
     "marks",
     "read",

@@ -42,11 +42,6 @@ def decode(stored: bytes, name: str = "image") -> UInt8[np.ndarray, "h w"]:
         raise ImageFault("image_unreadable", f"{name}: the stored image is damaged; prepare again") from None
 
 
-def load(stored: bytes, name: str = "image") -> Image.Image:
-    """`decode` as Pillow holds it, for what goes on with Pillow."""
-    return Image.fromarray(decode(stored, name))
-
-
 def resize(
     gray: UInt8[np.ndarray, "h w"], size: int, shape: tuple[int, int] | None = None
 ) -> UInt8[np.ndarray, "{size} {size}"]:
