@@ -5,7 +5,7 @@ Own rules instead of a library: negspacy and medspaCy's ConText, given our names
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -100,46 +100,36 @@ NO_FINDING, _DEVICES = INDEX["no_finding"], INDEX["support_devices"]
 _WANTED = re.compile(cues.WANTED)
 
 
-class Analysis(NamedTuple):
-    """A lower-case sentence as far as it is understood: what it names, and what turns that."""
-
-    found: tuple[tuple[str, int, int], ...]  # name in `_FINDING`, start, end
-    others: tuple[tuple[int, int], ...]  # abnormalities without a name in `schema.FINDINGS`
-    turns: tuple[Cue, ...]
+@lru_cache(maxsize=65536)
+def named(low: str) -> tuple[tuple[tuple[str, int, int], ...], tuple[tuple[int, int], ...]]:
+    """(name in `_FINDING`, start, end) of findings, (start, end) of abnormalities without a name among them."""
+    found = tuple((str(m.lastgroup), *m.span()) for m in _FINDING.finditer(low))
+    return found, tuple(m.span() for m in _OTHER.finditer(low))
 
 
 @lru_cache(maxsize=65536)
-def analysed(low: str) -> Analysis:
-    """What a lower-case sentence names and what turns that, remembered for all who ask."""
-    found = tuple((str(m.lastgroup), *m.span()) for m in _FINDING.finditer(low))
-    others = tuple(m.span() for m in _OTHER.finditer(low))
-    return Analysis(found, others, tuple(_turns(low, found, others)))
-
-
-def _turns(low: str, found: Sequence[tuple[str, int, int]], others: Sequence[tuple[int, int]]) -> list[Cue]:
+def turns(low: str) -> tuple[Cue, ...]:
     """Cues and the boundaries between statements, in order; what may turn either side turns the nearer one."""
+    found, others = named(low)
     spans = [Span(start, end, INDEX[name.removeprefix(_SIGN)]) for name, start, end in found]
     spans += [Span(*span, -1) for span in others if not any(s.start < span[1] and span[0] < s.end for s in spans)]
     spans.sort()
-    turns: list[Cue] = []
+    reaching: list[Cue] = []
     for match in _CUE.finditer(low):
         cue = Cue(str(match.lastgroup), match.start(), match.end())
         if cue.kind == "alternative":
-            turns += clauses.alternative(low, cue, spans)
+            reaching += clauses.alternative(low, cue, spans)
         elif cue.kind == "deny_around":
-            turns.append(cue._replace(kind="deny_before" if clauses.attributive(low, cue, spans) else "deny_after"))
+            reaching.append(cue._replace(kind="deny_before" if clauses.attributive(low, cue, spans) else "deny_after"))
         else:
-            turns.append(cue)
-    turns += clauses.boundaries(low, spans)
-    return sorted(turns, key=lambda cue: cue.start)
+            reaching.append(cue)
+    reaching += clauses.boundaries(low, spans)
+    return tuple(sorted(reaching, key=lambda cue: cue.start))
 
 
 def _named_findings(low: str) -> list[Mention]:
-    spans = list(analysed(low).found)
-    if not spans:
-        return []
-    turns = analysed(low).turns
-    one = _ONE.search(low, spans[0][2])
+    spans = list(named(low)[0])
+    one = _ONE.search(low, spans[0][2]) if spans else None
     if one:
         spans.append((next(name for name, _, end in reversed(spans) if end <= one.start()), *one.span("one")))
     mentions = []
@@ -147,7 +137,7 @@ def _named_findings(low: str) -> list[Mention]:
         index = INDEX[name.removeprefix(_SIGN)]
         if (index == _DEVICES and _WANTED.match(low, end)) or (index == NO_FINDING and _NOT_SO.search(low[:start])):
             continue
-        state = PRESENT if index == NO_FINDING else clauses.polarity(start, end, turns)
+        state = PRESENT if index == NO_FINDING else clauses.polarity(start, end, turns(low))
         if name.startswith(_SIGN) and state == PRESENT:
             state = UNCERTAIN
         if state is not None:
@@ -225,10 +215,10 @@ def severity(text: str) -> int:
 def is_abnormal_otherwise(text: str) -> bool:
     """Whether a sentence affirms or doubts an abnormality that no finding of `schema.FINDINGS` stands for."""
     low = text.lower()
-    sentence = analysed(low)
-    if any(clauses.polarity(*span, sentence.turns) in (PRESENT, UNCERTAIN) for span in sentence.others):
+    found, others = named(low)
+    if any(clauses.polarity(*span, turns(low)) in (PRESENT, UNCERTAIN) for span in others):
         return True
-    normal = (start for name, start, _ in sentence.found if name == "no_finding")
+    normal = (start for name, start, _ in found if name == "no_finding")
     return any(denied for *_, denied in _called_normal(low)) or any(_NOT_SO.search(low[:start]) for start in normal)
 
 
@@ -274,4 +264,4 @@ def polarity(text: str, start: int, end: int) -> int | None:
 
     PRESENT, ABSENT or UNCERTAIN; None when it is the patient's past.
     """
-    return clauses.polarity(start, end, analysed(text).turns)
+    return clauses.polarity(start, end, turns(text))
