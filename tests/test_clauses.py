@@ -87,6 +87,7 @@ Normal bronchovascular markings. =>
 # what was taken out or is not there yet
 Status post resection of lung mass. =>
 No pneumothorax s/p chest tube removal. => pneumothorax- support_devices-
+ET tube ends 3 cm above the carina and NG tube has been removed. => support_devices+
 Swan-Ganz catheter has been withdrawn. => support_devices-
 Chest tube recommended. =>
 Fractured sternotomy wire. => support_devices+
@@ -145,7 +146,7 @@ def test_a_list_has_one_predicate(subject: str, predicate: str, polarity: int) -
 
 
 NOT_CALLED_NORMAL = """The lungs are not clear. | The lungs are not entirely clear. | Right lung is no longer clear.
-Not a normal study. | Cannot say the lungs are clear. | Heart size is not normal.
+Not a normal study. | Neither lung is clear. | Cannot say the lungs are clear. | Heart size is not normal.
 The mediastinum is not within normal limits."""
 
 

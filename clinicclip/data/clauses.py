@@ -46,7 +46,10 @@ _CHRONIC = frozenset(
 _JOINT = re.compile(r",(?: (?:and|but))? (?!(?:and|but|or|nor)\b)|\b(?:and|but) ")
 _ITEM_END = re.compile(r",|;|\b(?:and|or|nor|but|with|which|while|although|though)\b")
 _SEEN = r"(?:seen|noted|identified|visuali[sz]ed|present|evident|demonstrated|appreciated|visible|detected|observed)"
-_FINITE = r"(?:is|are|was|were|has|have|had|remains?|persists?|appears?|seems?|cannot|can|could|may|might)"
+_FINITE = (
+    r"(?:is|are|was|were|has|have|had|remains?|persists?|appears?|seems?|cannot|can|could|may|might|ends|terminates|"
+    r"lies|projects|extends|overlies|measures)"
+)
 _STATE = (
     rf"(?:{_SEEN}|stable|unchanged|(?:improv|worsen|increas|decreas|resolv|clear)(?:ed|ing)|worse|better|larger|smaller|"
     r"excluded|gone|absent|unlikely|doubtful)"

@@ -81,7 +81,7 @@ DENY_AFTER = (
     r"(?:is|are|appears?) (?:with)?in (?:the )?(?:limits of normal|normal limits)",
     r"(?:is|are|appears?) (?:[a-z]+ )?(?:unlikely|improbable)(?! to\b)",
     r"(?:unlikely|negative)(?= ?(?:[.,;]|$)| (?:given|at|in|on|based)\b)",
-    r"(?:has|have) been (?:removed|ruled out|excluded|drained|evacuated|discontinued|"
+    r"(?:has|have) been (?:removed|ruled out|excluded|drained|evacuated|discontinued|resected|"
     r"withdrawn(?! (?:by|to|slightly|approximately|about|\d)))",
     r" ?[:-] ?(?:none|(?:no|negative|absent|resolved|excluded|unlikely)(?= ?(?:[.,;]|$)))",
     rf" ?: ?{_NOT_SEEN}",

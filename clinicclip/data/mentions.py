@@ -83,7 +83,9 @@ _ANATOMY = _named({name.replace(" ", "_"): subjects for name, (subjects, _) in a
 _COVERED = {name.replace(" ", "_"): tuple(INDEX[f] for f in covered) for name, (_, covered) in anatomy.ANATOMY.items()}
 _STATE = _named({"borderline": phrases.BORDERLINE, "normal": anatomy.NORMAL})
 # Before a state it is denied: "not entirely clear", "cannot say the lungs are clear".
-_NOT_SO = re.compile(r"\b(?:not|no longer|never|hardly|cannot|can't|unable)\b(?:(?!\b(?:and|but)\b)[^,;]){0,50}$")
+_NOT_SO = re.compile(
+    r"\b(?:not|no longer|never|hardly|neither|cannot|can't|unable)\b(?:(?!\b(?:and|but)\b)[^,;]){0,50}$"
+)
 _VERB = re.compile(anatomy.VERBS)
 _ABNORMAL = re.compile(anatomy.ABNORMAL)
 _CLAUSE_END = re.compile(r";|\.(?= |$)|\b(?:but|however|although|though|with(?!in)|except|other than)\b")
