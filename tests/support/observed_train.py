@@ -27,7 +27,7 @@ def observed(stream: TrainBatches) -> Batch:
     """The next batch, as it is."""
     global count
     batch, count = unseen(stream), count + 1
-    rows = [len(batch[f"{name}_ids"]) // jax.local_device_count() for name in ("text", "negated")]
+    rows = len(batch["text_ids"]) // jax.local_device_count()
     with open(f"{sys.argv[1]}.{jax.process_index()}", "a") as file:
         file.write(json.dumps({"step": first + count, "ids": batch["id"].tolist(), "rows": rows}) + "\n")
     if count == int(sys.argv[2]) and jax.process_index() == 1:
