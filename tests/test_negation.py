@@ -84,6 +84,7 @@ def test_a_doubtful_mention_beside_a_present_one_is_denied_too() -> None:
 def test_statements_in_a_row_become_one_denial() -> None:
     text = "Left effusion. It is loculated. Right effusion. Clear lungs. Effusions."
     assert denied(text, "pleural_effusion") == ["DENIED.", "Clear lungs.", "DENIED."]
+    assert denied("Right pneumothorax. Deep sulcus sign.", "pneumothorax") == ["DENIED."]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_what_only_explains_or_describes_the_finding_goes_with_it(text: str, fin
         ("Rib fracture. No wedging.", "fracture"),
         ("Left basal consolidation. Air bronchograms are present.", None),
         ("Right pneumothorax. A little air is in the right pleural space.", None),
-        ("Right pneumothorax. Deep sulcus sign.", None),
+        ("Right pneumothorax. Deep sulcus sign.", "pneumothorax"),  # the sign goes with it
         ("Right pneumothorax. The lung edge is 2 cm from the chest wall.", None),
         ("Cardiomegaly. The heart is globular.", None),
         ("Cardiomegaly. The left atrium is dilated.", None),

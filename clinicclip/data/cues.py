@@ -17,7 +17,7 @@ DEGREE = (  # of a change
     r"marked|material|meaningful|considerable|dramatic|gross|large|clear)"
 )
 _COMPARED = r"(?:changed|improved|worsened|progressed|different|larger|smaller|bigger|better|worse)"
-_MOVED = rf"(?:{_COMPARED}|increased|decreased|grown|evolved)"
+_MOVED = rf"(?:{_COMPARED}|increased|decreased|grown|evolved|enlarged|expanded)"
 _SEEN = r"(?:[a-z]+ )?(?:seen|identified|visuali[sz]ed|present|evident|appreciated|demonstrated|noted|visible|there)"
 _NOT_SEEN = rf"not {_SEEN}"
 _ELSEWHERE = r"(?:(?:on|in) (?:the |a |any )?(?:lateral|frontal|prior|previous|earlier|old)|previously|before|earlier)"
@@ -32,7 +32,11 @@ NEUTRAL = (  # look like a denial and are none, or bind tighter than the cue ins
     rf"(?:has|have|is|are) neither {_MOVED} nor {_MOVED}",
     r", (?:which|that) (?:was|were|had been) (?:[a-z]+ ){0,6}?[a-z]+,",  # of the past; the sentence goes on
     r"unchanged",
+    # not normal is no denial
+    r"(?:(?:is|are|was|were|appears?|has|have) )?(?:not|no longer)(?: [a-z]+){0,2}? "
+    r"(?:clear(?! (?:whether|if))(?: of)?|normal|unremarkable|intact|(?:with)?in normal limits)",
     rf"(?:(?:is|are|was|were) )?{_NOT_SEEN} {_ELSEWHERE}",
+    rf"not previously {_SEEN}",
     r"not only",
     r"no doubt",
     r"no further",
@@ -43,7 +47,7 @@ NEUTRAL = (  # look like a denial and are none, or bind tighter than the cue ins
     r"no prior",
     r"no comparisons?",
     # gone in part, or not at all: still there
-    r"(?:(?:has|have|is|are) )?not(?: [a-z]+){0,2}? (?:resolved|cleared)",
+    r"(?:(?:has|have|is|are) )?not(?: (?!(?:and|but)\b)[a-z]+){0,2}? (?:resolved|cleared)",
     r"(?:(?:has|have|is|are) )?(?:only )?(?:incompletely|partially|partly|nearly|almost|largely|mostly)"
     r"(?: completely)? (?:resolved|cleared)",
     r"(?:no|without|incomplete|partial|near)(?:[- ][a-z]+)? (?:resolution|clearing) (?:of|in)(?: the)?",
@@ -77,9 +81,16 @@ DENY_AFTER = (
     r"(?:is|are|appears?) (?:with)?in (?:the )?(?:limits of normal|normal limits)",
     r"(?:is|are|appears?) (?:[a-z]+ )?(?:unlikely|improbable)(?! to\b)",
     r"(?:unlikely|negative)(?= ?(?:[.,;]|$)| (?:given|at|in|on|based)\b)",
-    r"(?:has|have) been (?:removed|ruled out|excluded|drained|evacuated)",
+    r"(?:has|have) been (?:removed|ruled out|excluded|drained|evacuated|discontinued|resected|"
+    r"withdrawn(?! (?:by|to|slightly|approximately|about|\d)))",
     r" ?[:-] ?(?:none|(?:no|negative|absent|resolved|excluded|unlikely)(?= ?(?:[.,;]|$)))",
     rf" ?: ?{_NOT_SEEN}",
+)
+DENY_NEXT = (r"(?:removal|extraction)(?! of)",)  # turns the word before it alone: "chest tube removal"
+# Behind a device: it is not there yet.
+WANTED = (
+    r" (?:placement |insertion )?(?:(?:is|are|(?:would|may|should) be) )?"
+    r"(?:recommended|advised|suggested|considered|needed|required)\b"
 )
 DENY_AROUND = (r"(?:is|are|was|were|has|have) not(?: been)?", r"resolved", r"absent", r"excluded")
 DOUBT_BEFORE = (
@@ -101,7 +112,14 @@ DOUBT_BEFORE = (
     r"differential (?:diagnosis )?(?:includes?|considerations?)",
     r"(?:perhaps|potential(?:ly)?|presumabl[ye]|maybe|artifactual(?:ly)?)",
     r"favou?r(?:s|ed|ing)?(?! over)(?: to (?:be|represent|reflect))?",
-    r"in the (?:appropriate|proper|right|correct) clinical (?:setting|context)",
+    # advice: what is to be followed until it has gone is not said to be there or gone
+    r"(?:to|until)(?: (?:document|confirm|ensure|assure|verify|assess|evaluate|demonstrate|monitor))?(?: for)?"
+    r"(?: [a-z]+)?? (?:resolution|clearing|clearance|stability|improvement) (?:of|in)(?: the)?",
+    r"consider(?! (?:[a-z-]+ ){0,4}?(?:ct|cta|mri|pet|tomogra\w+|ultraso\w+|radiogra\w+|films?|views?|x-?rays?|imaging|"
+    r"follow\w*|stud(?:y|ies)|exam\w*|evaluat\w+|correlat\w+|repeat\w*|further|biopsy)\b)",
+    r"(?:difficult|hard|impossible|not possible|unable|cannot) (?:to )?(?:distinguish|differentiate|separate)",
+    r"(?:(?:is|are) )?not (?:[a-z]+ )?clear (?:whether|if)",
+    r"^(?:while |although )?in (?:the|an?) (?:appropriate|proper|right|correct) clinical (?:setting|context)",
     r"(?<!age-)(?<!age )indeterminate",
     r"(?:less likely|doubtful)(?! than)",
     r"^if(?=(?: [a-z]+){1,4}? (?:is|are) (?:present|real|there)\b)",
@@ -113,9 +131,11 @@ DOUBT_AFTER = (
     r"(?:(?:is|are|but) )?not (?:yet |entirely |completely )?(?:excluded|ruled out)",
     r"(?:is|are) difficult to exclude",
     r"(?:(?:is|are|appears?|seems?) )?(?:[a-z]+ )?(?:less likely|doubtful)(?= ?(?:[.,;]|$))",
+    r"possible(?= ?(?:[.;]|$))",
     r"suspected(?= ?(?:[.,;]|$)| (?:in|on|at|within|clinically)\b)",
     r"(?:is|are) in the differential",
     r"should be considered",
+    r"(?:may|might|could) (?:[a-z]+ )?be (?:[a-z]+ )?present",
     r"(?:(?:is|are|was|were|may|might) )?not (?:be )?(?:well |well-|fully |optimally |adequately )(?:seen|identified|"
     r"visuali[sz]ed|demonstrated|evaluated|assessed)",
     r"(?:may|might) not be (?:[a-z]+ )?(?:seen|identified|visuali[sz]ed|demonstrated|detected|visible|apparent)",
@@ -123,6 +143,8 @@ DOUBT_AFTER = (
     r" ?: ?(?:possibl[ye]|questionable|suspected|equivocal|uncertain|cannot be excluded)(?= ?(?:[.,;]|$))",
 )
 DOUBT_AROUND = (r"(?:is |are )?favou?red over", r"\?", r"if any", r"(?:is |are )?more likely than")
+# Turns what stands before it in the same item of a list: "opacity, pneumonia in the right clinical setting".
+DOUBT_ITEM = (r"in (?:the|an?) (?:appropriate|proper|right|correct) clinical (?:setting|context)",)
 # "A versus B" states A, the reading put first, and doubts B (bench/language.md); a doubt before A reaches both.
 ALTERNATIVE = (r"versus", r"vs\.?")
 # What follows belongs to the patient's past or to a question, and is no statement about this image.
@@ -130,7 +152,8 @@ HISTORY = (
     r"(?:history|h/o|hx)(?: of)?",
     r"indication(?: of|:)?",
     r"(?:prior|previous|old|remote)(?: [a-z]+){0,2}? (?=infect|(?:[a-z]+ )?pneumonia)",
-    r"tubercul(?:osis|ous)",
+    # taken out: "status post resection of a mass"
+    r"(?:(?:status post|s/p)(?: [a-z]+){0,3}? )?(?:resection|excision) of(?: the)?",
     r"evaluat(?:e|ion)(?: [a-z]+)? (?:for|of)",
     r"correlat[a-z]+(?: [a-z]+)? (?:for|as to)",
     r"(?:to|and) exclude",
@@ -161,7 +184,7 @@ SCOPE_END = (
     r"besides",
     r"otherwise",
     r"with",
-    r"which",
+    r"which(?! (?:has|have|is|are)(?: now| since| completely)* (?:resolved|cleared|gone|absent|no longer)\b)",
     r"while",
     r"whereas",
     r"(?:secondary|due|related) to",
@@ -172,19 +195,24 @@ SCOPE_END = (
     r";",
     r"\.(?= |$)",
     r":",
-    r"(?:,|and) (?=(?:there|the|is|are|has|heart|lungs?|both|it|this|these)\b)",
+    r"(?:,|and) (?=(?:there|the|heart|lungs?|both|it|this|these)\b)",
     r"(?:there is|there are)",
     r"and (?=current(?:ly)?\b)",
 )
+# Here it goes on about what stands before: "a nodule, if any, is not seen".
+GOES_ON = (r"and (?=(?:is|are|has|have)\b)",)
+RESUMES = (r", (?=(?:is|are|has|have)\b)",)
 # Where a denial ends and a doubt goes on: "no effusion, mild edema" but "may be atelectasis, mild edema".
 DENIAL_END = (
+    r"(?:,|and) (?=(?:extensive|diffuse|multiple|several|numerous|scattered|marked|severe|large|enlarged)\b"
+    r"(?![^.;]*\b(?:or|nor)\b))",
     r"(?:,|and) (?=(?:a |an |some )?(?:mild|minimal|moderate|stable|unchanged|persistent|small|trace|tiny|"
     r"old|chronic|probable|probably|possible|likely|calcified|low)(?:ly)?\b(?! or large))",
     # another clause with a verb of its own: "removal of the tube, sternal wires are intact"
     r", (?=(?!or\b|nor\b|and\b|if\b|no\b|with)(?:[a-z]+ ){1,3}(?:is|are|remains?) "
     rf"(?!(?:{_SEEN}|suspected|possible)\b))",
     r", (?=(?:left|right|bilateral|bibasilar)\b(?![^.;]*\b(?:or|nor)\b))",
-    r"(?:seen|identified|noted|present|visuali[sz]ed|demonstrated|evident),(?! ?(?:or|nor|and|no|neither)\b)",
+    r"(?:seen|identified|noted|present|visuali[sz]ed|demonstrated|evident)(?=,(?! ?(?:or|nor|and|no|neither)\b))",
 )
 # Doubt between two things ("opacity, edema favored over infection") does not reach back over a list that has no "or".
 LIST_END = (r",(?! ?(?:or|versus|vs|favou?red)\b)(?![^.;]*?, or\b)",)

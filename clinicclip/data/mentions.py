@@ -5,12 +5,13 @@ Own rules instead of a library: negspacy and medspaCy's ConText, given our names
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from clinicclip.data import anatomy, cues, phrases
+from clinicclip.data import anatomy, clauses, cues, phrases
+from clinicclip.data.clauses import Cue, Span
 from clinicclip.data.schema import (
     ABSENT,
     BOTH,
@@ -38,14 +39,6 @@ class Mention(NamedTuple):
     explicit: bool
 
 
-class Cue(NamedTuple):
-    """A word that turns the mentions before or after it, or ends the reach of such words."""
-
-    kind: str
-    start: int
-    end: int
-
-
 def union(patterns: tuple[str, ...]) -> str:
     """One non-capturing alternation of `patterns` that cuts no word in two.
 
@@ -71,13 +64,17 @@ _CUE = _named(
         "neutral": cues.NEUTRAL,
         "doubt_after": cues.DOUBT_AFTER,
         "deny_after": cues.DENY_AFTER,
+        "deny_next": cues.DENY_NEXT,
         "deny_around": cues.DENY_AROUND,
         "doubt_around": cues.DOUBT_AROUND,
         "alternative": cues.ALTERNATIVE,
         "doubt_before": _before_colon(cues.DOUBT_BEFORE),
+        "doubt_item": cues.DOUBT_ITEM,
         "deny_before": _before_colon(cues.DENY_BEFORE),
         "history": _before_colon(cues.HISTORY),
         "end": cues.SCOPE_END,
+        "goes_on": cues.GOES_ON,
+        "resumes": cues.RESUMES,
         "denial_end": cues.DENIAL_END,
         "list_end": cues.LIST_END,
     }
@@ -85,6 +82,10 @@ _CUE = _named(
 _ANATOMY = _named({name.replace(" ", "_"): subjects for name, (subjects, _) in anatomy.ANATOMY.items()})
 _COVERED = {name.replace(" ", "_"): tuple(INDEX[f] for f in covered) for name, (_, covered) in anatomy.ANATOMY.items()}
 _STATE = _named({"borderline": phrases.BORDERLINE, "normal": anatomy.NORMAL})
+# Before a state it is denied: "not entirely clear", "cannot say the lungs are clear".
+_NOT_SO = re.compile(
+    r"\b(?:not|no longer|never|hardly|neither|cannot|can't|unable)\b(?:(?!\b(?:and|but)\b)[^,;]){0,50}$"
+)
 _VERB = re.compile(anatomy.VERBS)
 _ABNORMAL = re.compile(anatomy.ABNORMAL)
 _CLAUSE_END = re.compile(r";|\.(?= |$)|\b(?:but|however|although|though|with(?!in)|except|other than)\b")
@@ -97,56 +98,52 @@ _ONE = re.compile(
     r"(?= ?(?:[.,;]|$)| (?:on|in|at|is|are|may|might|can|cannot|could|remains?|persists?|seen|present)\b)"
 )
 _OTHER = re.compile(union(phrases.OTHER_ABNORMALITIES))
-NO_FINDING = INDEX["no_finding"]
+NO_FINDING, _DEVICES = INDEX["no_finding"], INDEX["support_devices"]
+_WANTED = re.compile(cues.WANTED)
 
 
-def _explicit_polarity(start: int, end: int, turns: list[Cue]) -> int | None:
-    """Polarity of a mention at [start, end) under the cues that reach it; None if it is history."""
-    polarity, may_deny = PRESENT, True
-    for cue in reversed([c for c in turns if c.start < end]):
-        if cue.kind == "end" and cue.end <= start:
-            break
-        if cue.kind == "history" and cue.end <= start:
-            return None
-        if cue.kind == "denial_end" and cue.end <= start:
-            may_deny = False
-        if cue.kind in ("deny_before", "deny_around") and may_deny:
-            return ABSENT
-        if cue.kind in ("doubt_before", "doubt_around", "alternative"):
-            polarity = UNCERTAIN
-    next_to_cue = True
-    for cue in (c for c in turns if c.start >= end):
-        if cue.kind in ("end", "denial_end", "deny_before", "doubt_before"):
-            break
-        if cue.kind in ("deny_after", "deny_around"):
-            return ABSENT
-        if cue.kind == "doubt_after" or (cue.kind == "doubt_around" and next_to_cue):
-            polarity = UNCERTAIN
-        next_to_cue = next_to_cue and cue.kind != "list_end"
-    return polarity
+@lru_cache(maxsize=65536)
+def named(low: str) -> tuple[tuple[tuple[str, int, int], ...], tuple[tuple[int, int], ...]]:
+    """(name in `_FINDING`, start, end) of findings, (start, end) of abnormalities without a name among them."""
+    found = tuple((str(m.lastgroup), *m.span()) for m in _FINDING.finditer(low))
+    return found, tuple(m.span() for m in _OTHER.finditer(low))
 
 
-def _turns(low: str) -> list[Cue]:
-    return [Cue(str(m.lastgroup), m.start(), m.end()) for m in _CUE.finditer(low)]
+@lru_cache(maxsize=65536)
+def turns(low: str) -> tuple[Cue, ...]:
+    """Cues and the boundaries between statements, in order; what may turn either side turns the nearer one."""
+    found, others = named(low)
+    spans = [Span(start, end, INDEX[name.removeprefix(_SIGN)]) for name, start, end in found]
+    spans += [Span(*span, -1) for span in others if not any(s.start < span[1] and span[0] < s.end for s in spans)]
+    spans.sort()
+    reaching: list[Cue] = []
+    for match in _CUE.finditer(low):
+        cue = Cue(str(match.lastgroup), match.start(), match.end())
+        if cue.kind == "alternative":
+            reaching += clauses.alternative(low, cue, spans)
+        elif cue.kind == "deny_around":
+            reaching.append(cue._replace(kind="deny_before" if clauses.attributive(low, cue, spans) else "deny_after"))
+        else:
+            reaching.append(cue)
+    reaching += clauses.boundaries(low, spans)
+    return tuple(sorted(reaching, key=lambda cue: cue.start))
 
 
 def _named_findings(low: str) -> list[Mention]:
-    found = list(_FINDING.finditer(low))
-    if not found:
-        return []
-    turns = _turns(low)
-    spans = [(str(match.lastgroup), *match.span()) for match in found]
-    one = _ONE.search(low, found[0].end())
+    spans = list(named(low)[0])
+    one = _ONE.search(low, spans[0][2]) if spans else None
     if one:
         spans.append((next(name for name, _, end in reversed(spans) if end <= one.start()), *one.span("one")))
     mentions = []
     for name, start, end in spans:
         index = INDEX[name.removeprefix(_SIGN)]
-        polarity = PRESENT if index == NO_FINDING else _explicit_polarity(start, end, turns)
-        if name.startswith(_SIGN) and polarity == PRESENT:
-            polarity = UNCERTAIN
-        if polarity is not None:
-            mentions.append(Mention(index, polarity, start, end, True))
+        if (index == _DEVICES and _WANTED.match(low, end)) or (index == NO_FINDING and _NOT_SO.search(low[:start])):
+            continue
+        state = PRESENT if index == NO_FINDING else clauses.polarity(start, end, turns(low))
+        if name.startswith(_SIGN) and state == PRESENT:
+            state = UNCERTAIN
+        if state is not None:
+            mentions.append(Mention(index, state, start, end, True))
     return mentions
 
 
@@ -173,18 +170,24 @@ def _subjects_of(state: re.Match[str], subjects: list[re.Match[str]], low: str, 
     return after
 
 
-def _normal_anatomy(low: str) -> list[Mention]:
-    """Findings denied by statements such as "the lungs are clear" or "normal heart size"."""
-    found: list[Mention] = []
+def _called_normal(low: str) -> Iterator[tuple[re.Match[str], re.Match[str], bool]]:
+    """(anatomy, state, whether the state is denied) of "the lungs are clear", "normal heart", "not normal"."""
     for start, end in _clauses(low):
         subjects = list(_ANATOMY.finditer(low, start, end))
         floor = start
         for state in _STATE.finditer(low, start, end) if subjects else ():
-            polarity = UNCERTAIN if state.lastgroup == "borderline" else ABSENT
-            for subject in _subjects_of(state, subjects, low, floor):
-                covered = _COVERED[str(subject.lastgroup)]
-                found.extend(Mention(f, polarity, subject.start(), state.end(), False) for f in covered)
+            denied = bool(_NOT_SO.search(low[floor : state.start()]))
+            yield from ((subject, state, denied) for subject in _subjects_of(state, subjects, low, floor))
             floor = state.end()
+
+
+def _normal_anatomy(low: str) -> list[Mention]:
+    """Findings denied by statements such as "the lungs are clear" or "normal heart size"."""
+    found: list[Mention] = []
+    for subject, state, denied in _called_normal(low):
+        polarity = UNCERTAIN if state.lastgroup == "borderline" else ABSENT
+        covered = () if denied else _COVERED[str(subject.lastgroup)]
+        found.extend(Mention(f, polarity, subject.start(), state.end(), False) for f in covered)
     return found
 
 
@@ -214,9 +217,11 @@ def severity(text: str) -> int:
 def is_abnormal_otherwise(text: str) -> bool:
     """Whether a sentence affirms or doubts an abnormality that no finding of `schema.FINDINGS` stands for."""
     low = text.lower()
-    found = list(_OTHER.finditer(low))
-    turns = _turns(low) if found else []
-    return any(_explicit_polarity(m.start(), m.end(), turns) in (PRESENT, UNCERTAIN) for m in found)
+    found, others = named(low)
+    if any(clauses.polarity(*span, turns(low)) in (PRESENT, UNCERTAIN) for span in others):
+        return True
+    normal = (start for name, start, _ in found if name == "no_finding")
+    return any(denied for *_, denied in _called_normal(low)) or any(_NOT_SO.search(low[:start]) for start in normal)
 
 
 _RANK = {PRESENT: 0, UNCERTAIN: 1, ABSENT: 2}
@@ -261,4 +266,4 @@ def polarity(text: str, start: int, end: int) -> int | None:
 
     PRESENT, ABSENT or UNCERTAIN; None when it is the patient's past.
     """
-    return _explicit_polarity(start, end, [Cue(str(m.lastgroup), m.start(), m.end()) for m in _CUE.finditer(text)])
+    return clauses.polarity(start, end, turns(text))

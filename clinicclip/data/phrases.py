@@ -7,6 +7,7 @@ listed once, under the most specific name of `schema.FINDINGS`; what it implies 
 from collections.abc import Mapping
 
 from clinicclip.data.anatomy import HEART
+from clinicclip.data.device_names import DEVICES, PARTS
 
 # A few words of the same noun phrase.
 _GAP = r"(?: (?!and\b|or\b|with\b|but\b|without\b|which\b|borderline\b)[a-z-]+){0,5}?"
@@ -46,7 +47,7 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
     "emphysema": (
         r"(?<!subcutaneous )emphysem(?:a|atous)(?: (?:changes?|disease))?",
         r"bullous (?:disease|changes?)",
-        r"bullae?",
+        r"bulla[es]?",
     ),
     "hyperinflation": (
         r"hyper-?(?:inflat(?:ed|ion)|expan(?:ded|sion)|aerat(?:ed|ion)|lucen(?:t|cy))",
@@ -90,7 +91,14 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"(?<!cystic )(?:pulmonary |interstitial )?fibro(?:sis|tic)(?: (?:changes?|scarring|"
         r"disease))?",
     ),
-    "fracture": (r"fractur(?:es?|ed)", r"compression deformit(?:y|ies)", r"vertebral (?:[a-z]+ )?compression"),
+    "fracture": (
+        # of bone, not of a wire
+        rf"(?<!wire )(?<!wires )(?<!lead )(?<!wire is )(?<!wires are )(?<!lead is )fractur(?:es?|ed)"
+        rf"(?! (?:(?!with|and|or|at|in|on|from|by)[a-z]+ ){{0,2}}?{PARTS}\b)",
+        r"compression deformit(?:y|ies)",
+        r"vertebral (?:[a-z]+ )?(?:compression|collapse)",
+        r"collapsed? (?:of (?:the |an? )?)?(?:[a-z]+ ){0,2}?vertebra[el]?(?: bod(?:y|ies))?",
+    ),
     "scoliosis": (
         r"(?:dextro|levo|kypho|roto)?-?scolio(?:sis|tic)(?: (?:curvature|deformity))?",
         r"(?:s-? ?shaped|(?:dextro|levo)-?(?:convex)?|(?:right|left)ward|lateral|convex)(?: [a-z]+){0,2}? ?curvature",
@@ -107,6 +115,7 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         r"(?:diffuse idiopathic skeletal |axial )?hyperostosis",
         r"(?:osteo)?arthriti[cs](?: changes?)?",
         r"(?:osteo)?arthrosis",
+        r"djd",
     ),
     "tortuous_aorta": (
         r"(?:tortuous|ectatic|unfolded|uncoiled|elongated),?(?: [a-z]+,?){0,4}? aorta",
@@ -126,6 +135,8 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         rf"{HEART}{_STILL}(?: borderline)? (?:enlarged|enlargement|prominent|large|increased)",
         rf"(?:enlarged|(?:enlargement|prominence) of(?: the)?|prominent|large)(?: [a-z]+)?? {HEART}",
         r"cardiac (?:[a-z]+ )?enlargement",
+        r"cardio-?thoracic (?:ratio|index) (?:is |of |appears )?(?:[a-z]+ )?(?:increased|enlarged|elevated)",
+        r"(?:increased|enlarged|elevated) cardio-?thoracic (?:ratio|index)",
         r"(?:ventricular|atrial) enlargement",
         r"enlargement of (?:the )?(?:[a-z]+ ){0,2}?(?:atri(?:um|a)|ventricles?)",
     ),
@@ -138,36 +149,15 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
         rf"{_AIRSPACE} (?:disease|process|pattern|densit(?:y|ies)|infection)",
         r"ild",
         r"(?<!bone )(?<!bony )(?<!sclerotic )(?<!metallic )densit(?:y|ies)",
-        r"(?:interstitial|reticular|reticulonodular|bronchovascular|lung|bronchial)(?: [a-z]+)?? "
-        r"(?:markings?|disease|changes?|pattern|prominence|thickening)",
+        r"(?<!normal )(?<!unremarkable )(?:interstitial|reticular|reticulonodular|bronchovascular|lung|bronchial)"
+        r"(?: [a-z]+)?? (?:markings?|disease|changes?|pattern|prominence|thickening)(?! (?:is|are|appears?|remains?) "
+        r"(?:[a-z]+ )?(?:normal|unremarkable|(?:with)?in (?:the )?(?:normal limits|limits of normal)))",
         r"(?:pulmonary |lung |parenchymal )?scar(?:ring|s)?",
         r"(?:increased|prominent|prominence of(?: the)?|coarse(?:ned)?) (?:[a-z]+ )?markings",
         r"haziness",
         r"ground[- ]glass",
     ),
-    "support_devices": (
-        r"(?:endotracheal|tracheostomy|nasogastric|orogastric|enteric|feeding|dobbhoff|chest|thoracostomy|gastrostomy|"
-        r"nephrostomy|drain(?:age)?|ng|nsg|og|et)"
-        r"(?:/[a-z]+)? tubes?",
-        r"(?:venous|central|picc|ij|jugular|subclavian|swan-?ganz|pulmonary artery|dialysis|"
-        r"port(?:-?a-?cath)?|mediport|infusion)"
-        r"(?: [a-z]+){0,2}? (?:lines?|catheters?|ports?)",
-        r"catheters?",
-        r"picc",
-        r"port-?a-?cath",
-        r"(?:pace-?makers?|pacer|icd|aicd|defibrillators?)(?: (?:leads?|wires?))?",
-        r"(?:pacer|pacing|icd|monitor(?:ing)?|ekg|ecg)(?: [a-z]+)? (?:leads?|wires?|pads?|device)",
-        r"(?:support|single chamber|dual chamber|electrical) devices?",
-        r"(?:artificial|mechanical|bioprosthetic) (?:[a-z]+ ){0,2}valves?",
-        r"(?:suture|osteosynthesis) materials?",
-        r"(?:sternotomy|sternal) (?:wires?|sutures?)",
-        r"(?:surgical|mediastinal|cabg|vascular) (?:clips?|sutures?|staples?)",
-        r"(?:orthopedic|spinal|surgical|fixation|fusion) (?:hardware|rods?|plates?|devices?)",
-        r"(?:(?:endo)?prosthe(?:tic|sis)|stents?|neurostimulators?|stimulators?|"
-        r"intra-?aortic balloon(?: pump)?)(?: (?:valves?|devices?))?",
-        r"(?:tubes? and lines?|lines? and tubes?|tubes?|devices?|hardware|screws?|cannulas?|coils?|occluder|generator)",
-        r"(?:valve|joint|shoulder) (?:replacement|prosthesis|arthroplasty)",
-    ),
+    "support_devices": DEVICES,
     "no_finding": (
         r"(?:normal|unremarkable|negative) (?:[a-z]+ )?(?:chest|cxr|examination|exam|study|radiographs?)",
         r"chest (?:radiograph |x-?ray |examination )?(?:is |appears )?(?:within )?(?:normal|unremarkable)",
@@ -183,6 +173,7 @@ MENTIONS: Mapping[str, tuple[str, ...]] = {
 # Signs that speak for a finding without naming it: affirmed they leave it uncertain, denied they deny it.
 SIGNS: Mapping[str, tuple[str, ...]] = {
     "atelectasis": (r"(?:volume loss|loss of volume)",),
+    "pneumothorax": (r"deep sulcus(?: signs?)?",),
     "pleural_effusion": (
         r"(?:fluid|effusion) (?:in|within|tracking along) (?:the )?(?:[a-z]+ ){0,3}?(?:fissures?|"
         r"pleural space)",
@@ -192,7 +183,8 @@ SIGNS: Mapping[str, tuple[str, ...]] = {
         r"empyema",
     ),
     "edema": (
-        r"(?:congestive (?:heart|cardiac) failure|heart failure|chf)",
+        r"(?:congestive (?:heart|cardiac) failure|heart failure|chf|"
+        r"(?:cardiac|heart|cardio-?vascular) (?:decompensation|insufficiency))",
         r"(?:(?:pulmonary|vascular|venous|interstitial) )*congest(?:ion|ive changes?)",
         r"(?:vascular(?:ity|ature)?|vasculature|vessels) (?:[a-z]+ ){0,3}?(?:congested|engorged)",
         r"(?:pulmonary )?vascular (?:engorgement|redistribution|cephalization)",
@@ -227,7 +219,22 @@ OTHER_ABNORMALITIES = (
     r"kypho(?:sis|tic)",
     r"(?:osteopeni(?:a|c)|osteoporo(?:sis|tic)|demineraliz(?:ed|ation))",
     r"bronchiectasis",
-    r"(?:peribronchial|bronchial wall) (?:cuffing|thickening)",
+    r"(?:peri-?)?bronchial(?: wall)? (?:cuffing|thickening)",
+    r"(?:cysts?|blebs?)",
+    r"(?:abscess(?:es)?|air[- ]fluid levels?|vascular paucity|goit(?:er|re)|lipomatosis)",
+    r"(?:gyn(?:a?e)comastia|(?:breast|thyroid) mass(?:es)?|pect(?:us|um) (?:carinatum|excavatum)|cervical ribs?)",
+    r"(?:diaphragmatic eventration|es?ophag(?:us|eal|ic) dilat(?:ed|ion|ation)|thoracic (?:cage )?deform(?:ity|ation))",
+    r"(?:post-? ?(?:radiotherapy|radiation|treatment) changes?|enlarged (?:main )?pa)",
+    r"(?:contusions?|h[ae]?emorrhage|h[ae]?ematomas?|infarct(?:s|ion)?)",
+    r"pneumatoceles?",
+    r"aspiration",
+    r"miliary",
+    r"tubercul(?:osis|ous|oma)",
+    r"(?:dilat(?:ed|ation|ion)|aneurysmal|enlarge(?:d|ment)|widen(?:ed|ing)|prominen(?:t|ce))(?: of)?(?: the)?"
+    r"(?: [a-z]+){0,2}? aort(?:a|ic (?:arch|knob|contour|root))",
+    r"aort(?:a|ic (?:arch|knob|contour|root))(?: is| appears)?(?: [a-z]+)?? (?:dilat(?:ed|ation|ion)|enlarge(?:d|ment)|"
+    r"elongat(?:ed|ion)|widen(?:ed|ing))",
+    r"aortic (?:button )?(?:dilat(?:ion|ation)|enlargement|elongation)",
     r"bronchi(?:tis|olitis)",
     r"cavit(?:y|ies|ary|ation)",
     r"pneumomediastinum",

@@ -52,7 +52,8 @@ FINER = (
 FINDINGS = CHEXPERT + FINER
 INDEX = {name: i for i, name in enumerate(FINDINGS)}
 
-# A finding implies its parents (CheXpert's hierarchy, extended to the finer names).
+# A finding implies its parents: CheXpert's hierarchy, extended to the finer names, except that pneumonia, a diagnosis,
+# implies no consolidation of its own (CheXpert puts it under consolidation), only the opacity.
 PARENTS: Mapping[str, tuple[str, ...]] = {
     "cardiomegaly": ("enlarged_cardiomediastinum",),
     "lung_lesion": ("lung_opacity",),

@@ -39,7 +39,7 @@ def _statements(raw: str) -> tuple[Sentence, ...]:
 
 def forget() -> None:
     """Empties what is remembered from one report to the next, as a measurement of speed must."""
-    for remembered in (_statements, mentions.mentions, mentions.is_abnormal_otherwise):
+    for remembered in (_statements, mentions.mentions, mentions.named, mentions.turns, mentions.is_abnormal_otherwise):
         remembered.cache_clear()
 
 

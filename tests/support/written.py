@@ -1,6 +1,7 @@
 """Reports for property tests: arbitrary Unicode, and radiologists' words in any order."""
 
 import re
+from collections import Counter
 
 from hypothesis import strategies as st
 
@@ -16,6 +17,6 @@ STUTTERS = st.lists(st.sampled_from(_OF_CHANGE.split()), min_size=2, max_size=4,
 )
 
 
-def content_words(text: str) -> set[str]:
-    """The words of at least two letters, in lower case, and the numbers."""
-    return set(re.findall(r"[^\W\d_]{2,}|\d+(?:\.\d+)?", text.lower()))
+def content_words(text: str) -> Counter[str]:
+    """How often each word of at least two letters, in lower case, and each number occurs."""
+    return Counter(re.findall(r"[^\W\d_]{2,}|\d+(?:\.\d+)?", text.lower()))
