@@ -42,6 +42,15 @@ def test_what_is_left_holds_no_comparison_and_states_the_same(before: str) -> No
             ["Cardiomegaly.", "Mild edema.", "Small right effusion."],
         ),
         ("No interval change in cardiomegaly or edema.", ["Cardiomegaly.", "Edema."]),
+        (
+            "Mild edema, no effusion, and pneumothorax has resolved.",
+            ["Mild edema.", "No effusion.", "No pneumothorax."],
+        ),
+        (
+            "Multifocal opacities, suspicious for pneumonia, have resolved.",
+            ["No multifocal opacities, suspicious for pneumonia."],
+        ),
+        ("?Pneumonia. No effusion.", ["?Pneumonia.", "No effusion."]),
         ("No new or worsening effusion, consolidation or edema.", ["No effusion.", "No consolidation.", "No edema."]),
     ],
 )

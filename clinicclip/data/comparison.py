@@ -61,7 +61,7 @@ def _denied(text: str) -> str | None:
         match = pattern.match(text.rstrip("."))
         if match and any(m.explicit for m in mentions(match.group("x"))):
             thing = SEEN_EARLIER.sub("", EARLIER_ADJECTIVE.sub("", match.group("x")))
-            thing = _ALSO_DENIED.sub(" or ", thing)
+            thing = _ALSO_DENIED.sub(" or ", thing.removeprefix("no ").removeprefix("No "))
             return _tidy(f"No {thing if thing[:2].isupper() else thing[0].lower() + thing[1:]}")
     return None
 

@@ -35,7 +35,7 @@ _ABBREVIATIONS = frozenset(
 _MAY_END = frozenset({"a.m", "p.m", "etc", "p.o"})  # before a capital: "at 5 a.m. Severe edema"
 _NEXT = re.compile(r"\.\s+(?!Dr|M[rs]s?\b)(?:(?P<capital>[A-Z][a-z])|(?P<small>[a-z]))?")
 _BOUNDARY = re.compile(
-    r"(?<![.\d\s])[.!?]+(?=[A-Z][a-z])"  # a space was forgotten: "clear.Heart"
+    r"(?<=[^.\d\s])[.!?]+(?=[A-Z][a-z])"  # a space was forgotten: "clear.Heart"
     r"|[.!?]+(?=\s|$)"
     r"|;\s*"
     r"|\n\s*\n"

@@ -99,7 +99,7 @@ _CUTS = tuple(
 )
 # A second half that cannot stand alone, and a first half that waits for more.
 _NO_START = _compile(
-    r"^(?:there (?:is|are) )?(?:x{3,} )*(?:compatible|consistent|suggest\w*|represent\w*|indicat\w*|"
+    r"^(?:there (?:is|are) )?(?:no )?(?:x{3,} )*(?:compatible|consistent|suspicious|suggest\w*|represent\w*|indicat\w*|"
     r"presumably|possibly|perhaps|probably|likely|most|"
     r"due|related|secondary|seen|noted|which|that|in|on|at|of|to|from|as|with|or|and|versus|vs|is|are|may|could|"
     r"projecting|overlying|"
