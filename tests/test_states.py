@@ -72,9 +72,10 @@ def test_stored_states_stand_for_whatever_is_drawn(
     [("data.text_mode", "sentences"), ("data.sentence_filter", "abnormal"), ("model.text.frozen", "False")],
 )
 def test_texts_that_cannot_be_listed_and_towers_that_learn_are_read_in_the_step(key: str, value: str) -> None:
-    fixed = "configs/dt_c.py:data=openi,size=micro,text=minilm"
-    assert assemble.train_spec(config.load(fixed, [])).states
-    assert not assemble.train_spec(config.load(fixed, [(key, value)])).states
+    fixed = [("model.text.init", "FOLDER"), ("model.text.frozen", "True")]
+    listed = config.load("configs/dt_c.py:data=openi,size=micro", fixed)
+    assert assemble.train_spec(listed).states
+    assert not assemble.train_spec(config.load("configs/dt_c.py:data=openi,size=micro", [*fixed, (key, value)])).states
 
 
 def test_states_are_refused_by_a_model_that_trains_its_text_tower() -> None:
