@@ -22,7 +22,7 @@ GOAL = 10.0
 
 def parser() -> cli.Parser:
     """The program's flags."""
-    flags = cli.Parser(program="bootstrap", description=__doc__, example="python bench/bootstrap.py --quick")
+    flags = cli.Parser(program="bench/bootstrap.py", description=__doc__, example="python bench/bootstrap.py --quick")
     flags.add_argument("--quick", action="store_true", help="a tenth of the rows")
     return flags
 

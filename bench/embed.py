@@ -38,7 +38,7 @@ Embed = Callable[[list[Path]], np.ndarray]
 
 def parser() -> cli.Parser:
     """The program's flags."""
-    flags = cli.Parser(program="embed", description=__doc__, example="python bench/embed.py --quick")
+    flags = cli.Parser(program="bench/embed.py", description=__doc__, example="python bench/embed.py --quick")
     count = functools.partial(cli.count, least=1)
     flags.add_argument("--images", type=count, default=32, help="radiographs a turn (32)")
     flags.add_argument("--pairs", type=count, default=5, help="turns of each side (5)")

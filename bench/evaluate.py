@@ -32,7 +32,7 @@ MAP = np.random.default_rng(0).normal(size=((SIDE // CELLS) ** 2, WIDTH))
 
 def parser() -> cli.Parser:
     """The program's flags."""
-    flags = cli.Parser(program="evaluate", description=__doc__, example="python bench/evaluate.py --quick")
+    flags = cli.Parser(program="bench/evaluate.py", description=__doc__, example="python bench/evaluate.py --quick")
     flags.add_argument("--data_dir", type=Path, help="prepared phantom world; default: made in a temporary folder")
     flags.add_argument("--quick", action="store_true", help="a tenth of the studies")
     return flags

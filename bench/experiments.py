@@ -21,12 +21,11 @@ TOLD = ("cxr_align/task", "pair_strict/", "zero_shot/")
 def parser() -> cli.Parser:
     """The program's flags."""
     flags = cli.Parser(
-        program="experiments",
+        program="bench/experiments.py",
         description=__doc__ or "",
         example="python bench/experiments.py --config=configs/dt_c.py:demo --workdir=runs/dt_c",
         overrides=True,
     )
-    flags.prog = "python bench/experiments.py"
     flags.add_argument("--config", required=True, metavar="FILE[:ARG]", help="as of clinicclip.train")
     flags.add_argument("--workdir", required=True, type=Path, help="where the run lives")
     flags.add_argument("--data_dir", help="prepared data (default config.data.dir)")

@@ -255,8 +255,7 @@ def fed(workdir: Path) -> dict[int, list[str]]:
 
 def parser() -> cli.Parser:
     """The command line."""
-    flags = cli.Parser(program="faults", description=__doc__.split("\n")[0], example="python bench/faults.py")
-    flags.prog = "python bench/faults.py"
+    flags = cli.Parser(program="bench/faults.py", description=__doc__.split("\n")[0], example="python bench/faults.py")
     flags.add_argument("--kills", type=cli.count, default=50, help="in all, a few of each run (50)")
     flags.add_argument("--seed", type=cli.count, default=0, help="of the moments")
     least = functools.partial(cli.count, least=1)

@@ -30,7 +30,9 @@ ENDINGS = ("stopped", "dropped", "flagged", "silent", "unnamed", "traceback")
 
 def parser() -> cli.Parser:
     """The program's flags."""
-    flags = cli.Parser(program="faults_data", description=__doc__ or "", example="python bench/faults_data.py --quick")
+    flags = cli.Parser(
+        program="bench/faults_data.py", description=__doc__ or "", example="python bench/faults_data.py --quick"
+    )
     flags.add_argument("--quick", action="store_true", help=f"{QUICK} faults, drawn by the seed")
     flags.add_argument("--seed", type=functools.partial(cli.count), default=0, help="of the places and of --quick")
     flags.add_argument("--only", type=cli.one_of(releases.READERS), metavar="READER", help="faults of one reader")

@@ -37,7 +37,9 @@ GOAL, QUICK = 1.0, 24
 
 def parser() -> cli.Parser:
     """The program's flags."""
-    flags = cli.Parser(program="faults_run", description=__doc__ or "", example="python bench/faults_run.py --quick")
+    flags = cli.Parser(
+        program="bench/faults_run.py", description=__doc__ or "", example="python bench/faults_run.py --quick"
+    )
     flags.add_argument(
         "--quick", action="store_true", help=f"{QUICK} faults, drawn by the seed, that need neither run nor mount"
     )

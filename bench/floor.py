@@ -31,7 +31,9 @@ STRENGTH = 0.1  # of the fit, C; in favour of the floor: the customary 1.0 score
 
 def parser() -> cli.Parser:
     """The program's flags."""
-    flags = cli.Parser(program="floor", description=__doc__, example="python bench/floor.py --data_dir=data/openi")
+    flags = cli.Parser(
+        program="bench/floor.py", description=__doc__, example="python bench/floor.py --data_dir=data/openi"
+    )
     flags.add_argument("--data_dir", required=True, type=Path, help="folder written by clinicclip.prepare openi")
     flags.add_argument("--fold", type=int, default=0, choices=range(FOLDS), help="fold to test on")
     flags.add_argument("--draws", type=int, default=1000, help="bootstrap draws by patient")

@@ -72,7 +72,9 @@ class Table(NamedTuple):
 
 def parser() -> cli.Parser:
     """The program's flags."""
-    flags = cli.Parser(program="language", description=__doc__, example="python bench/language.py --source=DIR")
+    flags = cli.Parser(
+        program="bench/language.py", description=__doc__, example="python bench/language.py --source=DIR"
+    )
     flags.add_argument("--source", required=True, type=Path, help="folder with ecgen-radiology/*.xml and labels.csv")
     flags.add_argument("--folds", default="01234", help="folds of patients to measure on: 0123 to choose, 4 to claim")
     flags.add_argument("--draws", type=int, default=1000, help="bootstrap draws by patient")

@@ -58,7 +58,9 @@ SPEC = TrainSpec(
 
 def parser() -> cli.Parser:
     """The program's flags."""
-    flags = cli.Parser(program="loader", description=__doc__, example="python bench/loader.py --data=data/openi")
+    flags = cli.Parser(
+        program="bench/loader.py", description=__doc__, example="python bench/loader.py --data=data/openi"
+    )
     flags.add_argument("--data", type=Path, metavar="DIR", help="prepared data (default: a phantom made here)")
     flags.add_argument("--split", default="train", help="of the data, such as fold0+fold1 (default train)")
     flags.add_argument("--workers", type=cli.count, default=2, help="processes, or threads, of either (2)")

@@ -199,7 +199,9 @@ def slope(sizes: dict[Case, dict[str, float]], form: str, first: int = 8192, las
 
 def parser() -> cli.Parser:
     """The command line."""
-    parser = cli.Parser(program="loss", description=__doc__.split("\n")[0], example="python bench/loss.py --quick")
+    parser = cli.Parser(
+        program="bench/loss.py", description=__doc__.split("\n")[0], example="python bench/loss.py --quick"
+    )
     parser.prog = "python bench/loss.py"
     parser.add_argument("--quick", action="store_true", help="four batches, scope all, three runs")
     parser.add_argument("--repeats", type=int, default=5, help="rounds of the forms taking turns")

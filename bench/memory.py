@@ -55,7 +55,7 @@ class Shot(NamedTuple):
 
 def parser() -> cli.Parser:
     """The program's flags."""
-    flags = cli.Parser(program="memory", description=__doc__, example="python bench/memory.py --quick")
+    flags = cli.Parser(program="bench/memory.py", description=__doc__, example="python bench/memory.py --quick")
     flags.add_argument(
         "--workers", type=cli.count, default=0, help="processes of prepare beside its own, counted in (0)"
     )

@@ -53,7 +53,7 @@ class Measured(NamedTuple):
 def parser() -> cli.Parser:
     """The program's flags."""
     flags = cli.Parser(
-        program="negation", description=__doc__ or "", example="python bench/negation.py openi --source=DIR"
+        program="bench/negation.py", description=__doc__ or "", example="python bench/negation.py openi --source=DIR"
     )
     flags.add_argument("release", type=cli.one_of(sorted(releases.READERS)), help="what to read")
     flags.add_argument("--source", type=Path, help="folder of the unpacked release")

@@ -60,7 +60,7 @@ class Classifier(nn.Module):
 
 def parser() -> cli.Parser:
     """The program's flags."""
-    flags = cli.Parser(program="phantom", description=__doc__, example="python bench/phantom.py --level=easy")
+    flags = cli.Parser(program="bench/phantom.py", description=__doc__, example="python bench/phantom.py --level=easy")
     flags.add_argument("--level", choices=sorted(world.LEVELS), help="one level only (default: both)")
     flags.add_argument("--quick", action="store_true", help="a tenth of the work: shows that it runs, proves nothing")
     flags.add_argument("--studies", type=int, default=STUDIES, help="size of the world, all splits")

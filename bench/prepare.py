@@ -39,7 +39,7 @@ COMPARED = 10  # of so many images, one is compared
 
 def parser() -> cli.Parser:
     """The program's flags."""
-    flags = cli.Parser(program="prepare", description=__doc__, example="python bench/prepare.py --quick")
+    flags = cli.Parser(program="bench/prepare.py", description=__doc__, example="python bench/prepare.py --quick")
     flags.add_argument("--images", type=cli.count, default=2000, help="radiographs to read")
     flags.add_argument("--quick", action="store_true", help="100 radiographs")
     return flags

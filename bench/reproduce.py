@@ -37,8 +37,7 @@ PATIENCE = 3600  # seconds that a start may take
 
 def parser() -> cli.Parser:
     """The command line."""
-    flags = cli.Parser(program="reproduce", description=__doc__, example="python bench/reproduce.py --quick")
-    flags.prog = "python bench/reproduce.py"
+    flags = cli.Parser(program="bench/reproduce.py", description=__doc__, example="python bench/reproduce.py --quick")
     flags.add_argument("--quick", action="store_true", help="three variants")
     flags.add_argument("--steps", type=cli.count, default=12, help="of each run (12)")
     flags.add_argument("--output", type=Path, help="keeps both folders there")

@@ -45,7 +45,9 @@ def measure(case: Case) -> dict[str, Any]:
 
 def parser() -> cli.Parser:
     """The command line."""
-    parser = cli.Parser(program="scaling", description=__doc__.split("\n")[0], example="python bench/scaling.py")
+    parser = cli.Parser(
+        program="bench/scaling.py", description=__doc__.split("\n")[0], example="python bench/scaling.py"
+    )
     parser.prog = "python bench/scaling.py"
     parser.add_argument("--quick", action="store_true", help="8, 64 and 512 devices only")
     return parser

@@ -40,8 +40,7 @@ BEGAN, TOLD = "START_BENCH_BEGAN", "START_BENCH_TOLD"  # environment: a time, an
 
 def parser() -> cli.Parser:
     """The program's flags."""
-    flags = cli.Parser(program="start", description=__doc__ or "", example="python bench/start.py --quick")
-    flags.prog = "python bench/start.py"
+    flags = cli.Parser(program="bench/start.py", description=__doc__ or "", example="python bench/start.py --quick")
     flags.add_argument("--data_dir", type=Path, help="the demo's world; default: made in a temporary folder")
     flags.add_argument("--quick", action="store_true", help="one start in a new folder instead of three")
     return flags

@@ -195,7 +195,9 @@ def tokens_paid(lengths: list[int], batch: int = 64, draws: int = 50) -> dict[st
 
 def parser() -> cli.Parser:
     """The command line."""
-    parser = cli.Parser(program="step", description=__doc__.split("\n")[0], example="python bench/step.py --quick")
+    parser = cli.Parser(
+        program="bench/step.py", description=__doc__.split("\n")[0], example="python bench/step.py --quick"
+    )
     parser.prog = "python bench/step.py"
     parser.add_argument("--quick", action="store_true", help="small batch, three repeats, equal lengths only")
     parser.add_argument("--batch", type=int, default=8, help="studies a step")

@@ -104,8 +104,7 @@ def started(place: str, workdir: Path) -> None:
 
 def parser() -> cli.Parser:
     """The program's flags."""
-    flags = cli.Parser(program="stores", description=__doc__ or "", example="python bench/stores.py")
-    flags.prog = "python bench/stores.py"
+    flags = cli.Parser(program="bench/stores.py", description=__doc__ or "", example="python bench/stores.py")
     flags.add_argument("--only", type=cli.one_of(STORES), metavar="STORE", help="one of them: gs or s3")
     return flags
 

@@ -37,7 +37,7 @@ PREFIXES = {"swin, timm": ("open_clip", "visual.trunk."), "bert, transformers": 
 
 def parser() -> cli.Parser:
     """The command line."""
-    p = cli.Parser(program="weights", description=str(__doc__), example="python bench/weights.py --quick")
+    p = cli.Parser(program="bench/weights.py", description=str(__doc__), example="python bench/weights.py --quick")
     p.add_argument("--quick", action="store_true", help="the small and the reduced sizes alone")
     return p
 

@@ -40,15 +40,16 @@ STORAGE_FAULTS = (
 class Parser(argparse.ArgumentParser):
     """An argparse parser without abbreviations, whose faults are one line with the nearest known name.
 
-    With ``overrides=True`` the flags ``--config.KEY=VALUE`` are collected, in order, as ``args.overrides``. Places in
-    object stores are refused but for the flags of ``stores``.
+    ``program`` is the name of a module of this package, or a script. With ``overrides=True`` the flags
+    ``--config.KEY=VALUE`` are collected, in order, as ``args.overrides``. Places in object stores are refused but for
+    the flags of ``stores``.
     """
 
     def __init__(
         self, *, program: str, description: str, example: str, overrides: bool = False, stores: Collection[str] = ()
     ) -> None:
         super().__init__(
-            prog=f"python -m clinicclip.{program}",
+            prog=f"python {program}" if program.endswith(".py") else f"python -m clinicclip.{program}",
             description=description,
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,6 +1,7 @@
 """The front doors: exit codes and one-line faults, through the real command."""
 
 import errno
+import re
 import subprocess
 import sys
 import threading
@@ -28,6 +29,12 @@ def test_the_package_lists_its_programs() -> None:
     done = command("clinicclip")
     assert done.returncode == 0
     assert all(f"clinicclip.{name}" in done.stdout for name in PROGRAMS)
+
+
+@pytest.mark.parametrize(("program", "line"), [("train", "python -m clinicclip.train"), ("b/x.py", "python b/x.py")])
+def test_a_fault_names_the_command_that_helps(program: str, line: str) -> None:
+    with pytest.raises(UserError, match=re.escape(f"(see {line} --help)")):
+        cli.Parser(program=program, description="", example="").read(["--nope"])
 
 
 def test_an_unknown_program_names_the_nearest() -> None:
